@@ -1,0 +1,42 @@
+# The few verbs of greso. Everything goes into .venv; nothing needs root, docker or more than the package index.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c requirements.lock
+MANIFEST := pyproject.toml requirements.lock
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo serve test test-slow lint bench lock clean
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+install: .venv/.service ## .venv/bin/greso, with the service
+demo: .venv/.trainer ## train a small model with and without greso, on this CPU, in minutes (ARGS="--help" for more)
+	@$(BIN)/greso demo $(ARGS)
+serve: .venv/.service ## the service at http://127.0.0.1:8080 with a Redis of its own (ARGS="--help" for more)
+	@$(BIN)/greso serve $(ARGS)
+test: .venv/.dev ## the fast tests (ARGS="-k codec" for some)
+	@$(BIN)/pytest -m "not slow" $(ARGS)
+test-slow: .venv/.dev ## the slow tests: real training, long fault schedules
+	@$(BIN)/pytest -m slow $(ARGS)
+lint: .venv/.dev ## ruff and mypy --strict
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+bench: .venv/.dev ## measure the service; prints a table
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'greso needs Python 3.11 or later: make PYTHON=/path/to/python3.11 ...' >&2; exit 1; }
+	@echo "creating .venv ..." && $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
+.venv/.service: .venv/bin/python $(MANIFEST)
+	@echo "installing the service ..." && $(PIP) -e '.[service]' && touch $@
+.venv/.trainer: .venv/.service
+	@echo "installing the trainer (torch is large: this takes a while) ..." && $(PIP) -e '.[service,trainer]' && touch $@
+.venv/.dev: .venv/.trainer
+	@echo "installing the tests' tools ..." && $(PIP) --group dev && touch $@
+
+lock: .venv/bin/python ## pin all dependencies anew in requirements.lock
+	@$(BIN)/python -m pip install --quiet uv && $(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal \
+		--python-version 3.11 --no-annotate --no-header --quiet --upgrade -o requirements.lock
+clean: ## remove .venv and what tests and demos leave
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis demo dist

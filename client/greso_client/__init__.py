@@ -1,0 +1,83 @@
+"""greso_client: ask a greso service, before each rollout, which prompts are worth it.
+
+Needs nothing but httpx. `Client` blocks, `AsyncClient` awaits, both do the same. Begin with `collect`: one training
+step.
+"""
+
+from greso_client._async_client import AsyncClient
+from greso_client._client import Client
+from greso_client._errors import (
+    BudgetExceededError,
+    ClosedError,
+    ConflictError,
+    ForbiddenError,
+    GresoError,
+    InvalidRequestError,
+    NotFoundError,
+    Problem,
+    ProblemDetail,
+    ProtocolError,
+    RefusedError,
+    UnavailableError,
+)
+from greso_client._types import (
+    Collected,
+    CollectedGroup,
+    Counters,
+    Decision,
+    Drawn,
+    Exploration,
+    Group,
+    GroupRow,
+    PoolSize,
+    PromptState,
+    Reason,
+    Reported,
+    Rollout,
+    RunState,
+    Selection,
+    Skipped,
+    StepProgress,
+    StepRow,
+    Totals,
+    ZeroVariance,
+)
+from greso_client._version import __version__
+
+__all__ = [
+    "AsyncClient",
+    "BudgetExceededError",
+    "Client",
+    "ClosedError",
+    "Collected",
+    "CollectedGroup",
+    "ConflictError",
+    "Counters",
+    "Decision",
+    "Drawn",
+    "Exploration",
+    "ForbiddenError",
+    "GresoError",
+    "Group",
+    "GroupRow",
+    "InvalidRequestError",
+    "NotFoundError",
+    "PoolSize",
+    "Problem",
+    "ProblemDetail",
+    "PromptState",
+    "ProtocolError",
+    "Reason",
+    "RefusedError",
+    "Reported",
+    "Rollout",
+    "RunState",
+    "Selection",
+    "Skipped",
+    "StepProgress",
+    "StepRow",
+    "Totals",
+    "UnavailableError",
+    "ZeroVariance",
+    "__version__",
+]

@@ -1,0 +1,149 @@
+"""Bringing spooled reports to the service: in order, each exactly once, never for long."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from greso_client import _answers as answers
+from greso_client._breaker import LINE_EVERY
+from greso_client._counts import Counts
+from greso_client._errors import ForbiddenError, RefusedError, UnavailableError
+from greso_client._exchange import Exchange
+from greso_client._io import IO
+from greso_client._requests import Request
+from greso_client._spool import Entry, Spool
+
+log = logging.getLogger("greso_client")
+
+R = TypeVar("R")
+
+# The service knows an idempotency key for at least 24 h (docs/api.md). An older report might count twice, so it is
+# put aside.
+OLDEST = 23.5 * 3600
+# Tries (one per pause of the breaker) after which a report that the service answers with 500 is put aside.
+MOST_FAILURES = 5
+
+
+class _DiskError(Exception):
+    """An OSError of the disk, told apart from those of the network, which `UnavailableError` also is."""
+
+
+class Delivery:
+    """The spool of a client, or none. Disk errors never get out of here: they are counted and said."""
+
+    def __init__(self, io: IO, exchange: Exchange, spool: Spool | None, counts: Counts) -> None:
+        self._io = io
+        self._exchange = exchange
+        self._spool = spool
+        self._counts = counts
+        self._next_line = -math.inf
+        # How often the service failed over the oldest report: its key, and the times.
+        self._failures = ("", 0)
+
+    async def keep(self, request: Request) -> None:
+        """Spool a report that could not be delivered."""
+        if self._spool is None:
+            self._counts.add(dropped=1)
+            return
+        spool = self._spool
+        try:
+            dropped = await self._disk(partial(spool.append, request, time.time()))
+        except _DiskError as error:
+            self._counts.add(dropped=1)
+            self._say(f"{error}; a report is lost, training goes on")
+            return
+        self._counts.add(spooled=1, dropped=dropped)
+        if dropped:
+            self._say(f"the report spool {spool.path} is full: the oldest {dropped} reports were dropped")
+
+    async def deliver(self, deadline: float, stop: float, *, once: bool = False) -> bool:
+        """Deliver until `stop`, the last one by `deadline`; True when no older report stands in the way of a new one.
+
+        Raises `UnavailableError` when the service is (still) away, `ForbiddenError` when the key is not good.
+        """
+        spool = self._spool
+        if spool is None or spool.is_empty():
+            return True
+        before = self._counts.snapshot().delivered
+        try:
+            lock = await self._disk(spool.delivering)
+            if lock is None:
+                return False
+            try:
+                return await self._deliver(spool, deadline, stop, once)
+            finally:
+                spool.release(lock)
+                delivered = self._counts.snapshot().delivered - before
+                log.info("delivered %d spooled reports from %s", delivered, spool.path)
+        except _DiskError as error:
+            # Nothing can be done about the old reports, so the new ones must not wait for them.
+            self._say(str(error))
+            return True
+
+    async def _deliver(self, spool: Spool, deadline: float, stop: float, once: bool) -> bool:
+        while self._io.now() < stop:
+            entry = await self._disk(spool.head)
+            if entry is None:
+                return True
+            refused = await self._send(entry, deadline, once)
+            await self._disk(partial(spool.settle, entry, refused))
+            if refused is None:
+                self._counts.add(delivered=1)
+            else:
+                self._counts.add(refused=1)
+                self._say(f"a spooled report was put aside in {spool.refused_path}: {refused}")
+        return spool.is_empty()
+
+    async def _send(self, entry: Entry, deadline: float, once: bool) -> str | None:
+        """Bring one report to the service; why it was refused, or None."""
+        if entry.at < time.time() - OLDEST:
+            return "older than the 24 h for which the service recognises its idempotency key"
+        try:
+            await self._exchange(entry.request, answers.nothing, deadline, once=once)
+        except ForbiddenError:
+            raise
+        except RefusedError as error:
+            return str(error)
+        except UnavailableError as error:
+            if error.status is None or error.transient or not self._is_poison(entry):
+                raise
+            return f"the service failed over it {MOST_FAILURES} times: {error}"
+        return None
+
+    def _is_poison(self, entry: Entry) -> bool:
+        """Whether the service fails so often over this very report that it has to make way for the others."""
+        key = str(entry.request.key)
+        self._failures = (key, self._failures[1] + 1 if self._failures[0] == key else 1)
+        return self._failures[1] >= MOST_FAILURES
+
+    async def retire(self, run_path: str, before: float) -> None:
+        """Put aside what was spooled for a run of the same name that is no more."""
+        spool = self._spool
+        if spool is None or spool.is_empty():
+            return
+        reason = "kept for an earlier run of this name"
+        try:
+            retired = await self._disk(partial(spool.retire, f"{run_path}/", before, reason))
+        except _DiskError as error:
+            self._say(str(error))
+            return
+        self._counts.add(refused=retired)
+        if retired:
+            self._say(f"{retired} spooled reports of an earlier run of this name were put aside: {spool.refused_path}")
+
+    async def _disk(self, function: Callable[[], R]) -> R:
+        try:
+            return await self._io.work(function)
+        except OSError as error:
+            raise _DiskError(f"the report spool can't be read or written ({error})") from error
+
+    def _say(self, text: str) -> None:
+        now = self._io.now()
+        if now >= self._next_line:
+            self._next_line = now + LINE_EVERY
+            log.warning("greso: %s", text)

@@ -1,0 +1,163 @@
+"""What can go wrong, as one small tree.
+
+::
+
+    GresoError
+    ├── UnavailableError (ConnectionError)     the service could not be reached, or can't answer now
+    │   ├── BudgetExceededError (TimeoutError) no answer within the call's time budget
+    │   └── ProtocolError                      something answered, but not as the contract says
+    ├── RefusedError                           the service refused the request (4xx); `.problem` says why
+    │   ├── InvalidRequestError (ValueError)   400, 405, 413, 415, 422, or found wrong before it was sent
+    │   ├── ForbiddenError (PermissionError)   401, 403
+    │   ├── NotFoundError (LookupError)        404
+    │   └── ConflictError                      409
+    └── ClosedError (RuntimeError)             the client was closed
+
+Each is also the standard error it resembles (in brackets), and each can be pickled: trainers send errors between
+processes. Without `strict=True` the calls of the training loop (`create_run`, `add_prompts`, `select`, `draw`,
+`report`, `collect`) never raise an `UnavailableError` for which they have another answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemDetail:
+    """One thing wrong with a request: where (`pointer`, a JSON pointer into its body) and what (`detail`)."""
+
+    pointer: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error answer (RFC 9457, `application/problem+json`). `instance`: the request id, for the service's log."""
+
+    status: int
+    title: str
+    detail: str = ""
+    type: str = "about:blank"
+    instance: str = ""
+    errors: tuple[ProblemDetail, ...] = ()
+
+    def __str__(self) -> str:
+        """Everything the service said, on one line."""
+        text = f"{self.status} {self.title}"
+        if self.detail and self.detail != self.title:
+            text += f": {self.detail}"
+        if self.errors:
+            text += " [" + "; ".join(f"{error.pointer or '(body)'}: {error.detail}" for error in self.errors) + "]"
+        if self.instance:
+            text += f" (request {self.instance})"
+        return text
+
+
+class GresoError(Exception):
+    """Base of everything that this package raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by message and attributes: OSError's own way would lose the keyword arguments."""
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[GresoError], args: tuple[Any, ...], attributes: dict[str, Any]) -> GresoError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
+
+class UnavailableError(GresoError, ConnectionError):
+    """The service could not be reached, or answered that it can't serve now.
+
+    `status`: of the HTTP answer, None when there was none. `retry_after`: seconds the service asked to wait, None when
+    it didn't say. `transient`: whether asking again at once may help.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after: float | None = None, transient: bool = True
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+        self.transient = transient
+
+    def __str__(self) -> str:
+        """The message alone, as OSError shows it."""
+        return str(self.args[0])
+
+
+class BudgetExceededError(UnavailableError, TimeoutError):
+    """No answer within the time budget of the call."""
+
+
+class ProtocolError(UnavailableError):
+    """Something answered, but not as the contract says: another program on that port, or a proxy's page."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, transient=False)
+
+
+class RefusedError(GresoError):
+    """The service refused the request; nothing was applied. `problem` holds what it said."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    @property
+    def status(self) -> int:
+        """HTTP status of the answer."""
+        return self.problem.status
+
+    def __str__(self) -> str:
+        """The problem in words."""
+        return str(self.problem)
+
+
+class InvalidRequestError(RefusedError, ValueError):
+    """The request itself is wrong: `problem.errors` points at the places."""
+
+
+class ForbiddenError(RefusedError, PermissionError):
+    """No key, an unknown key, or a key without the scope: pass `api_key=` or set GRESO_API_KEY."""
+
+
+class NotFoundError(RefusedError, LookupError):
+    """No such run or prompt (of this tenant): `create_run()` comes first."""
+
+
+class ConflictError(RefusedError):
+    """The state of the run forbids it: another spec, an empty pool, an older generation."""
+
+
+class ClosedError(GresoError, RuntimeError):
+    """The client was closed."""
+
+
+_BY_STATUS: dict[int, type[RefusedError]] = {
+    400: InvalidRequestError,
+    401: ForbiddenError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    405: InvalidRequestError,
+    409: ConflictError,
+    413: InvalidRequestError,
+    415: InvalidRequestError,
+    422: InvalidRequestError,
+}
+
+
+def refusal(problem: Problem) -> RefusedError:
+    """The error class that fits a 4xx problem."""
+    return _BY_STATUS.get(problem.status, RefusedError)(problem)
+
+
+def invalid(pointer: str, detail: str) -> InvalidRequestError:
+    """The error for a request found wrong before it was sent, shaped as the service would have refused it."""
+    return InvalidRequestError(
+        Problem(status=422, title="The request was not sent", errors=(ProblemDetail(pointer, detail),))
+    )

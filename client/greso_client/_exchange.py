@@ -1,0 +1,71 @@
+"""One request until it is answered or its time is over: attempts, and pauses with full jitter."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TypeVar
+
+from greso_client import _answers as answers
+from greso_client._answers import Answer, Json
+from greso_client._breaker import Breaker
+from greso_client._counts import Counts
+from greso_client._errors import BudgetExceededError, RefusedError, UnavailableError
+from greso_client._io import IO
+from greso_client._requests import Request
+
+R = TypeVar("R")
+
+# Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"): uniform in [0, min(cap, base * 2^attempt)].
+BACKOFF_BASE = 0.1
+BACKOFF_CAP = 2.0
+
+
+class Exchange:
+    """Sends requests through an `IO`, and tells the breaker of each answer.
+
+    `share`: the longest a single attempt may take, so that a lost packet or a frozen replica leaves time for another.
+    """
+
+    def __init__(self, io: IO, breaker: Breaker, chance: random.Random, share: float, counts: Counts) -> None:
+        self._io = io
+        self._breaker = breaker
+        self._chance = chance
+        self._share = share
+        self._counts = counts
+
+    async def __call__(
+        self, request: Request, reader: Callable[[Json], R], deadline: float, *, once: bool = False
+    ) -> tuple[R, int]:
+        """The value and the status of the answer. Raises `RefusedError` on 4xx, else `UnavailableError` by `deadline`.
+
+        `once`: no second attempt, and all the time for the first.
+        """
+        attempt = 0
+        while True:
+            try:
+                answer = await self._attempt(request, deadline, once)
+                value = answers.read(answer, reader)
+            except RefusedError:
+                self._breaker.answered(self._io.now())
+                raise
+            except UnavailableError as error:
+                wait = self._wait(error, attempt)
+                if once or not error.transient or self._io.now() + wait >= deadline:
+                    raise
+            else:
+                self._breaker.answered(self._io.now())
+                return value, answer.status
+            await self._io.pause(wait)
+            self._counts.add(retries=1)
+            attempt += 1
+
+    async def _attempt(self, request: Request, deadline: float, once: bool) -> Answer:
+        left = deadline - self._io.now()
+        if left <= 0:
+            raise BudgetExceededError("the time budget of the call is used up")
+        return await self._io.send(request, left if once else min(left, self._share))
+
+    def _wait(self, error: UnavailableError, attempt: int) -> float:
+        jitter = self._chance.uniform(0, min(BACKOFF_CAP, BACKOFF_BASE * 2**attempt))
+        return jitter if error.retry_after is None else error.retry_after + jitter

@@ -1,0 +1,163 @@
+"""Requests of the v1 contract, built and checked without any I/O.
+
+What is wrong in a way that JSON can't carry, or that would stay hidden in the spool while the service is away, is
+refused here, with the same error and pointer that the service would answer with. Everything else is the service's to
+judge.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from greso_client._errors import invalid
+from greso_client._types import Group
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+# A pool upload is cut into parts that stay far below the contract's limits (32 MiB, 1,000,000 prompts) and that the
+# service takes within one call's time budget.
+POOL_PART = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, the same on each attempt. `key`: its idempotency key, on every POST."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    content_type: str = "application/json"
+    key: str | None = None
+
+
+def _post(path: str, body: Mapping[str, Any]) -> Request:
+    return Request("POST", path, _json(body), key=uuid.uuid4().hex)
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+
+
+class RunRequests:
+    """Every request about one run."""
+
+    def __init__(self, run: str) -> None:
+        if not RUN_NAME.fullmatch(run):
+            raise ValueError(
+                f"run {run!r} must match {RUN_NAME.pattern}: letters, digits, '.', '_' and '-', at most 128"
+            )
+        self._path = f"/v1/runs/{run}"
+
+    def create(self, spec: Mapping[str, Any]) -> Request:
+        """PUT the run."""
+        return Request("PUT", self._path, _spec(spec))
+
+    def update(self, changes: Mapping[str, Any]) -> Request:
+        """PATCH its tunables."""
+        return Request("PATCH", self._path, _spec(changes))
+
+    def state(self) -> Request:
+        """GET spec and state."""
+        return Request("GET", self._path)
+
+    def delete(self) -> Request:
+        """DELETE the run."""
+        return Request("DELETE", self._path)
+
+    def pool(self, prompts: Sequence[str]) -> Iterator[Request]:
+        """PUT prompts into the pool: NDJSON, in parts."""
+        for start in range(0, max(len(prompts), 1), POOL_PART):
+            lines = "".join(json.dumps(prompt) + "\n" for prompt in prompts[start : start + POOL_PART])
+            yield Request("PUT", f"{self._path}/pool", lines.encode(), "application/x-ndjson")
+
+    def select(self, step: int, prompts: Sequence[str], limit: int | None, at_least: int, explain: bool) -> Request:
+        """POST the candidates of a step."""
+        body: dict[str, Any] = {"step": step, "prompts": prompts}
+        if limit is not None:
+            body["limit"] = limit
+        if at_least:
+            body["at_least"] = at_least
+        if explain:
+            body["explain"] = True
+        return _post(f"{self._path}/select", body)
+
+    def draw(self, step: int, count: int | None) -> Request:
+        """POST for prompts from the pool."""
+        return _post(f"{self._path}/draw", {"step": step} if count is None else {"step": step, "count": count})
+
+    def report(self, step: int, groups: Sequence[Group], final: bool) -> Request:
+        """POST what groups earned; `groups` as `checked_groups` gives them."""
+        results = [{"prompt": group.prompt, "rewards": group.rewards} for group in groups]
+        body: dict[str, Any] = {"step": step, "results": results}
+        if final:
+            body["final"] = True
+        return _post(f"{self._path}/report", body)
+
+    def steps(self, after: int | None, limit: int | None) -> Request:
+        """GET the recorded steps."""
+        query = {"after": after, "limit": limit}
+        text = "&".join(f"{name}={value}" for name, value in query.items() if value is not None)
+        return Request("GET", f"{self._path}/steps" + (f"?{text}" if text else ""))
+
+    def prompt(self, prompt: str) -> Request:
+        """GET one prompt."""
+        # A path segment of dots would be taken for "here" or "up", so it is escaped although its characters are
+        # harmless.
+        name = prompt.replace(".", "%2E") if prompt in {".", ".."} else quote(prompt, safe="")
+        return Request("GET", f"{self._path}/prompts/{name}")
+
+
+def _spec(fields: Mapping[str, Any]) -> bytes:
+    try:
+        return _json(fields)
+    except (TypeError, ValueError) as error:
+        raise invalid("", f"the fields of a run must be plain, finite JSON values: {error}") from error
+
+
+def checked_step(step: int) -> int:
+    """The step as an int (numpy's integers too), refused when negative."""
+    number = int(step)
+    if number < 0:
+        raise invalid("/step", f"{number} must be 0 or more")
+    return number
+
+
+def checked_prompts(prompts: Iterable[str]) -> list[str]:
+    """Prompt ids as a list: strings of 1 to 256 UTF-8 bytes."""
+    if isinstance(prompts, str):
+        raise invalid("/prompts", "one string was given where a list of prompt ids is wanted")
+    checked = list(prompts)
+    for index, prompt in enumerate(checked):
+        _check_prompt(prompt, f"/prompts/{index}")
+    return checked
+
+
+def checked_groups(groups: Iterable[Group]) -> list[Group]:
+    """Groups with their rewards as lists of finite floats (from numpy arrays and tensors too)."""
+    checked = []
+    for index, group in enumerate(groups):
+        _check_prompt(group.prompt, f"/results/{index}/prompt")
+        rewards = [float(reward) for reward in group.rewards]
+        for place, reward in enumerate(rewards):
+            if not math.isfinite(reward):
+                raise invalid(f"/results/{index}/rewards/{place}", f"{reward} is not a finite number")
+        checked.append(Group(group.prompt, rewards))
+    return checked
+
+
+def _check_prompt(prompt: object, pointer: str) -> None:
+    if not isinstance(prompt, str):
+        raise invalid(pointer, f"a prompt id is a string, not {type(prompt).__name__}")
+    try:
+        size = len(prompt.encode())
+    except UnicodeEncodeError as error:
+        raise invalid(pointer, "a prompt id must be valid Unicode") from error
+    if not 1 <= size <= 256:
+        raise invalid(pointer, f"a prompt id has 1 to 256 UTF-8 bytes, not {size}")

@@ -1,0 +1,260 @@
+"""Reports that could not be delivered yet, on disk: JSON lines, appended and synced, bounded, safe between processes.
+
+The first line names the file's identity; each further line is one request with its idempotency key. A delivered line
+is marked in place (one byte), a file with nothing left is removed, and only a full one is rewritten. No file stays
+open between calls, so a fork or a kill at any moment leaves nothing but, at worst, a torn last line, which the next
+append cuts off and every reader passes over: that report was never acknowledged as kept.
+
+Two locks, both `flock` on files beside the spool: a short one around each access, and a long one for whoever delivers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from greso_client._requests import Request
+
+_DUE, _DONE = b'{"due":1,', b'{"due":0,'
+_FLAG = _DUE.index(b"1")
+# A full spool is cut to this share of its bound, so that not every further report rewrites the file.
+_KEEP_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A spooled request and where it stands: `at` is the wall-clock second it was kept, `size` its bytes."""
+
+    request: Request
+    at: float
+    file: str
+    offset: int
+    size: int
+
+
+class Spool:
+    """The spool file at `path`, at most `limit` bytes. Every method may raise OSError; all block on the disk."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self.path = path
+        self.refused_path = path.with_name(path.name + ".refused")
+        self._limit = limit
+        # Where the last settled entry ended, so that delivering n entries reads the file once and not n times.
+        self._passed = ("", 0)
+
+    def is_empty(self) -> bool:
+        """Whether nothing waits (a file exists only while something does)."""
+        return not self.path.exists()
+
+    def append(self, request: Request, at: float) -> int:
+        """Keep a request; returns how many older ones were dropped for it. OSError: not kept, nothing else lost."""
+        record = {"at": at, "key": request.key, "method": request.method, "path": request.path}
+        record |= {"type": request.content_type, "body": (request.body or b"").decode()}
+        line = _DUE + json.dumps(record, separators=(",", ":")).encode()[1:] + b"\n"
+        with self._locked():
+            size = self._mend()
+            dropped = 0
+            if size + len(line) > self._limit:
+                dropped = self._make_room(len(line))
+                size = self._mend()
+            self._write(line, size)
+        return dropped
+
+    def head(self) -> Entry | None:
+        """The oldest entry that is due; None (and no file any more) when there is none."""
+        with self._locked():
+            for entry in self._due():
+                return entry
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
+            return None
+
+    def settle(self, entry: Entry, refused: str | None = None) -> None:
+        """Mark an entry as done; with a reason for refusal, copy it to the `.refused` file."""
+        with self._locked():
+            # The file may have been rewritten since `head` by a process that had to make room.
+            place = next((now for now in self._due(entry) if now.request.key == entry.request.key), None)
+            if place is not None:
+                self._settle(place, refused)
+
+    def retire(self, path_prefix: str, before: float, reason: str) -> int:
+        """Move aside what was kept before a moment for a path; returns how many."""
+        with self._locked():
+            old = [e for e in self._due() if e.at < before and e.request.path.startswith(path_prefix)]
+            for entry in old:
+                self._settle(entry, reason)
+            self._passed = ("", 0)  # those between them are still due
+        return len(old)
+
+    def delivering(self) -> int | None:
+        """Take the right to deliver, to be `release`d; None while another thread or process has it."""
+        descriptor = self._open_lock(".sending")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def release(self, descriptor: int) -> None:
+        """Give the right to deliver back."""
+        # Unlocked and not just closed: a child forked meanwhile holds the same lock through its copy of the descriptor.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+    # Below, the short lock is held.
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        descriptor = self._open_lock(".lock")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            self.release(descriptor)
+
+    def _open_lock(self, suffix: str) -> int:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name = self.path.with_name(self.path.name + suffix)
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def _write(self, line: bytes, size: int) -> None:
+        """Append a line to the file of `size` bytes and be sure that it is on the disk, or leave the file as it was."""
+        data = line if size else _header() + line
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                _write_all(file, data)
+                os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, size)
+            raise
+        if size == 0:
+            self._sync_directory()
+
+    def _mend(self) -> int:
+        """Cut off a torn last line; returns the size then."""
+        try:
+            file = self.path.open("r+b")
+        except FileNotFoundError:
+            return 0
+        with file:
+            size = file.seek(0, os.SEEK_END)
+            end = size
+            while end > 0:
+                start = max(0, end - 65536)
+                file.seek(start)
+                newline = file.read(end - start).rfind(b"\n")
+                if newline >= 0:
+                    end = start + newline + 1
+                    break
+                end = start
+            if end < size:
+                file.truncate(end)
+            return end
+
+    def _due(self, after: Entry | None = None) -> Iterator[Entry]:
+        """The due entries in order, from `after` on when the file is still the one that it was read from."""
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return
+        with file:
+            identity = _identity(file.readline())
+            start = file.tell()
+            if after is not None and after.file == identity:
+                start = after.offset
+            elif self._passed[0] == identity:
+                start = self._passed[1]
+            file.seek(start)
+            while (line := file.readline()).endswith(b"\n"):
+                request = _request(line) if line.startswith(_DUE) else None
+                if request is not None:
+                    yield Entry(request[0], request[1], identity, start, len(line))
+                start += len(line)
+
+    def _settle(self, entry: Entry, refused: str | None) -> None:
+        with self.path.open("r+b") as file:
+            if refused is not None:
+                file.seek(entry.offset)
+                self._put_aside(file.read(entry.size), refused)
+            file.seek(entry.offset + _FLAG)
+            # Not synced: a mark lost with the power only means one more delivery under the same key, which has no
+            # effect.
+            file.write(b"0")
+        self._passed = (entry.file, entry.offset + entry.size)
+
+    def _put_aside(self, line: bytes, reason: str) -> None:
+        """Append to the `.refused` file, which is bounded like the spool: what finds no room is only counted."""
+        with self.refused_path.open("ab") as file:
+            copy = json.dumps({"refused": reason, **json.loads(line)}, separators=(",", ":")).encode() + b"\n"
+            if file.tell() + len(copy) <= self._limit:
+                file.write(copy)
+
+    def _make_room(self, wanted: int) -> int:
+        """Rewrite the file with the newest due entries, leaving `wanted` bytes; returns how many were left out."""
+        entries = list(self._due())
+        room = int(self._limit * _KEEP_SHARE) - wanted - len(_header())
+        if wanted + len(_header()) > self._limit:
+            raise OSError(f"a report of {wanted} bytes does not fit into a spool of {self._limit}")
+        kept = len(entries)
+        while kept > 0 and room >= entries[kept - 1].size:
+            kept -= 1
+            room -= entries[kept].size
+        fresh = self.path.with_name(self.path.name + ".new")
+        with fresh.open("wb") as new, self.path.open("rb") as old:
+            new.write(_header())
+            for entry in entries[kept:]:
+                old.seek(entry.offset)
+                new.write(old.read(entry.size))
+            new.flush()
+            os.fsync(new.fileno())
+        fresh.replace(self.path)
+        self._sync_directory()
+        return kept
+
+    def _sync_directory(self) -> None:
+        descriptor = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    # A disk that fills up takes the beginning without complaint.
+    if file.write(data) < len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file.name))
+
+
+def _header() -> bytes:
+    return json.dumps({"greso_spool": 1, "id": uuid.uuid4().hex}).encode() + b"\n"
+
+
+def _identity(line: bytes) -> str:
+    try:
+        return str(json.loads(line)["id"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _request(line: bytes) -> tuple[Request, float] | None:
+    """The request in a line; None when the line is damaged."""
+    try:
+        record: dict[str, Any] = json.loads(line)
+        request = Request(record["method"], record["path"], record["body"].encode(), record["type"], record["key"])
+        return request, float(record["at"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

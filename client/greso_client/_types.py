@@ -1,0 +1,269 @@
+"""The values that go in and come out: frozen, slotted, no behaviour. Words as in docs/algorithm.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+T = TypeVar("T")
+
+Reason = Literal["complete", "max_rounds", "no_candidates", "late"]
+"""Why `collect` stopped. complete: the step has its effective groups. max_rounds: the set number of rounds is used up.
+no_candidates: nothing is left to roll out (candidates used up, or all of them skipped in this step). late: the step had
+been completed before these groups were reported (a trainer that resumes without rewinding its run)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The rewards of one prompt's rollouts at one step: `rewards` has one finite number per response, G of them."""
+
+    prompt: str
+    rewards: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout(Generic[T]):
+    """What a rollout function returns per prompt: the G rewards, and whatever the trainer needs again (`data`)."""
+
+    rewards: Sequence[float]
+    data: T
+
+
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """Base of the keep probability for prompts whose latest group was easy or hard, each in [0, 1]."""
+
+    easy: float
+    hard: float
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Candidates skipped because they were predicted easy or hard (counts)."""
+
+    easy: int = 0
+    hard: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroVariance:
+    """Groups whose rewards do not differ: all solved (easy) or not (hard) (counts)."""
+
+    easy: int = 0
+    hard: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Why one candidate was kept or skipped. `reason`: new, effective, explore, fill, skip_easy, skip_hard; `degraded`
+    when the service was away."""
+
+    keep: bool
+    reason: str
+    keep_probability: float
+    streak: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Answer of `select`.
+
+    `selected`: ascending indices into the candidates. `examined`: how many of them were judged, from the first on;
+    the rest may be offered again. `decisions`: one per examined candidate, None without `explain`. `stale`: the
+    service answered from its last known state. `degraded`: the service was away and everything (up to `limit`) is
+    selected; then `exploration`, `rollout_batch_size` and `generation` are the last ones known.
+    """
+
+    selected: list[int]
+    examined: int
+    skipped: Skipped
+    exploration: Exploration
+    rollout_batch_size: int
+    generation: int = 0
+    stale: bool = False
+    degraded: bool = False
+    decisions: list[Decision] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Answer of `draw`: the prompts to roll out, possibly fewer than asked for, possibly one of them twice.
+
+    `degraded`: the service was away and they come from a shuffled local walk over the prompts this client added.
+    """
+
+    prompts: list[str]
+    epoch: int
+    examined: int
+    skipped: Skipped
+    exploration: Exploration
+    generation: int = 0
+    degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepProgress:
+    """How far a step is: judged `groups`, `effective` ones, effective ones `missing` to the train batch size."""
+
+    number: int
+    groups: int
+    effective: int
+    missing: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """Answer of `report`. `effective`: ascending indices into the reported groups.
+
+    `degraded`: the service has not seen this report yet; it was spooled (or dropped, see `Client.counters`) and
+    judged here.
+    """
+
+    effective: list[int]
+    zero_variance: ZeroVariance
+    undetermined: int
+    step: StepProgress
+    next_rollout_batch_size: int
+    exploration: Exploration
+    generation: int = 0
+    degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSize:
+    """Answer of `add_prompts`: how many were new, and how many prompts the pool has now."""
+
+    added: int
+    pool: int
+    degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over a run's life. `rollouts`: responses generated. `rollouts_avoided`: skips x group size, at most."""
+
+    examined: int = 0
+    selected: int = 0
+    skipped: Skipped = field(default_factory=Skipped)
+    groups: int = 0
+    effective: int = 0
+    zero_variance: ZeroVariance = field(default_factory=ZeroVariance)
+    undetermined: int = 0
+    rollouts: int = 0
+    rollouts_avoided: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """A run as it is now. `prompts`: seen or registered; `pool`: registered; `spec`: every parameter by name.
+
+    `degraded`: the service was away; the run will be created with the next call that reaches it.
+    """
+
+    run: str
+    step: int
+    exploration: Exploration
+    prompts: int
+    pool: int
+    epoch: int
+    spec: Mapping[str, Any]
+    totals: Totals
+    generation: int = 0
+    degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One step of a run as recorded; `p_easy` and `p_hard` as they were in it."""
+
+    step: int
+    examined: int
+    selected: int
+    skipped: Skipped
+    groups: int
+    effective: int
+    zero_variance: ZeroVariance
+    rollouts: int
+    p_easy: float
+    p_hard: float
+    rounds: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """A recent group of a prompt: number of `rewards`, their mean, min, max (None without rewards), and the outcome."""
+
+    step: int
+    rewards: int
+    mean: float | None
+    min: float | None
+    max: float | None
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptState:
+    """What the service knows of one prompt. `mean`, `last_step` and `kind` are None before its first group."""
+
+    prompt: str
+    streak: int
+    kind: str | None
+    keep_probability: float
+    visits: int
+    mean: float | None
+    last_step: int | None
+    groups: list[GroupRow]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectedGroup(Generic[T]):
+    """A rolled-out group as `collect` hands it back: the prompt, its rewards, and the rollout function's `data`."""
+
+    prompt: str
+    rewards: Sequence[float]
+    data: T
+
+
+@dataclass(frozen=True, slots=True)
+class Collected(Generic[T]):
+    """One step's harvest.
+
+    `effective`: the groups to train on, in the order they were rolled out; may be more than the train batch size, or
+    fewer (look at `reason`). `groups`: all that were rolled out, effective or not. `rollouts`: responses generated.
+    `examined` and `skipped`: candidates judged, and skipped, in this step. `failed`: rollouts that came back as None.
+    `degraded`: at least one answer was made up here because the service was away. `service_seconds`: time spent in
+    its calls.
+    """
+
+    step: int
+    effective: list[CollectedGroup[T]]
+    groups: list[CollectedGroup[T]]
+    rounds: int
+    rollouts: int
+    examined: int
+    skipped: Skipped
+    failed: int
+    complete: bool
+    reason: Reason
+    degraded: bool
+    service_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What happened since the client was made. `degraded`: calls answered here because the service was away.
+
+    Reports: `spooled` to disk, `delivered` from there, `refused` by the service on delivery (moved aside), `dropped`
+    for good (spool full, off, or disk error). `retries`: attempts beyond the first.
+    """
+
+    calls: int = 0
+    retries: int = 0
+    degraded: int = 0
+    spooled: int = 0
+    delivered: int = 0
+    refused: int = 0
+    dropped: int = 0

@@ -1,0 +1,1 @@
+"""The greso service: which prompts are worth rolling out, decided from their reward histories."""

@@ -1,0 +1,20 @@
+"""`greso` and `python -m greso_service`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; if the service extra is not installed, say so in one line."""
+    try:
+        from greso_service.cli import run  # noqa: PLC0415  # the extra may not be installed
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in {"greso_service", "greso_client"}:
+            raise
+        sys.exit(f"greso: the service needs {error.name}, which is not installed; run: pip install 'greso[service]'")
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""The answers of the HTTP contract, as JSON bytes made from a state. Their schemas are in `api/wire.py`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from greso_service.core import controller, policy
+from greso_service.core.controller import Exploration
+from greso_service.core.draws import IdError, Ids
+from greso_service.core.events import Reported, Selected
+from greso_service.core.outcome import Outcome
+from greso_service.core.policy import Reason, Selection
+from greso_service.core.prompts import UNKNOWN, Index
+from greso_service.core.state import RECENT, Assessment, RunState
+from greso_service.errors import Fault, InvalidInput
+
+KINDS = {"new": Outcome.UNDETERMINED, "effective": Outcome.EFFECTIVE, "easy": Outcome.EASY, "hard": Outcome.HARD}
+_KIND_NAMES = {int(kind): name for name, kind in KINDS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A JSON body; `replayed` when it is the first answer to an idempotency key, given again."""
+
+    body: bytes
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PromptQuery:
+    """Which prompts to list: of one `kind` or all, by descending `sort`, `limit` of them from `cursor` on."""
+
+    kind: str | None
+    sort: str
+    limit: int
+    cursor: str | None
+
+
+def run(name: str, state: RunState) -> Answer:
+    """Spec and state of a run."""
+    totals = state.totals
+    skipped = {"easy": totals.skipped_easy, "hard": totals.skipped_hard}
+    return Answer(
+        _json(
+            {
+                "run": name,
+                "generation": state.generation,
+                "step": max(state.progress.step, 0),
+                "exploration": _exploration(state.progress.exploration),
+                "prompts": state.table.size,
+                "pool": state.pool_size,
+                "epoch": state.cursor.epoch,
+                "spec": state.spec.to_dict(),
+                "totals": {
+                    "examined": totals.examined,
+                    "selected": totals.selected,
+                    "skipped": skipped,
+                    "groups": totals.groups,
+                    "effective": totals.effective,
+                    "zero_variance": {"easy": totals.easy, "hard": totals.hard},
+                    "undetermined": totals.undetermined,
+                    "rollouts": totals.rollouts,
+                    "rollouts_avoided": sum(skipped.values()) * state.spec.group_size,
+                },
+            }
+        )
+    )
+
+
+def pool(added: int, size: int) -> bytes:
+    """The answer to an upload."""
+    return _json({"added": added, "pool": size})
+
+
+def select(state: RunState, event: Selected, selection: Selection, *, explain: bool, stale: bool) -> bytes:
+    """The answer to a select."""
+    answer = {
+        "selected": np.flatnonzero(selection.keep),
+        "examined": event.examined,
+        "skipped": {"easy": event.skipped_easy, "hard": event.skipped_hard},
+        "exploration": _exploration(state.progress.exploration),
+        "rollout_batch_size": controller.next_rollout_batch_size(state.progress, state.spec, event.step),
+        "generation": state.generation,
+        "stale": stale,
+    }
+    if explain:
+        columns = (selection.keep, selection.reason, selection.keep_probability, selection.streak)
+        answer["decisions"] = [
+            {"keep": keep, "reason": _REASON_NAMES[reason], "keep_probability": probability, "streak": streak}
+            for keep, reason, probability, streak in zip(*(column.tolist() for column in columns), strict=True)
+        ]
+    return _json(answer)
+
+
+def draw(state: RunState, event: Selected, prompts: list[str]) -> bytes:
+    """The answer to a draw."""
+    cursor = event.cursor or state.cursor
+    return _json(
+        {
+            "prompts": prompts,
+            "epoch": cursor.epoch,
+            "examined": event.examined,
+            "skipped": {"easy": event.skipped_easy, "hard": event.skipped_hard},
+            "exploration": _exploration(state.progress.exploration),
+            "generation": state.generation,
+        }
+    )
+
+
+def report(state: RunState, event: Reported, assessed: Assessment) -> bytes:
+    """The answer to a report, from the state before it."""
+    outcome, counts, progress = assessed.outcomes.outcome, assessed.counts, assessed.progress
+    groups, effective = progress.counts.groups, progress.counts.effective
+    if assessed.late and event.step != progress.step:  # an earlier step: its counts are those of its row
+        groups, effective = state.steps.judged(event.step)
+    return _json(
+        {
+            "effective": np.flatnonzero(outcome == Outcome.EFFECTIVE),
+            "zero_variance": {"easy": counts.easy, "hard": counts.hard},
+            "undetermined": event.index.size - counts.groups,
+            "step": {
+                "number": event.step,
+                "groups": groups,
+                "effective": effective,
+                "missing": max(state.spec.train_batch_size - effective, 0),
+                "complete": progress.is_complete(event.step),
+            },
+            "next_rollout_batch_size": controller.next_rollout_batch_size(progress, state.spec, event.step),
+            "exploration": _exploration(progress.exploration),
+            "generation": state.generation,
+        }
+    )
+
+
+def steps(state: RunState, after: int, limit: int) -> Answer:
+    """The rows of at most `limit` steps after `after`."""
+    rows = state.steps.rows
+    start = int(np.searchsorted(rows["step"], after, side="right"))
+    return Answer(_json({"steps": [_step(state, row) for row in rows[start : start + limit]]}))
+
+
+def _step(state: RunState, row: Any) -> dict[str, Any]:
+    plain = dict(zip(row.dtype.names, row.tolist(), strict=True))
+    return {
+        "step": plain["step"],
+        "examined": plain["examined"],
+        "selected": plain["selected"],
+        "skipped": {"easy": plain["skipped_easy"], "hard": plain["skipped_hard"]},
+        "groups": plain["groups"],
+        "effective": plain["effective"],
+        "zero_variance": {"easy": plain["easy"], "hard": plain["hard"]},
+        "rollouts": plain["rollouts"],
+        "p_easy": plain["p_easy"],
+        "p_hard": plain["p_hard"],
+        "rounds": plain["rounds"],
+        "complete": state.progress.is_complete(plain["step"]),
+    }
+
+
+def prompts(state: RunState, query: PromptQuery) -> Answer:
+    """A page of prompts and the cursor of the next one, null at the end."""
+    size = state.table.size
+    values = _sort_values(state, query.sort)
+    wanted = np.ones(size, np.bool_) if query.kind is None else state.view.kind == KINDS[query.kind]
+    if query.cursor is not None:
+        value, place = _parse_cursor(query.cursor)
+        wanted &= (values < value) | ((values == value) & (np.arange(size) > place))
+    index = np.flatnonzero(wanted)
+    more = index.size > query.limit
+    if more:
+        # The page's last value decides who is in; ties are settled by index in the sort below.
+        bound = -np.partition(-values[index], query.limit - 1)[query.limit - 1]
+        index = index[values[index] >= bound]
+    index = index[np.lexsort((index, -values[index]))][: query.limit]
+    cursor = _make_cursor(values[index[-1]], index[-1]) if more else None
+    return Answer(_json({"prompts": _prompts(state, index), "cursor": cursor}))
+
+
+def _sort_values(state: RunState, sort: str) -> NDArray[np.float64]:
+    size = state.table.size
+    column: NDArray[Any] = getattr(state.prompts, sort)[:size]
+    absent = state.prompts.rewards[:size] == 0 if sort == "mean" else state.prompts.visits[:size] == 0
+    return np.where(absent, -np.inf, column)
+
+
+def _prompts(state: RunState, index: Index) -> list[dict[str, Any]]:
+    decided = policy.POLICIES[state.spec.policy](state.question(0, index))
+    rows = state.prompts
+    columns = (
+        state.table.texts(index.tolist()),
+        rows.streak[index].tolist(),
+        rows.kind[index].tolist(),
+        decided.keep_probability.tolist(),
+        rows.visits[index].tolist(),
+        np.where(rows.rewards[index] > 0, rows.mean[index], np.nan).tolist(),
+        rows.last_step[index].tolist(),
+    )
+    return [
+        {
+            "prompt": prompt,
+            "streak": streak,
+            "kind": _KIND_NAMES[kind],
+            "keep_probability": probability,
+            "visits": visits,
+            "mean": mean,
+            "last_step": last_step if visits else None,
+        }
+        for prompt, streak, kind, probability, visits, mean, last_step in zip(*columns, strict=True)
+    ]
+
+
+def prompt(state: RunState, name: str) -> Answer | None:
+    """One prompt with its recent groups, newest first; None if the run doesn't know it."""
+    try:
+        index = state.table.find(Ids.of([name]))
+    except IdError as error:
+        raise InvalidInput(Fault("/path/prompt", error.detail)) from None
+    if index[0] == UNKNOWN:
+        return None
+    [row] = _prompts(state, index)
+    recent = state.prompts.recent[index[0]][: min(row["visits"], RECENT)]
+    row["groups"] = [
+        {
+            "step": int(group["step"]),
+            "count": int(group["count"]),
+            "mean": float(group["mean"]),
+            "min": float(group["low"]),
+            "max": float(group["high"]),
+            "outcome": Outcome(int(group["outcome"])).name.lower(),
+        }
+        for group in recent
+    ]
+    return Answer(_json(row))
+
+
+def _make_cursor(value: np.float64, place: np.int64) -> str:
+    return base64.urlsafe_b64encode(f"{float(value)!r} {int(place)}".encode()).decode().rstrip("=")
+
+
+def _parse_cursor(cursor: str) -> tuple[float, int]:
+    try:
+        value, place = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).split()
+        return float(value), int(place)
+    except (ValueError, binascii.Error):
+        raise InvalidInput(Fault("/query/cursor", "is not a cursor that this service gave")) from None
+
+
+def _exploration(exploration: Exploration) -> dict[str, float]:
+    return {"easy": exploration.easy, "hard": exploration.hard}
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+_REASON_NAMES = [reason.name.lower() for reason in Reason]

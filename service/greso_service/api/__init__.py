@@ -1,0 +1,1 @@
+"""The HTTP contract, v1: FastAPI over `greso_service.runs`."""

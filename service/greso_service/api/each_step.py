@@ -1,0 +1,103 @@
+"""The routes that a trainer calls each step: select, pool, draw, report."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from greso_service.api import body, wire
+from greso_service.api.shared import PROBLEMS, TENANT, RunName, json_response, keyed, takes
+from greso_service.errors import Fault, InvalidInput
+from greso_service.history.base import RunKey
+from greso_service.runs import Runs
+from greso_service.settings import Settings
+
+
+def router(runs: Runs, settings: Settings) -> APIRouter:
+    """The routes, bound to the use cases they call."""
+    routes = APIRouter(prefix="/v1/runs", responses=PROBLEMS)
+
+    def limited(pointer: str, count: int, limit: int, setting: str) -> None:
+        if count > limit:
+            raise InvalidInput(Fault(pointer, f"has {count} entries; {setting} is {limit}"))
+
+    @routes.post(
+        "/{run}/select",
+        tags=["each step"],
+        summary="Which candidates to roll out",
+        openapi_extra=keyed("SelectRequest"),
+        responses={200: {"model": wire.Selection}},
+    )
+    async def select(run: RunName, request: Request) -> Response:
+        """With `limit`, candidates are judged in order until that many are kept."""
+        asked = await body.read(request, wire.SelectRequest)
+        limited("/prompts", len(asked.prompts), settings.max_prompts, "max_prompts")
+        if asked.limit is not None and asked.at_least > asked.limit:
+            raise InvalidInput(Fault("/at_least", f"exceeds limit ({asked.limit})"))
+        answer = await runs.select(
+            RunKey(TENANT, run),
+            asked.step,
+            asked.prompts,
+            limit=asked.limit,
+            at_least=asked.at_least,
+            explain=asked.explain,
+            once=await body.idempotency(request),
+        )
+        return json_response(answer)
+
+    @routes.put(
+        "/{run}/pool",
+        tags=["each step"],
+        summary="Add prompts to the pool",
+        openapi_extra=takes("PoolRequest", ndjson=True),
+        responses={200: {"model": wire.Pool}},
+    )
+    async def pool(run: RunName, request: Request) -> Response:
+        """Known prompts are ignored. All are added or, if one is refused, none."""
+        if body.media_type(request, body.JSON, body.NDJSON) == body.NDJSON:
+            prompts, pointer = await body.read_lines(request), ""
+        else:
+            prompts, pointer = (await body.read(request, wire.PoolRequest)).prompts, "/prompts"
+        limited(pointer, len(prompts), settings.max_pool_upload, "max_pool_upload")
+        once = await body.idempotency(request)
+        return json_response(await runs.add_prompts(RunKey(TENANT, run), prompts, pointer, once))
+
+    @routes.post(
+        "/{run}/draw",
+        tags=["each step"],
+        summary="Walk the pool for prompts to roll out",
+        openapi_extra=keyed("DrawRequest"),
+        responses={200: {"model": wire.Draw}},
+    )
+    async def draw(run: RunName, request: Request) -> Response:
+        """Each epoch is a fresh permutation of the pool; no position is given twice."""
+        asked = await body.read(request, wire.DrawRequest)
+        return json_response(
+            await runs.draw(RunKey(TENANT, run), asked.step, asked.count, await body.idempotency(request))
+        )
+
+    @routes.post(
+        "/{run}/report",
+        tags=["each step"],
+        summary="What the rollouts earned",
+        openapi_extra=keyed("ReportRequest"),
+        responses={200: {"model": wire.Report}},
+    )
+    async def report(run: RunName, request: Request) -> Response:
+        """Send outcome rewards (right or wrong), not ones shaped with length or format bonuses."""
+        asked = await body.read(request, wire.ReportRequest)
+        limited("/results", len(asked.results), settings.max_prompts, "max_prompts")
+        rewards = [group["rewards"] for group in asked.results]
+        if max(map(len, rewards), default=0) > settings.max_rewards:
+            place = next(row for row, group in enumerate(rewards) if len(group) > settings.max_rewards)
+            limited(f"/results/{place}/rewards", len(rewards[place]), settings.max_rewards, "max_rewards")
+        answer = await runs.report(
+            RunKey(TENANT, run),
+            asked.step,
+            [group["prompt"] for group in asked.results],
+            rewards,
+            final=asked.final,
+            once=await body.idempotency(request),
+        )
+        return json_response(answer)
+
+    return routes

@@ -1,0 +1,103 @@
+"""What every request passes first: a request id, the cap on requests in flight, the cap on the body, the metrics."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from greso_service.api import problems
+from greso_service.errors import InvalidInput, Unavailable
+from greso_service.telemetry.logs import request_id
+from greso_service.telemetry.metrics import Metrics
+
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})  # looked at most of all when the service is overloaded
+
+
+class BodyTooLarge(InvalidInput):
+    """The body exceeds the limit."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(status=413)
+        self.args = (f"the body is larger than max_body_bytes ({limit}); send it in parts",)
+
+
+class Guard:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, max_in_flight: int, max_body_bytes: int) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._max_in_flight = max_in_flight
+        self._max_body_bytes = max_body_bytes
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection event of the server."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        token = request_id.set(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
+        try:
+            if self._in_flight >= self._max_in_flight and scope["path"] not in _ALWAYS:
+                self._metrics.overloaded.inc()
+                overload = Unavailable(f"more than max_in_flight ({self._max_in_flight}) requests at once; try again")
+                await problems.of(overload)(scope, receive, _tagged(send))
+                return
+            self._in_flight += 1
+            try:
+                await self._measured(scope, receive, send, headers)
+            finally:
+                self._in_flight -= 1
+        finally:
+            request_id.reset(token)
+
+    async def _measured(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+        started, status = time.perf_counter(), 500
+
+        async def watching(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        with self._metrics.in_flight.track_inprogress():
+            try:
+                declared = headers.get("content-length", "0")
+                if declared.isdecimal() and int(declared) > self._max_body_bytes:
+                    await problems.of(BodyTooLarge(self._max_body_bytes))(scope, receive, _tagged(watching))
+                else:
+                    await self._app(scope, self._counted(receive), _tagged(watching))
+            finally:
+                route = getattr(scope.get("route"), "path", "other")
+                method = scope["method"] if route != "other" else "other"
+                self._metrics.requests.labels(method, route, status).inc()
+                self._metrics.duration.labels(method, route).observe(time.perf_counter() - started)
+
+    def _counted(self, receive: Receive) -> Receive:
+        read = 0
+
+        async def counting() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._max_body_bytes:
+                raise BodyTooLarge(self._max_body_bytes)
+            return message
+
+        return counting
+
+
+def _tagged(send: Send) -> Send:
+    async def tagging(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["X-Request-Id"] = request_id.get()
+        await send(message)
+
+    return tagging

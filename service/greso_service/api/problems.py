@@ -1,0 +1,119 @@
+"""Errors as RFC 9457 problem details: every status, one shape."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from greso_service.errors import Conflict, Fault, GresoError, InvalidInput, KeyReused, NotFound, Unavailable
+from greso_service.telemetry.logs import request_id
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+MOST_FAULTS = 20
+"""Faults listed in one answer: enough to see the pattern, not as large as the bad request itself."""
+
+_TYPES = {
+    400: "malformed-json",
+    404: "not-found",
+    405: "method-not-allowed",
+    409: "conflict",
+    413: "too-large",
+    415: "unsupported-media-type",
+    422: "invalid-request",
+    500: "internal-error",
+    503: "unavailable",
+}
+
+
+def problem(
+    status: int, detail: str, *, faults: Sequence[Fault] = (), headers: Mapping[str, str] | None = None, type: str = ""
+) -> Response:
+    """The answer for an error; `type` (a suffix of the URN) overrides the one that goes with the status."""
+    content: dict[str, Any] = {
+        "type": f"urn:greso:problem:{type or _TYPES.get(status, 'http-error')}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": request_id.get(),
+    }
+    if faults:
+        content["errors"] = [{"pointer": fault.pointer, "detail": fault.detail} for fault in faults[:MOST_FAULTS]]
+    return Response(orjson.dumps(content), status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def faults_of(error: ValidationError | RequestValidationError) -> list[Fault]:
+    """Pydantic's complaints as faults; a JSON pointer for a body, /query/... or /path/... for parameters."""
+    return [Fault(_pointer(one["loc"]), _message(one)) for one in error.errors()[:MOST_FAULTS]]
+
+
+def _pointer(location: Sequence[int | str]) -> str:
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+
+
+def _message(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown field"
+    message = str(error["msg"]).removeprefix("Input ")
+    return message[:1].lower() + message[1:]
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application a problem."""
+    app.add_exception_handler(GresoError, _greso)
+    app.add_exception_handler(RequestValidationError, _parameters)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def of(error: GresoError) -> Response:
+    """The answer for one of our own errors."""
+    match error:
+        case InvalidInput(faults=faults, status=status):
+            return problem(status, str(error), faults=faults)
+        case KeyReused():
+            fault = Fault("/header/idempotency-key", "was used before with another request")
+            return problem(422, str(error), faults=[fault], type="idempotency-key-reused")
+        case NotFound():
+            return problem(404, str(error))
+        case Conflict():
+            return problem(409, str(error))
+        case Unavailable(retry_after=seconds):
+            return problem(503, str(error), headers={"Retry-After": str(math.ceil(seconds))})
+        case _:
+            raise error
+
+
+async def _greso(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, GresoError)  # noqa: S101 - registered for it
+    return of(error)
+
+
+async def _parameters(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    faults = faults_of(error)
+    return problem(422, "; ".join(f"{fault.pointer}: {fault.detail}" for fault in faults), faults=faults)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    detail = error.detail
+    if error.status_code == 404:
+        detail = f"there is nothing at {request.url.path}; see /docs"
+    elif error.status_code == 405:
+        detail = f"{request.method} is not allowed at {request.url.path}"
+    return problem(error.status_code, detail, headers=error.headers)
+
+
+async def _unexpected(_request: Request, error: Exception) -> Response:
+    return problem(500, f"an error in greso ({type(error).__name__}); its log has the details under this request id")

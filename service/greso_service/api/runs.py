@@ -1,0 +1,112 @@
+"""The routes that manage runs and look at them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+
+from greso_service.answers import PromptQuery
+from greso_service.api import body, wire
+from greso_service.api.shared import PROBLEMS, TENANT, Limit, RunName, json_response, takes
+from greso_service.errors import Fault, InvalidInput
+from greso_service.history.base import Listed, RunKey
+from greso_service.runs import Runs
+
+
+def router(runs: Runs) -> APIRouter:
+    """The routes, bound to the use cases they call."""
+    routes = APIRouter(prefix="/v1/runs", responses=PROBLEMS)
+
+    @routes.put(
+        "/{run}",
+        tags=["runs"],
+        summary="Create a run",
+        openapi_extra=takes("RunSpec"),
+        responses={200: {"model": wire.Run}, 201: {"model": wire.Run}},
+    )
+    async def create(run: RunName, request: Request) -> Response:
+        """201 created; 200 when it exists with an equal spec; 409 when it differs."""
+        spec = await body.read(request, wire.RunSpec)
+        answer, created = await runs.create(RunKey(TENANT, run), spec.model_dump(exclude_unset=True))
+        return json_response(answer, 201 if created else 200)
+
+    @routes.patch(
+        "/{run}",
+        tags=["runs"],
+        summary="Change tunables of a live run",
+        openapi_extra=takes("RunChanges"),
+        responses={200: {"model": wire.Run}},
+    )
+    async def change(run: RunName, request: Request) -> Response:
+        """`group_size`, `seed` and `streak_rule` can't change; `p_easy` and `p_hard` set the exploration in force."""
+        changes = await body.read(request, wire.RunChanges)
+        return json_response(await runs.change(RunKey(TENANT, run), changes.model_dump(exclude_unset=True)))
+
+    @routes.get("", tags=["runs"], summary="List runs", responses={200: {"model": wire.RunList}})
+    async def listed(limit: Limit = 100, cursor: Annotated[str | None, Query()] = None) -> Response:
+        """Newest activity first."""
+        return Response(_page(await runs.listed(TENANT), limit, cursor), media_type="application/json")
+
+    @routes.get("/{run}", tags=["runs"], summary="Spec and state", responses={200: {"model": wire.Run}})
+    async def show(run: RunName) -> Response:
+        """Spec and state of a run."""
+        return json_response(await runs.show(RunKey(TENANT, run)))
+
+    @routes.delete("/{run}", tags=["runs"], summary="Delete a run", status_code=204)
+    async def delete(run: RunName) -> Response:
+        """All its keys are gone."""
+        await runs.delete(RunKey(TENANT, run))
+        return Response(status_code=204)
+
+    @routes.get("/{run}/steps", tags=["looking"], summary="Step by step", responses={200: {"model": wire.StepList}})
+    async def steps(
+        run: RunName, after: Annotated[int, Query(ge=-1, le=wire.LARGEST_STEP)] = -1, limit: Limit = 100
+    ) -> Response:
+        """The steps after `after`, in order."""
+        return json_response(await runs.steps(RunKey(TENANT, run), after, limit))
+
+    @routes.get("/{run}/prompts", tags=["looking"], summary="Prompts", responses={200: {"model": wire.PromptList}})
+    async def prompts(
+        run: RunName,
+        kind: wire.Kind | None = None,
+        sort: Literal["streak", "last_step", "mean", "visits"] = "streak",
+        limit: Limit = 100,
+        cursor: Annotated[str | None, Query()] = None,
+    ) -> Response:
+        """By descending `sort`; give `cursor` of one page to get the next."""
+        return json_response(await runs.prompts(RunKey(TENANT, run), PromptQuery(kind, sort, limit, cursor)))
+
+    @routes.get(
+        "/{run}/prompts/{prompt:path}",
+        tags=["looking"],
+        summary="One prompt and its recent groups",
+        responses={200: {"model": wire.PromptDetail}},
+    )
+    async def prompt(run: RunName, prompt: str) -> Response:
+        """The prompt's id is percent-encoded."""
+        return json_response(await runs.prompt(RunKey(TENANT, run), prompt))
+
+    return routes
+
+
+def _page(listed: list[Listed], limit: int, cursor: str | None) -> bytes:
+    if cursor is not None:
+        active_ms, name = _parse_cursor(cursor)
+        listed = [run for run in listed if (-run.active_ms, run.run) > (-active_ms, name)]
+    page, more = listed[:limit], len(listed) > limit
+    following = base64.urlsafe_b64encode(f"{page[-1].active_ms} {page[-1].run}".encode()).decode() if more else None
+    rows = [{"run": run.run, "active_at": datetime.fromtimestamp(run.active_ms / 1000, UTC)} for run in page]
+    return orjson.dumps({"runs": rows, "cursor": following})
+
+
+def _parse_cursor(cursor: str) -> tuple[int, str]:
+    try:
+        active_ms, name = base64.urlsafe_b64decode(cursor).decode().split(" ")
+        return int(active_ms), name
+    except (ValueError, binascii.Error):
+        raise InvalidInput(Fault("/query/cursor", "is not a cursor that this service gave")) from None

@@ -1,0 +1,48 @@
+"""What all routes share: the tenant, parameters, the description of bodies and errors."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Path, Query, Response
+
+from greso_service.answers import Answer
+from greso_service.api import body
+
+TENANT = "default"
+"""Without keys there is one tenant."""
+
+RunName = Annotated[
+    str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="letters, digits, `.`, `_`, `-`; 128 at most")
+]
+Limit = Annotated[int, Query(ge=1, le=1000, description="rows at most")]
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "refused, nothing was applied", "content": {"application/problem+json": {}}},
+    "5XX": {"description": "failed; 503 may be repeated", "content": {"application/problem+json": {}}},
+}
+
+
+def takes(model: str, *, ndjson: bool = False) -> dict[str, Any]:
+    """OpenAPI of a route that reads its body itself, as the named schema."""
+    content: dict[str, Any] = {body.JSON: {"schema": {"$ref": f"#/components/schemas/{model}"}}}
+    if ndjson:
+        content[body.NDJSON] = {"schema": {"type": "string", "description": "one JSON string (a prompt's id) a line"}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def keyed(model: str) -> dict[str, Any]:
+    """The same, for a route that honours Idempotency-Key."""
+    key = {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "the same key with the same body gets the first answer again and has no second effect",
+        "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+    }
+    return {**takes(model), "parameters": [key]}
+
+
+def json_response(answer: Answer, status: int = 200) -> Response:
+    """An answer as an HTTP response."""
+    headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
+    return Response(answer.body, status, headers=headers, media_type="application/json")

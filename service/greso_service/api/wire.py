@@ -1,0 +1,308 @@
+"""The shapes of requests and answers on the wire. Requests are validated with them; answers are described by them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, create_model
+from typing_extensions import TypedDict
+
+from greso_service.core import spec
+
+LARGEST_STEP = 2**53 - 1
+"""The largest integer that every JSON reader keeps exact."""
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+Step = Annotated[int, Field(ge=0, le=LARGEST_STEP, description="optimiser step of the trainer")]
+Kind = Literal["new", "effective", "easy", "hard"]
+
+
+class _Request(BaseModel):
+    model_config = _STRICT
+
+
+def _spec_fields() -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, (field, param) in spec.params().items():
+        kind: Any = {"int": int, "str": str}.get(str(field.type), FiniteFloat)
+        if param.choices:
+            kind = Literal[param.choices]
+        elif name == "exploration_bounds":
+            kind = tuple[kind, kind]
+        else:
+            kind = Annotated[kind, Field(ge=param.low, le=param.high)]
+        if field.default is None:
+            kind = kind | None
+        fields[name] = (kind, Field(default=field.default, description=f"{param.help} (default from: {param.source})"))
+    return fields
+
+
+RunSpec = create_model("RunSpec", __base__=_Request, __doc__="Parameters of a run; all optional.", **_spec_fields())
+RunChanges = create_model(
+    "RunChanges",
+    __base__=_Request,
+    __doc__="Tunables to change in a live run; those fixed at creation are refused.",
+    **_spec_fields(),
+)
+
+
+class SelectRequest(_Request):
+    """Which of these candidates to roll out?"""
+
+    step: Step
+    prompts: list[str] = Field(description="ids of the candidates, 1 to 256 UTF-8 bytes each")
+    limit: int | None = Field(None, ge=0, description="judge in order until so many are kept")
+    at_least: int = Field(0, ge=0, description="keep so many, filling up with the skipped that came closest")
+    explain: bool = Field(False, description="say why, for each examined candidate")
+
+
+class DrawRequest(_Request):
+    """Which prompts of the pool to roll out next?"""
+
+    step: Step
+    count: int | None = Field(None, ge=0, description="prompts wanted; the current rollout batch size if left out")
+
+
+class PoolRequest(_Request):
+    """Prompts that join the pool."""
+
+    prompts: list[str] = Field(description="ids, 1 to 256 UTF-8 bytes each; known ones are ignored")
+
+
+class ReportedGroup(TypedDict):
+    """One prompt's group: a reward for each response really generated."""
+
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+    prompt: str
+    rewards: list[FiniteFloat]
+
+
+class ReportRequest(_Request):
+    """What rollouts of a step earned."""
+
+    step: Step
+    results: list[ReportedGroup]
+    final: bool = Field(False, description="the step ends with this report, however many effective groups it has")
+
+
+class ByKind(BaseModel):
+    """Counts by kind of zero-variance group."""
+
+    easy: int
+    hard: int
+
+
+class Exploration(BaseModel):
+    """p_easy and p_hard."""
+
+    easy: float
+    hard: float
+
+
+class Decision(BaseModel):
+    """Why a candidate is kept or skipped."""
+
+    keep: bool
+    reason: Literal["new", "effective", "explore", "fill", "skip_easy", "skip_hard"]
+    keep_probability: float
+    streak: int
+
+
+class Selection(BaseModel):
+    """Answer to a select. `selected`: indices into the request's `prompts`, ascending."""
+
+    selected: list[int]
+    examined: int
+    skipped: ByKind
+    exploration: Exploration
+    rollout_batch_size: int
+    generation: int
+    stale: bool = Field(description="answered from the last state known, because Redis is away")
+    decisions: list[Decision] | None = Field(None, description="of the examined candidates, when `explain` was asked")
+
+
+class Draw(BaseModel):
+    """Answer to a draw."""
+
+    prompts: list[str]
+    epoch: int
+    examined: int
+    skipped: ByKind
+    exploration: Exploration
+    generation: int
+
+
+class Pool(BaseModel):
+    """Answer to an upload."""
+
+    added: int
+    pool: int
+
+
+class StepProgress(BaseModel):
+    """How far a step is; judged groups only."""
+
+    number: int
+    groups: int
+    effective: int
+    missing: int
+    complete: bool
+
+
+class Report(BaseModel):
+    """Answer to a report. `effective`: indices into the request's `results`, ascending."""
+
+    effective: list[int]
+    zero_variance: ByKind
+    undetermined: int
+    step: StepProgress
+    next_rollout_batch_size: int
+    exploration: Exploration
+    generation: int
+
+
+class Totals(BaseModel):
+    """Sums over the run."""
+
+    examined: int
+    selected: int
+    skipped: ByKind
+    groups: int = Field(description="all reported groups: effective, zero-variance and undetermined")
+    effective: int
+    zero_variance: ByKind
+    undetermined: int
+    rollouts: int = Field(description="responses really generated")
+    rollouts_avoided: int = Field(description="skips x group_size: an upper estimate")
+
+
+class Run(BaseModel):
+    """Spec and state of a run."""
+
+    run: str
+    generation: int
+    step: int = Field(description="newest reported step")
+    exploration: Exploration
+    prompts: int = Field(description="prompts seen or registered")
+    pool: int
+    epoch: int
+    spec: RunSpec  # type: ignore[valid-type]
+    totals: Totals
+
+
+class ListedRun(BaseModel):
+    """A run in a list."""
+
+    run: str
+    active_at: str = Field(description="last write, RFC 3339")
+
+
+class RunList(BaseModel):
+    """A page of runs, newest activity first."""
+
+    runs: list[ListedRun]
+    cursor: str | None
+
+
+class StepRow(BaseModel):
+    """What happened in one step. `p_easy`, `p_hard`: what it left behind."""
+
+    step: int
+    examined: int
+    selected: int
+    skipped: ByKind
+    groups: int
+    effective: int
+    zero_variance: ByKind
+    rollouts: int
+    p_easy: float
+    p_hard: float
+    rounds: int
+    complete: bool
+
+
+class StepList(BaseModel):
+    """Steps in order."""
+
+    steps: list[StepRow]
+
+
+class Prompt(BaseModel):
+    """One prompt of a run."""
+
+    prompt: str
+    streak: int
+    kind: Kind
+    keep_probability: float
+    visits: int = Field(description="groups reported")
+    mean: float | None = Field(description="mean of all its rewards; null before the first")
+    last_step: int | None
+
+
+class PromptList(BaseModel):
+    """A page of prompts."""
+
+    prompts: list[Prompt]
+    cursor: str | None
+
+
+class Group(BaseModel):
+    """One group of a prompt; statistics are null for a group without rewards."""
+
+    step: int
+    count: int
+    mean: float | None
+    min: float | None
+    max: float | None
+    outcome: Literal["undetermined", "effective", "easy", "hard"]
+
+
+class PromptDetail(Prompt):
+    """One prompt with its recent groups, newest first."""
+
+    groups: list[Group]
+
+
+class Component(BaseModel):
+    """One thing that readiness depends on."""
+
+    ok: bool
+    detail: str
+
+
+class Readiness(BaseModel):
+    """Whether requests should be sent here."""
+
+    ready: bool
+    components: dict[str, Component]
+
+
+class Alive(BaseModel):
+    """The process runs."""
+
+    alive: Literal[True]
+
+
+class Version(BaseModel):
+    """What runs here."""
+
+    version: str
+    api: Literal["v1"]
+
+
+class FaultModel(BaseModel):
+    """One thing wrong with a request."""
+
+    pointer: str = Field(description="JSON pointer into the body, or /query/..., /path/..., /header/...")
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[FaultModel] | None = None

@@ -1,0 +1,157 @@
+"""The command line. Commands import what they need when they run, so that `greso --help` is quick."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from greso_service.cli.options import settings_options
+from greso_service.errors import GresoError
+from greso_service.settings import load
+
+app = typer.Typer(
+    name="greso",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+
+Url = Annotated[str, typer.Option("--url", envvar="GRESO_URL", show_envvar=True, help="Where the service answers.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the service's JSON instead of a table.")]
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+
+def run() -> None:
+    """Run the command line; an error of ours becomes one line and exit code 1."""
+    try:
+        app(prog_name="greso")
+    except GresoError as error:
+        print(f"greso: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        typer.echo(f"greso {version('greso')}")
+        raise typer.Exit
+
+
+@app.callback()
+def greso(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Decides, before the expensive rollout, which prompts are worth rolling out in GRPO-like RL training.
+
+    \b
+    Examples:
+      greso serve                 run the service at http://127.0.0.1:8080 with a Redis of its own
+      greso demo                  train a small model twice and see how many rollouts the service saves
+      greso runs                  the runs of a running service
+      greso check                 is everything set up well?
+    """  # \b keeps the lines apart in --help
+
+
+@app.command()
+@settings_options
+def serve(**given: str | None) -> None:
+    """Run the service until Ctrl-C or SIGTERM.
+
+    Without --redis-url it starts a Redis of its own, which keeps every run in the data directory.
+    Every option can be given as an environment variable too; the option wins.
+
+    \b
+    Examples:
+      greso serve
+      greso serve --port 0 --data-dir /tmp/try      any free port, data elsewhere
+      greso serve --redis-url redis://:secret@redis.internal:6379/0
+      GRESO_LOG_FORMAT=json greso serve
+    """
+    settings = load({name: value for name, value in given.items() if value is not None})
+    from greso_service.cli.serving import serve  # noqa: PLC0415
+
+    serve(settings)
+
+
+@app.command()
+@settings_options
+def check(**given: str | None) -> None:
+    """Look at the settings and at Redis, and say what to fix.
+
+    Takes the options of `greso serve`. Without --redis-url it tries out the embedded Redis, or looks at the one of the
+    service that runs on the data directory. The exit code is 1 when something must be fixed.
+
+    \b
+    Examples:
+      greso check
+      greso check --redis-url redis://redis.internal:6379 --durability replicas:1
+    """
+    from greso_service.cli.checking import check  # noqa: PLC0415
+
+    settings = load({name: value for name, value in given.items() if value is not None})
+    raise typer.Exit(check(settings))
+
+
+@app.command()
+def runs(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """List the runs, newest activity first.
+
+    \b
+    Examples:
+      greso runs
+      greso runs --url http://trainer-host:8080 --json
+    """
+    from greso_service.cli.looking import Service, show_runs  # noqa: PLC0415
+
+    with Service(url) as service:
+        show_runs(service, as_json)
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(help="Name of the run.", show_default=False)],
+    prompt: Annotated[str | None, typer.Option("--prompt", help="Show this prompt's history instead.")] = None,
+    steps: Annotated[int, typer.Option("--steps", min=0, help="How many of the latest steps to show.")] = 10,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Show a run and its latest steps, or one prompt's history.
+
+    \b
+    Examples:
+      greso show my-run
+      greso show my-run --steps 50
+      greso show my-run --prompt dapo/17
+    """
+    from greso_service.cli.looking import Service, show_prompt, show_run  # noqa: PLC0415
+
+    with Service(url) as service:
+        if prompt is None:
+            show_run(service, run, steps, as_json)
+        else:
+            show_prompt(service, run, prompt, as_json)
+
+
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI description of the HTTP API.
+
+    Needs no Redis.
+
+    \b
+    Examples:
+      greso openapi > openapi.json
+    """
+    import json  # noqa: PLC0415
+
+    from greso_service.api.app import create_app  # noqa: PLC0415
+    from greso_service.history.memory import MemoryHistory  # noqa: PLC0415
+
+    typer.echo(json.dumps(create_app(load(), MemoryHistory()).openapi(), indent=2))

@@ -1,0 +1,181 @@
+"""`greso runs` and `greso show`: what a running service tells about its runs, as tables or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from greso_service.errors import GresoError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+TIMEOUT = 10.0  # seconds
+LISTED = 100  # runs shown by `greso runs`
+PIPE_WIDTH = 240  # characters
+
+Object = dict[str, Any]
+
+
+class ServiceError(GresoError):
+    """The service could not be asked, or refused."""
+
+
+class Service:
+    """A running service, read over HTTP; a context manager."""
+
+    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        try:
+            self._http = httpx.Client(base_url=self.url, timeout=TIMEOUT, transport=transport)
+        except httpx.InvalidURL as error:
+            raise ServiceError(f"{url!r} is no URL ({error}); give --url http://host:port") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def get(self, *path: str, **query: str | int) -> Object:
+        """The JSON object at `path` (segments, encoded here).
+
+        Raises:
+            ServiceError: unreachable, refused (with the service's reason), or not a greso service.
+        """
+        try:
+            answer = self._http.get("/" + "/".join(quote(segment, safe="") for segment in path), params=query)
+        except httpx.UnsupportedProtocol:
+            raise ServiceError(f"{self.url!r} is no URL; give --url http://host:port") from None
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise ServiceError(
+                f"no service answers at {self.url} ({reason}); start it with `greso serve`, or give another --url"
+            ) from None
+        try:
+            content = answer.json()
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise ServiceError(f"{self.url} answers, but not as greso does; give another --url")
+        if answer.is_error:
+            raise ServiceError(str(content.get("detail") or content.get("title") or f"status {answer.status_code}"))
+        return content
+
+
+def show_runs(service: Service, as_json: bool) -> None:
+    """Print one line for each run."""
+    content = service.get("v1", "runs", limit=LISTED)
+    if as_json:
+        _print_json(content)
+        return
+    table = _table("run", "policy", "step", "prompts", "skip rate", "rollouts", "avoided", "p_easy", "p_hard")
+    for run in content["runs"]:
+        table.add_row(run["run"], run["spec"]["policy"], *_summary(run))
+    _print(table if content["runs"] else f"no runs yet at {service.url}")
+
+
+def show_run(service: Service, name: str, steps: int, as_json: bool) -> None:
+    """Print a run's totals and its latest `steps` steps."""
+    run = service.get("v1", "runs", name)
+    rows: list[Object] = []
+    if steps:
+        # Steps are numbered by the trainer, mostly one by one: the latest begin about so far back.
+        rows = service.get("v1", "runs", name, "steps", after=max(run["step"] - steps, -1), limit=steps)["steps"]
+    if as_json:
+        _print_json({**run, "steps": rows})
+        return
+    totals = run["totals"]
+    head = _table("run", "policy", "step", "prompts", "skip rate", "rollouts", "avoided", "p_easy", "p_hard")
+    head.add_row(run["run"], run["spec"]["policy"], *_summary(run))
+    _print(head)
+    _print(
+        f"\ngroups {totals['groups']:,}: effective {totals['effective']:,}, easy {totals['zero_variance']['easy']:,},"
+        f" hard {totals['zero_variance']['hard']:,}, undetermined {totals['undetermined']:,}"
+        f"\nepoch {run['epoch']}, generation {run['generation']}"
+        "\navoided: skips x group size, an upper estimate of the rollouts saved\n"
+    )
+    if rows:
+        _print(_steps_table(rows))
+
+
+def show_prompt(service: Service, run: str, prompt: str, as_json: bool) -> None:
+    """Print one prompt's state and its recent groups."""
+    content = service.get("v1", "runs", run, "prompts", prompt)
+    if as_json:
+        _print_json(content)
+        return
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in content.items():
+        if not isinstance(value, list):
+            facts.add_row(name.replace("_", " "), _cell(value))
+    _print(facts)
+    groups = content["groups"]
+    if groups:
+        table = _table(*(name.replace("_", " ") for name in groups[0]))
+        for group in groups:
+            table.add_row(*(_cell(value) for value in group.values()))
+        _print("")
+        _print(table)
+
+
+def _summary(run: Object) -> Iterable[str]:
+    totals = run["totals"]
+    skipped = sum(totals["skipped"].values())
+    yield str(run["step"])
+    yield f"{run['prompts']:,}"
+    yield f"{skipped / totals['examined']:.1%}" if totals["examined"] else "-"
+    yield f"{totals['rollouts']:,}"
+    yield f"{totals['rollouts_avoided']:,}"
+    yield f"{run['exploration']['easy']:.2f}"
+    yield f"{run['exploration']['hard']:.2f}"
+
+
+def _steps_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    flat = [dict(_flatten(row)) for row in rows]
+    table = _table(*(name.replace("_", " ") for name in flat[0]))
+    for row in flat:
+        table.add_row(*(_cell(value) for value in row.values()))
+    return table
+
+
+def _flatten(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in row.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}_")
+        else:
+            yield prefix + name, value
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "-" if value is None else str(value)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in columns:
+        textual = name in {"run", "policy", "outcome", "kind"}
+        table.add_column(name, justify="left" if textual else "right", overflow="fold")
+    return table
+
+
+def _print(content: object) -> None:
+    # In a pipe there is no edge to fold lines at.
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    Console(markup=False, highlight=False, width=width).print(content)
+
+
+def _print_json(content: Object) -> None:
+    print(json.dumps(content, indent=2, ensure_ascii=False))  # noqa: T201

@@ -1,0 +1,64 @@
+"""Writes the generated parts of the documentation: `python -m greso_service.cli.reference docs`.
+
+A test fails while they differ from the code.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import typer.main
+
+from greso_service.cli import app
+from greso_service.settings import Settings, allowed, default_text, option, variable
+
+BEGIN: Final = "<!-- generated: python -m greso_service.cli.reference docs -->"
+END: Final = "<!-- end of the generated part -->"
+WIDTH: Final = 100  # columns of the help texts
+
+
+def settings_table() -> str:
+    """The settings as a Markdown table."""
+    lines = ["| option | variable | default | allowed | meaning |", "|---|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        cells = (
+            f"`{option(name)}`",
+            f"`{variable(name)}`",
+            default_text(field),
+            allowed(field),
+            field.description or "",
+        )
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def commands() -> str:
+    """The help of `greso` and each of its commands, as Markdown."""
+    group = typer.main.get_group(app)
+    with group.make_context("greso", [], resilient_parsing=True, terminal_width=WIDTH) as context:
+        parts = [f"## greso\n\n```text\n{group.get_help(context)}\n```"]
+        for name, command in group.commands.items():
+            with command.make_context(name, [], parent=context, resilient_parsing=True, terminal_width=WIDTH) as inner:
+                parts.append(f"## greso {name}\n\n```text\n{command.get_help(inner)}\n```")
+    return "\n\n".join(parts)
+
+
+GENERATED: Final = {"configuration.md": settings_table, "cli.md": commands}
+"""File under docs/ -> what stands between its two marks."""
+
+
+def refreshed(path: Path) -> str:
+    """The text of a file of GENERATED with its generated part made anew."""
+    before, _, rest = path.read_text().partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    if not mark:
+        raise ValueError(f"{path} lacks the line {BEGIN} or {END}")
+    return f"{before}{BEGIN}\n\n{GENERATED[path.name]()}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    for file in GENERATED:
+        target = Path(sys.argv[1], file)
+        target.write_text(refreshed(target))

@@ -1,0 +1,117 @@
+"""`greso serve`: everything in the right order, one process, stopped cleanly."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+from importlib.metadata import version
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+import uvicorn
+
+from greso_service.api.app import create_app
+from greso_service.errors import StartupError
+from greso_service.history.embedded import EmbeddedRedis
+from greso_service.preflight import look, require_usable
+from greso_service.settings import without_password
+from greso_service.telemetry import logs
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from greso_service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 2048  # connections the kernel queues; uvicorn's own default
+GRACE_SECONDS = 10  # for the requests being answered when the service is told to stop
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises:
+        StartupError: the port is taken, the data directory is in use, or Redis is not usable.
+    """
+    logs.configure(settings.log_level, settings.log_format)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    with contextlib.ExitStack() as cleanup:
+        listener = cleanup.enter_context(contextlib.closing(listen(settings.host, settings.port)))
+        store = "redis " + without_password(settings.redis_url or "")
+        if settings.redis_url is None:
+            embedded = EmbeddedRedis(settings.data_dir, settings.redis_server, settings.redis_fsync)
+            cleanup.enter_context(embedded)
+            settings = settings.model_copy(update={"redis_url": embedded.url})
+            store = f"data {settings.data_dir}"
+        findings = look(settings)
+        require_usable(findings)
+        for finding in findings:
+            if finding.level == "warning":
+                log.warning("redis %s: %s", finding.subject, finding)
+        server = next(finding.found for finding in findings if finding.subject == "version")
+        url = address(listener)
+        _Server(create_app(settings), f"greso {version('greso')} at {url} | docs {url}/docs | {store} | {server}").run(
+            sockets=[listener]
+        )
+
+
+def _stop(*_: object) -> NoReturn:
+    # Raised where the program stands, it unwinds through the embedded Redis, which is stopped on the way. While
+    # serving, uvicorn has the signals, and passes them on to here when the last request is answered.
+    raise SystemExit(0)
+
+
+class _Server(uvicorn.Server):
+    """Says where it serves once it does."""
+
+    def __init__(self, app: FastAPI, announcement: str) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            log_level=logging.WARNING,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            lifespan="on",
+        )
+        super().__init__(config)
+        self.announcement = announcement
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then print the announcement."""
+        await super().startup(sockets)
+        if self.started:
+            typer.echo(self.announcement)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens, so that a taken port is found before anything is started.
+
+    Raises:
+        StartupError: naming the address and what is wrong with it.
+    """
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise StartupError(f"can't listen on {host}: {error.strerror}; correct --host") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise StartupError(
+            f"can't listen on {host} port {port}: {error.strerror}; give another with --port (0 picks a free one)"
+        ) from None
+    return listener
+
+
+def address(listener: socket.socket) -> str:
+    """The URL at which a listening socket is reached."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

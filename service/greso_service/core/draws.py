@@ -1,0 +1,122 @@
+"""Keyed uniforms: pure functions of (run seed, step, prompt id), equal on every replica and on every retry.
+
+The mixer is the 64-bit finaliser of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators",
+OOPSLA 2014). It decides nothing secret; it only has to be well mixed, cheap on arrays, and the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+U64 = NDArray[np.uint64]
+
+MAX_ID_BYTES = 256
+"""Longest prompt id in UTF-8 bytes (the HTTP contract)."""
+
+_MASK = 2**64 - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+_WORD = 8
+_DECIDE = 0x6772657364726177  # "gresdraw": keeps the draws of decisions apart from the keys of permutations
+_EPOCH = 0x6772657365706F63  # "gresepoc"
+
+
+class IdError(ValueError):
+    """A prompt id is not 1 to 256 UTF-8 bytes; `row` is its place in the list given."""
+
+    def __init__(self, row: int, detail: str) -> None:
+        super().__init__(f"prompt {row}: {detail}")
+        self.row = row
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """Prompt ids made ready for array work.
+
+    `raw`: n ids as UTF-8; `lengths`: int64[n] bytes; `words`: uint64[n, w], the id's bytes little-endian and padded
+    with zeros; `hashes`: uint64[n], keyed by bytes and length.
+    """
+
+    raw: list[bytes]
+    lengths: NDArray[np.int64]
+    words: U64
+    hashes: U64
+
+    @classmethod
+    def of(cls, prompts: Sequence[str]) -> Ids:
+        """Encode prompt ids. Raises `IdError` for the first that is empty, too long or not encodable."""
+        try:
+            raw = [prompt.encode() for prompt in prompts]
+        except UnicodeEncodeError:
+            raise _first_unencodable(prompts) from None
+        return cls.of_bytes(raw)
+
+    @classmethod
+    def of_bytes(cls, raw: list[bytes]) -> Ids:
+        """Ids from their UTF-8 bytes. Raises `IdError` for the first of wrong length."""
+        lengths = np.fromiter(map(len, raw), dtype=np.int64, count=len(raw))
+        wrong = (lengths == 0) | (lengths > MAX_ID_BYTES)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise IdError(row, f"must be 1 to {MAX_ID_BYTES} UTF-8 bytes, has {lengths[row]}")
+        width = int(-(-lengths.max(initial=1) // _WORD))
+        words = np.array(raw, dtype=f"S{width * _WORD}").view("<u8").reshape(len(raw), width)
+        return cls(raw, lengths, words, _hash(words, lengths))
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+
+def _first_unencodable(prompts: Sequence[str]) -> IdError:
+    for row, prompt in enumerate(prompts):
+        try:
+            prompt.encode()
+        except UnicodeEncodeError:
+            return IdError(row, "is not encodable as UTF-8 (a lone surrogate)")
+    raise AssertionError("every prompt is encodable")
+
+
+def _hash(words: U64, lengths: NDArray[np.int64]) -> U64:
+    hashes = mix(lengths.astype(np.uint64) + np.uint64(_GOLDEN))
+    used = -(-lengths // _WORD)
+    for column in range(words.shape[1]):
+        mixed = mix(hashes ^ words[:, column])
+        hashes = np.where(column < used, mixed, hashes)
+    return hashes
+
+
+def mix(values: U64) -> U64:
+    """SplitMix64's finaliser, element by element (a bijection of uint64)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(_MIX_1)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(_MIX_2)
+    return values ^ (values >> np.uint64(31))
+
+
+def _mix_int(value: int) -> int:
+    value = ((value ^ (value >> 30)) * _MIX_1) & _MASK
+    value = ((value ^ (value >> 27)) * _MIX_2) & _MASK
+    return value ^ (value >> 31)
+
+
+def _key(domain: int, seed: int, counter: int) -> int:
+    key = _mix_int((domain + _GOLDEN) & _MASK)
+    for part in (seed, counter):
+        key = _mix_int((key ^ part) + _GOLDEN & _MASK)
+    return key
+
+
+def uniforms(hashes: U64, seed: int, step: int) -> NDArray[np.float64]:
+    """The draws behind a step's decisions: float64[n] in [0, 1), one per id hash, independent of their order."""
+    bits = mix(mix(hashes ^ np.uint64(_key(_DECIDE, seed, step))) + np.uint64(_GOLDEN))
+    return (bits >> np.uint64(11)).astype(np.float64) * np.float64(2.0**-53)
+
+
+def epoch_key(seed: int, epoch: int) -> int:
+    """The 64-bit key of an epoch's permutation."""
+    return _key(_EPOCH, seed, epoch)

@@ -1,0 +1,135 @@
+"""PromptTable: prompt ids <-> dense indices, as flat arrays (some 45 bytes for an id of 20), vectorised look-up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greso_service.core.arrays import grown
+from greso_service.core.draws import U64, Ids
+
+Index = NDArray[np.int64]
+
+UNKNOWN = -1
+
+
+class PromptTable:
+    """Ids in order of first appearance; index i is the i-th distinct id ever added.
+
+    An open-addressing hash table with linear probing, at most half full, over the ids' 64-bit hashes; a hit is
+    confirmed by comparing the bytes, so ids whose hashes collide stay apart.
+    """
+
+    __slots__ = ("_hashes", "_lengths", "_offsets", "_slots", "_words", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._hashes = np.zeros(0, dtype=np.uint64)
+        self._lengths = np.zeros(0, dtype=np.uint16)
+        self._offsets = np.zeros(1, dtype=np.int64)  # of each id's first word; one more than ids
+        self._words = np.zeros(0, dtype=np.uint64)
+        self._slots = np.full(128, UNKNOWN, dtype=np.int32)
+
+    def __len__(self) -> int:
+        return self.size
+
+    @property
+    def hashes(self) -> U64:
+        """uint64[size]: every id's hash, by index."""
+        return self._hashes[: self.size]
+
+    def find(self, ids: Ids) -> Index:
+        """int64[n]: the index of each id, `UNKNOWN` where it was never added."""
+        found = np.full(len(ids), UNKNOWN, dtype=np.int64)
+        mask = len(self._slots) - 1
+        slots = (ids.hashes & np.uint64(mask)).astype(np.int64)
+        rows = np.arange(len(ids))
+        while rows.size:
+            candidates = self._slots[slots]
+            taken = candidates != UNKNOWN
+            rows, slots, candidates = rows[taken], slots[taken], candidates[taken]
+            same = self._equal(ids, rows, candidates)
+            found[rows[same]] = candidates[same]
+            rows, slots = rows[~same], (slots[~same] + 1) & mask
+        return found
+
+    def _equal(self, ids: Ids, rows: Index, candidates: NDArray[np.int32]) -> NDArray[np.bool_]:
+        same: NDArray[np.bool_] = self._hashes[candidates] == ids.hashes[rows]
+        same &= self._lengths[candidates] == ids.lengths[rows]
+        used = -(-ids.lengths[rows] // 8)
+        for column in range(ids.words.shape[1]):
+            compare = np.flatnonzero(same & (column < used))
+            stored = self._words[self._offsets[candidates[compare]] + column]
+            same[compare] = stored == ids.words[rows[compare], column]
+        return same
+
+    def plan(self, ids: Ids, size: int | None = None) -> tuple[Index, list[bytes]]:
+        """What adding `ids` would do, without doing it: every id's index, and the new distinct ids in order.
+
+        `size`: of the table by then, if other ids are to be added before (none of them among these).
+        """
+        size = self.size if size is None else size
+        index = self.find(ids)
+        fresh: dict[bytes, int] = {}
+        unknown = np.flatnonzero(index == UNKNOWN)
+        for row in unknown.tolist():
+            index[row] = fresh.setdefault(ids.raw[row], size + len(fresh))
+        return index, list(fresh)
+
+    def add(self, ids: Ids) -> None:
+        """Append `ids`, which must be distinct and not in the table yet (as `plan` returns them)."""
+        if not len(ids):
+            return
+        start, self.size = self.size, self.size + len(ids)
+        self._hashes = grown(self._hashes, self.size)
+        self._lengths = grown(self._lengths, self.size)
+        self._offsets = grown(self._offsets, self.size + 1)
+        self._hashes[start : self.size] = ids.hashes
+        self._lengths[start : self.size] = ids.lengths
+        used = -(-ids.lengths // 8)
+        ends = self._offsets[start] + np.cumsum(used)
+        self._offsets[start + 1 : self.size + 1] = ends
+        self._words = grown(self._words, int(ends[-1]))
+        packed = ids.words[np.arange(ids.words.shape[1]) < used[:, None]]
+        self._words[self._offsets[start] : ends[-1]] = packed
+        if 2 * self.size > len(self._slots):
+            self._slots = np.full(1 << (4 * self.size - 1).bit_length(), UNKNOWN, dtype=np.int32)
+            start = 0
+        self._claim_slots(np.arange(start, self.size))
+
+    def _claim_slots(self, index: Index) -> None:
+        mask = len(self._slots) - 1
+        slots = (self._hashes[index] & np.uint64(mask)).astype(np.int64)
+        while index.size:
+            free = self._slots[slots] == UNKNOWN
+            # Where several ids want one free slot the last writer wins; the others see that they lost and move on.
+            self._slots[slots[free]] = index[free]
+            lost = self._slots[slots] != index
+            index, slots = index[lost], (slots[lost] + 1) & mask
+
+    def texts(self, index: Iterable[int]) -> list[str]:
+        """The ids at the given indices."""
+        words, offsets, lengths = self._words, self._offsets, self._lengths
+        return [words[offsets[i] : offsets[i + 1]].tobytes()[: lengths[i]].decode() for i in index]
+
+    def packed(self) -> tuple[U64, NDArray[np.uint16]]:
+        """Everything in two arrays (all words, all lengths), for snapshots."""
+        return self._words[: self._offsets[self.size]], self._lengths[: self.size]
+
+    @classmethod
+    def unpacked(cls, words: U64, lengths: NDArray[np.uint16]) -> PromptTable:
+        """The table that `packed` was taken from."""
+        table = cls()
+        used = -(-lengths.astype(np.int64) // 8)
+        ends = np.cumsum(used)
+        for start in range(0, len(lengths), _CHUNK):
+            part = slice(start, min(start + _CHUNK, len(lengths)))
+            shapes = zip(ends[part].tolist(), used[part].tolist(), lengths[part].tolist(), strict=True)
+            raw = [words[end - count : end].tobytes()[:length] for end, count, length in shapes]
+            table.add(Ids.of_bytes(raw))
+        return table
+
+
+_CHUNK = 65_536  # ids unpacked at a time: bounds the padded matrix (256 bytes an id at most) to 16 MiB

@@ -1,0 +1,175 @@
+"""RunSpec: the parameters of one run, their defaults, ranges and sources, each stated once."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+PAPER = "arXiv 2506.02177"
+REFERENCE = "the reference implementation of arXiv 2506.02177"
+OURS = "ours"
+
+POLICIES = ("greso", "uniform")
+STREAK_RULES = ("zero_variance", "same_kind")
+
+FIXED_AT_CREATION = frozenset({"group_size", "seed", "streak_rule"})
+"""Fields that a live run can't change: past decisions and streaks were made with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """What a user may know about one field: meaning, source of the default, inclusive bounds or the choices."""
+
+    help: str
+    source: str
+    low: float = -math.inf
+    high: float = math.inf
+    choices: tuple[str, ...] = ()
+
+
+class SpecError(ValueError):
+    """Some fields of a spec are out of range: `faults` pairs each field's name with what is wrong."""
+
+    def __init__(self, faults: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{name}: {detail}" for name, detail in faults))
+        self.faults = faults
+
+
+def _param(
+    default: Any,
+    help: str,
+    source: str,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    return field(default=default, metadata={"param": Param(help, source, low, high, choices)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """The parameters of one run. Build it with `RunSpec.of`, which validates.
+
+    Probabilities and shares are in [0, 1]; sizes count prompts, except `group_size` (responses per prompt).
+    """
+
+    policy: str = _param("greso", "rule that decides which prompts to keep", OURS, choices=POLICIES)
+    seed: int = _param(0, "seed of the keyed draws and of the epoch permutations", OURS, low=0, high=2**63 - 1)
+    group_size: int = _param(8, "G, responses sampled per prompt", PAPER, low=1, high=65_536)
+    train_batch_size: int = _param(256, "B_t, effective groups that a step needs", PAPER, low=1, high=1_000_000)
+    rollout_batch_size: int = _param(384, "prompts to roll out in one round, at most", PAPER, low=1, high=1_000_000)
+    min_rollout_batch_size: int = _param(
+        1, "prompts to roll out in one round, at least", "ours (the reference clamps at 64)", low=1, high=1_000_000
+    )
+    safety_factor: float = _param(1.25, "margin on the next batch of an incomplete step", PAPER, low=0, high=1e6)
+    target_zero_variance: float = _param(0.25, "share of zero-variance groups to steer to", PAPER, low=0, high=1)
+    easy_share: float = _param(1 / 3, "part of that target left to easy groups", PAPER, low=0, high=1)
+    p_easy: float = _param(0.5, "exploration probability of easy prompts at the start", PAPER, low=0, high=1)
+    p_hard: float = _param(0.5, "exploration probability of hard prompts at the start", PAPER, low=0, high=1)
+    exploration_step: float = _param(0.01, "how far a step moves p_easy and p_hard", PAPER, low=0, high=1)
+    exploration_bounds: tuple[float, float] = _param(
+        (0.05, 0.95), "lowest and highest p_easy and p_hard", REFERENCE, low=0, high=1
+    )
+    min_keep_probability: float = _param(0.01, "floor of the keep probability", REFERENCE, low=0, high=1)
+    reward_tolerance: float = _param(1e-6, "rewards differ when max - min exceeds this", OURS, low=0, high=1e300)
+    solved_reward: float = _param(1.0, "mean reward of a solved (easy) group", OURS, low=-1e300, high=1e300)
+    streak_rule: str = _param(
+        "zero_variance",
+        "what extends a streak: any zero-variance group (the paper) or one of the same kind (the reference)",
+        PAPER,
+        choices=STREAK_RULES,
+    )
+    easy_min_mean: float | None = _param(
+        None, "groups with at least this mean count as easy for the streak", "reference 0.98", low=-1e300, high=1e300
+    )
+    hard_max_mean: float | None = _param(
+        None, "groups with at most this mean count as hard for the streak", "reference 0.11", low=-1e300, high=1e300
+    )
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> RunSpec:
+        """The spec with `given` fields and defaults for the rest. Raises `SpecError` naming every bad field.
+
+        A default p_easy or p_hard is moved inside the given `exploration_bounds`; a given one must lie inside.
+        """
+        try:
+            spec = cls(**_with_tuples(given))
+        except TypeError as error:
+            raise SpecError([("", str(error))]) from None
+        if not _range_faults(spec):
+            low, high = spec.exploration_bounds
+            moved = {p: min(max(getattr(spec, p), low), high) for p in ("p_easy", "p_hard") if p not in given}
+            spec = dataclasses.replace(spec, **moved)
+        spec.check()
+        return spec
+
+    def changed(self, changes: Mapping[str, Any]) -> RunSpec:
+        """The spec with `changes` of a live run applied. Raises `SpecError`, also for fields fixed at creation."""
+        fixed = sorted(FIXED_AT_CREATION & changes.keys())
+        if fixed:
+            raise SpecError([(name, "can't change in a live run; fork or create another run") for name in fixed])
+        spec = dataclasses.replace(self, **_with_tuples(changes))
+        spec.check()
+        return spec
+
+    def check(self) -> None:
+        """Raise `SpecError` if a field is out of its range or fields contradict each other."""
+        faults = _range_faults(self) or _cross_faults(self)
+        if faults:
+            raise SpecError(faults)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field by name, JSON-ready."""
+        return {**dataclasses.asdict(self), "exploration_bounds": list(self.exploration_bounds)}
+
+    def differences(self, other: RunSpec) -> list[str]:
+        """Where two specs differ, as 'field: this one's value, not the other's'."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return [f"{name}: {mine[name]!r}, not {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
+
+
+def params() -> dict[str, tuple[dataclasses.Field[Any], Param]]:
+    """Every field of RunSpec with its `Param`, in order: the one table that the wire model and the docs are made of."""
+    return {f.name: (f, f.metadata["param"]) for f in dataclasses.fields(RunSpec)}
+
+
+def _with_tuples(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def _range_faults(spec: RunSpec) -> list[tuple[str, str]]:
+    faults = []
+    for name, (_, param) in params().items():
+        value = getattr(spec, name)
+        if param.choices:
+            if value not in param.choices:
+                faults.append((name, f"must be one of {', '.join(param.choices)}"))
+        elif value is not None:
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(math.isfinite(number) and param.low <= number <= param.high for number in numbers):
+                faults.append((name, f"must be in [{param.low:g}, {param.high:g}]"))
+    return faults
+
+
+def _cross_faults(spec: RunSpec) -> list[tuple[str, str]]:
+    faults = []
+    low, high = spec.exploration_bounds
+    if low > high:
+        faults.append(("exploration_bounds", "the lower bound exceeds the upper"))
+    else:
+        faults += [
+            (name, f"must be inside exploration_bounds [{low:g}, {high:g}]")
+            for name in ("p_easy", "p_hard")
+            if not low <= getattr(spec, name) <= high
+        ]
+    if spec.min_rollout_batch_size > spec.rollout_batch_size:
+        faults.append(("min_rollout_batch_size", f"exceeds rollout_batch_size ({spec.rollout_batch_size})"))
+    if spec.safety_factor <= 0:
+        faults.append(("safety_factor", "must be greater than 0"))
+    if spec.easy_min_mean is not None and spec.hard_max_mean is not None and spec.hard_max_mean >= spec.easy_min_mean:
+        faults.append(("hard_max_mean", f"must be below easy_min_mean ({spec.easy_min_mean:g})"))
+    return faults

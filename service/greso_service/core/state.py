@@ -1,0 +1,255 @@
+"""RunState: the fold of a run's history, as arrays over its prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greso_service.core import controller
+from greso_service.core.arrays import grown
+from greso_service.core.controller import Counts, Exploration, Progress
+from greso_service.core.draws import Ids, epoch_key, uniforms
+from greso_service.core.events import Created, Event, Patched, Pooled, Reported, Selected
+from greso_service.core.outcome import Outcome, Outcomes, classify
+from greso_service.core.policy import PromptView, Question
+from greso_service.core.pool import Cursor, permuted
+from greso_service.core.prompts import UNKNOWN, Index, PromptTable
+from greso_service.core.spec import RunSpec
+from greso_service.core.steps import StepLog
+
+RECENT = 8
+"""Groups remembered in detail per prompt, for people who ask why it was skipped; the history has them all."""
+
+GROUP_ROW = np.dtype(
+    [("step", "<i8"), ("mean", "<f8"), ("low", "<f8"), ("high", "<f8"), ("count", "<u2"), ("outcome", "i1")]
+)
+
+
+@dataclass(slots=True)
+class PromptArrays:
+    """One row per prompt, by index; rows beyond the table's size are room to grow."""
+
+    streak: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    kind: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
+    visits: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    rewards: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0, np.float64))
+    last_step: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    pooled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    recent: NDArray[np.void] = field(default_factory=lambda: np.zeros((0, RECENT), GROUP_ROW))
+
+    def grow(self, size: int) -> None:
+        """Make room for `size` prompts."""
+        for name in self.__slots__:
+            setattr(self, name, grown(getattr(self, name), size))
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over the run, in prompts and groups; `rollouts` in responses."""
+
+    examined: int = 0
+    selected: int = 0
+    skipped_easy: int = 0
+    skipped_hard: int = 0
+    groups: int = 0
+    effective: int = 0
+    easy: int = 0
+    hard: int = 0
+    undetermined: int = 0
+    rollouts: int = 0
+
+    def since(self, before: Totals) -> Totals:
+        """What was added since `before`."""
+        return Totals(*(getattr(self, name) - getattr(before, name) for name in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What a report means for the state it meets; nothing of it is applied yet."""
+
+    outcomes: Outcomes
+    counts: Counts
+    progress: Progress
+    closed_with: Exploration
+    late: bool
+
+
+class RunState:
+    """The state of one run after some prefix of its history. `fold` moves it on; the rest only looks."""
+
+    __slots__ = ("cursor", "generation", "pool", "pool_size", "progress", "prompts", "spec", "steps", "table", "totals")
+
+    def __init__(self, created: Created) -> None:
+        self.spec = RunSpec.of(created.spec)
+        self.table = PromptTable()
+        self.prompts = PromptArrays()
+        self.pool = np.zeros(0, np.uint32)
+        self.pool_size = 0
+        self.cursor = Cursor()
+        self.progress = Progress(Exploration(self.spec.p_easy, self.spec.p_hard))
+        self.steps = StepLog()
+        self.totals = Totals()
+        self.generation = 0
+
+    @property
+    def view(self) -> PromptView:
+        """What policies see."""
+        return PromptView(self.prompts.streak[: self.table.size], self.prompts.kind[: self.table.size])
+
+    def question(self, step: int, index: Index, ids: Ids | None = None) -> Question:
+        """The decision to make for candidates in a step. `ids` is needed only if some of `index` are unknown."""
+        hashes = self.table.hashes[index] if ids is None else ids.hashes
+        view = self.view
+        draws = uniforms(hashes, self.spec.seed, step)
+        return Question(self.spec, self.progress.exploration, view, index, view.of(index), draws)
+
+    def places(self, cursor: Cursor, count: int) -> Index:
+        """int64: the prompts at the next `count` places of the cursor's epoch (fewer at its end)."""
+        places = np.arange(cursor.position, min(cursor.position + count, cursor.size))
+        order = permuted(places, cursor.size, epoch_key(self.spec.seed, cursor.epoch))
+        return self.pool[order].astype(np.int64)
+
+    def assess(self, report: Reported) -> Assessment:
+        """What folding `report` would do, without doing it."""
+        outcomes = classify(report.rewards, self.spec)
+        number = np.bincount(outcomes.outcome, minlength=len(Outcome))
+        judged = outcomes.outcome != Outcome.UNDETERMINED
+        counts = Counts(
+            effective=int(number[Outcome.EFFECTIVE]),
+            easy=int(number[Outcome.EASY]),
+            hard=int(number[Outcome.HARD]),
+            seen_before=int(judged.sum()) - self._first_judged(report.index[judged]),
+        )
+        progress, closed_with = controller.observe(self.progress, self.spec, report.step, counts, final=report.final)
+        return Assessment(outcomes, counts, progress, closed_with, self.progress.is_complete(report.step))
+
+    def _first_judged(self, index: Index) -> int:
+        kind = self.view.of(np.where(index < self.table.size, index, UNKNOWN)).kind
+        return int(np.unique(index[kind == Outcome.UNDETERMINED]).size)
+
+    def fold(self, event: Event) -> None:
+        """Move the state on by one event."""
+        match event:
+            case Reported():
+                self._fold_reported(event)
+            case Selected():
+                self._fold_selected(event)
+            case Pooled():
+                self._fold_pooled(event)
+            case Patched():
+                self._fold_patched(event)
+            case Created():
+                raise ValueError("a history has one Created event, its first")
+
+    def _fold_patched(self, event: Patched) -> None:
+        self.spec = self.spec.changed(event.changes)
+        low, high = self.spec.exploration_bounds
+        now = self.progress.exploration
+        easy, hard = (event.changes.get("p_easy", now.easy), event.changes.get("p_hard", now.hard))
+        exploration = Exploration(min(max(easy, low), high), min(max(hard, low), high))
+        self.progress = replace(self.progress, exploration=exploration)
+
+    def _register(self, new: list[bytes]) -> None:
+        if new:
+            self.table.add(Ids.of_bytes(new))
+            self.prompts.grow(self.table.size)
+
+    def _fold_pooled(self, event: Pooled) -> None:
+        self._register(event.new)
+        end = self.pool_size + event.index.size
+        self.pool = grown(self.pool, end)
+        self.pool[self.pool_size : end] = event.index
+        self.pool_size = end
+        self.prompts.pooled[event.index] = True
+
+    def _fold_selected(self, event: Selected) -> None:
+        amounts = {
+            "examined": event.examined,
+            "selected": event.selected,
+            "skipped_easy": event.skipped_easy,
+            "skipped_hard": event.skipped_hard,
+        }
+        for name, amount in amounts.items():
+            setattr(self.totals, name, getattr(self.totals, name) + amount)
+        self.steps.add(event.step, **amounts)
+        if not self.progress.is_complete(event.step):
+            self._note_exploration(event.step, self.progress.exploration)
+        if event.cursor is not None:
+            self.cursor = event.cursor
+
+    def _note_exploration(self, step: int, exploration: Exploration) -> None:
+        self.steps.set_exploration(step, exploration.easy, exploration.hard)
+
+    def _fold_reported(self, event: Reported) -> None:
+        assessed = self.assess(event)
+        self._register(event.new)
+        self._fold_totals(event, assessed)
+        if not assessed.late:
+            if event.step > self.progress.step and not self.progress.complete:
+                self._note_exploration(self.progress.step, assessed.closed_with)
+            counts = assessed.counts
+            self.steps.add(
+                event.step,
+                groups=counts.groups,
+                effective=counts.effective,
+                easy=counts.easy,
+                hard=counts.hard,
+                rollouts=event.rewards.values.size,
+                rounds=int(event.index.size > 0),
+            )
+            self._note_exploration(event.step, assessed.progress.exploration)
+        self.progress = assessed.progress
+        for rows in _in_turn(event.index):
+            self._fold_groups(event, assessed.outcomes, rows)
+
+    def _fold_totals(self, event: Reported, assessed: Assessment) -> None:
+        totals, counts = self.totals, assessed.counts
+        totals.groups += event.index.size
+        totals.effective += counts.effective
+        totals.easy += counts.easy
+        totals.hard += counts.hard
+        totals.undetermined += event.index.size - counts.groups
+        totals.rollouts += event.rewards.values.size
+
+    def _fold_groups(self, event: Reported, outcomes: Outcomes, rows: Index) -> None:
+        """Fold groups of distinct prompts."""
+        prompts, index = self.prompts, event.index[rows]
+        count, mean = event.rewards.lengths[rows].astype(np.int64), outcomes.mean[rows]
+        recent = prompts.recent[index]
+        recent[:, 1:] = recent[:, :-1]
+        recent["step"][:, 0], recent["count"][:, 0], recent["mean"][:, 0] = event.step, count, mean
+        recent["low"][:, 0], recent["high"][:, 0] = outcomes.low[rows], outcomes.high[rows]
+        recent["outcome"][:, 0] = outcomes.outcome[rows]
+        prompts.recent[index] = recent
+        prompts.visits[index] += 1
+        prompts.last_step[index] = np.maximum(prompts.last_step[index], event.step)
+        rewarded = count > 0
+        seen, count, mean = index[rewarded], count[rewarded], mean[rewarded]
+        prompts.rewards[seen] += count
+        weight = count / prompts.rewards[seen]
+        prompts.mean[seen] = weight * mean + (1 - weight) * prompts.mean[seen]
+        streak = outcomes.streak[rows]
+        judged = streak != Outcome.UNDETERMINED
+        self._fold_streaks(index[judged], streak[judged])
+
+    def _fold_streaks(self, index: Index, kind: NDArray[np.int8]) -> None:
+        streak = self.prompts.streak[index] + 1
+        if self.spec.streak_rule == "same_kind":
+            streak = np.where(self.prompts.kind[index] == kind, streak, 1)
+        self.prompts.streak[index] = np.where(kind == Outcome.EFFECTIVE, 0, streak)
+        self.prompts.kind[index] = kind
+
+
+def _in_turn(index: Index) -> list[Index]:
+    """Rows split so that no part names a prompt twice and a prompt's groups keep their order."""
+    if np.unique(index).size == index.size:
+        return [np.arange(index.size)]
+    order = np.argsort(index, kind="stable")
+    ordered = index[order]
+    first = np.searchsorted(ordered, ordered)
+    turn = np.empty(index.size, dtype=np.int64)
+    turn[order] = np.arange(index.size) - first
+    return [np.flatnonzero(turn == number) for number in range(int(turn.max()) + 1)]

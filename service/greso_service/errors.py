@@ -1,0 +1,59 @@
+"""The service's errors: one small tree, each message says what to do.
+
+GresoError
+├── InvalidInput      the request's content is wrong (422, or 400 / 413 by `status`)
+├── NotFound          no such run or prompt (404)
+├── Conflict          the request contradicts what is there (409)
+├── KeyReused         an idempotency key came back with another body (422)
+├── Unavailable       the store does not answer; try again (503)
+└── StartupError      the service can't start as configured (exit code 1)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class GresoError(Exception):
+    """Base of everything this service raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with a request: where (RFC 6901 JSON pointer into the body) and what."""
+
+    pointer: str
+    detail: str
+
+
+class InvalidInput(GresoError):
+    """The request can't be accepted as it is; nothing was applied."""
+
+    def __init__(self, *faults: Fault, status: int = 422) -> None:
+        super().__init__("; ".join(f"{fault.pointer or 'body'}: {fault.detail}" for fault in faults))
+        self.faults = faults
+        self.status = status
+
+
+class NotFound(GresoError):
+    """The named thing does not exist for this tenant."""
+
+
+class Conflict(GresoError):
+    """The request contradicts the present state; nothing was applied."""
+
+
+class KeyReused(GresoError):
+    """The idempotency key was used before with another request."""
+
+
+class Unavailable(GresoError):
+    """The store did not answer in time; nothing is known to have been applied."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class StartupError(GresoError):
+    """The service can't start; the message is one line that says what to do."""

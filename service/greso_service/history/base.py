@@ -1,0 +1,134 @@
+"""The History protocol: an append-only log of opaque payloads per run, with compare-and-append and idempotency keys.
+
+Every event has a `Mark`: its number in the run and a checksum chained over all payloads up to it. Two histories with
+the same mark hold the same events, so an append that names the mark it follows either continues exactly the history
+that the caller has folded, or does nothing. That one rule makes retries, replicas and lost replies safe.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class RunKey(NamedTuple):
+    """A run's full name."""
+
+    tenant: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in a run's history: `number` events, with `chain` = CRC-32 over their payloads one after another."""
+
+    number: int = 0
+    chain: int = 0
+
+    def then(self, payload: bytes) -> Mark:
+        """The mark after one more event."""
+        return Mark(self.number + 1, zlib.crc32(payload, self.chain))
+
+    def __str__(self) -> str:
+        return f"{self.number}-{self.chain}"
+
+    @classmethod
+    def parse(cls, text: bytes) -> Mark:
+        """The mark that `str` wrote."""
+        number, _, chain = text.partition(b"-")
+        return cls(int(number), int(chain))
+
+
+START = Mark()
+"""The mark of a run without events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """An idempotency key with what it stands for: the request's digest, the answer to give again, its life in seconds.
+
+    `digest` has 32 bytes.
+    """
+
+    key: str
+    digest: bytes
+    answer: bytes
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The payloads are in the history, now or since an earlier try of the same append."""
+
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Nothing was appended: the history does not end at the mark that the append named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Nothing was appended: the idempotency key was used before, by a request with this digest, answered so."""
+
+    digest: bytes
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A run of a tenant and when it was last written to, in milliseconds since 1970."""
+
+    run: str
+    active_ms: int
+
+
+class History(Protocol):
+    """Stores the histories of runs.
+
+    Every method raises `Unavailable` when the store does not answer in time or can't write; after that an append may
+    or may not have happened, and repeating the very same append finds out without doing it twice.
+    """
+
+    async def append(
+        self, key: RunKey, after: Mark, payloads: Sequence[bytes], *, at_ms: int, once: Once | None = None
+    ) -> Appended | Moved | Seen:
+        """Append all payloads behind `after`, all or none, and keep `once` with them.
+
+        A used idempotency key wins over a moved history. An append with `after=START` creates the run.
+        """
+        ...
+
+    async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
+        """At most `limit` payloads behind `after`, oldest first; None when the history does not contain `after`.
+
+        A run that does not exist has an empty history that contains only `START`.
+        """
+        ...
+
+    async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
+        """Keep a snapshot of the state folded up to `mark`, in place of an earlier one."""
+        ...
+
+    async def load(self, key: RunKey) -> tuple[Mark, bytes] | None:
+        """The snapshot kept last, if there is one."""
+        ...
+
+    async def drop(self, key: RunKey) -> bool:
+        """Remove everything of a run, idempotency keys included; False when there was no such run."""
+        ...
+
+    async def runs(self, tenant: str) -> list[Listed]:
+        """The tenant's runs, newest activity first."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when the store answers."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections; no other call may follow."""
+        ...

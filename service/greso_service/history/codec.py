@@ -1,0 +1,195 @@
+"""Events and states <-> bytes. Little-endian, versioned; docs/redis-layout.md is the public description.
+
+An event: version, type, flags, 0 (a byte each), time in ms since 1970 and a nonce (8 bytes each), body. The nonce makes
+two events that say the same thing different, so that a history can tell a repeated append from a second one.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greso_service.core.events import Created, Event, Patched, Pooled, Reported, Selected
+from greso_service.core.outcome import Rewards
+from greso_service.core.pool import Cursor
+
+VERSION = 1
+_HEAD = struct.Struct("<BBBxQQ")
+_SELECTED = struct.Struct("<qqqqqB")
+_CURSOR = struct.Struct("<qqq")
+_REPORTED = struct.Struct("<qB")
+_COUNT = struct.Struct("<I")
+_COMPRESSED = 1
+_WORTH_COMPRESSING = 200  # bytes; below it zlib's own overhead eats the gain
+_LEVEL = 1  # zlib's fastest: ids shrink to about a third with it, and to little less with slower ones
+
+
+class CodecError(ValueError):
+    """The bytes are no event or snapshot that this version can read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event with the envelope that it is stored in."""
+
+    event: Event
+    at_ms: int
+    nonce: int
+
+
+def encode(recorded: Recorded) -> bytes:
+    """The event's payload."""
+    kind, write, _ = _BY_TYPE[type(recorded.event)]
+    body = write(recorded.event)
+    flags = 0
+    if len(body) >= _WORTH_COMPRESSING:
+        packed = zlib.compress(body, _LEVEL)
+        if len(packed) < len(body):
+            body, flags = packed, _COMPRESSED
+    return _HEAD.pack(VERSION, kind, flags, recorded.at_ms, recorded.nonce) + body
+
+
+def decode(payload: bytes) -> Recorded:
+    """The event of a payload. Raises `CodecError`."""
+    try:
+        version, kind, flags, at_ms, nonce = _HEAD.unpack_from(payload)
+        if version != VERSION:
+            raise CodecError(f"event of version {version}; this service reads version {VERSION}")
+        body = payload[_HEAD.size :]
+        reader = _Reader(zlib.decompress(body) if flags & _COMPRESSED else body)
+        event = _BY_KIND[kind](reader)
+        reader.finish()
+    except (struct.error, zlib.error, KeyError, ValueError) as error:
+        if isinstance(error, CodecError):
+            raise
+        raise CodecError(f"damaged event: {error}") from error
+    return Recorded(event, at_ms, nonce)
+
+
+class _Reader:
+    """Takes a body apart from front to back."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.at = 0
+
+    def take(self, size: int) -> bytes:
+        part = self.body[self.at : self.at + size]
+        if len(part) < size:
+            raise CodecError("damaged event: too short")
+        self.at += size
+        return part
+
+    def struct(self, layout: struct.Struct) -> tuple[Any, ...]:
+        return layout.unpack(self.take(layout.size))
+
+    def count(self) -> int:
+        return int(self.struct(_COUNT)[0])
+
+    def array(self, dtype: str, count: int) -> NDArray[Any]:
+        kind = np.dtype(dtype)
+        return np.frombuffer(self.take(count * kind.itemsize), kind)
+
+    def finish(self) -> None:
+        if self.at != len(self.body):
+            raise CodecError("damaged event: too long")
+
+
+def _write_json(content: Any) -> bytes:
+    return json.dumps(dict(content), separators=(",", ":"), sort_keys=True).encode()
+
+
+def _read_json(reader: _Reader) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(reader.take(len(reader.body)))
+    return content
+
+
+def _write_ids(ids: list[bytes]) -> bytes:
+    lengths = np.fromiter(map(len, ids), "<u2", len(ids))
+    return _COUNT.pack(len(ids)) + lengths.tobytes() + b"".join(ids)
+
+
+def _read_ids(reader: _Reader) -> list[bytes]:
+    lengths = reader.array("<u2", reader.count())
+    ends = np.cumsum(lengths, dtype=np.int64).tolist()
+    joined = reader.take(ends[-1] if ends else 0)
+    return [joined[end - length : end] for end, length in zip(ends, lengths.tolist(), strict=True)]
+
+
+def _write_index(index: NDArray[np.int64]) -> bytes:
+    return _COUNT.pack(index.size) + index.astype("<u4").tobytes()
+
+
+def _read_index(reader: _Reader) -> NDArray[np.int64]:
+    return reader.array("<u4", reader.count()).astype(np.int64)
+
+
+def _write_rewards(rewards: Rewards) -> bytes:
+    """Lengths once if all are equal; values as codes into the distinct ones if these are few (rewards mostly are)."""
+    lengths, values = rewards.lengths, rewards.values
+    equal = lengths.size > 0 and bool((lengths == lengths[0]).all())
+    body = struct.pack("<B", equal) + (lengths[:1] if equal else lengths).astype("<u2").tobytes()
+    distinct, codes = np.unique(values, return_inverse=True)
+    if distinct.size > 256 or 8 * distinct.size > values.size * 4:
+        return body + struct.pack("<H", 0) + values.astype("<f8").tobytes()
+    packed = np.packbits(codes.astype(np.bool_)) if distinct.size <= 2 else codes.astype(np.uint8)
+    return body + struct.pack("<H", distinct.size) + distinct.astype("<f8").tobytes() + packed.tobytes()
+
+
+def _read_rewards(reader: _Reader, groups: int) -> Rewards:
+    [equal] = reader.take(1)
+    lengths = np.repeat(reader.array("<u2", 1), groups) if equal else reader.array("<u2", groups)
+    total = int(lengths.sum(dtype=np.int64))
+    number = int(reader.array("<u2", 1)[0])
+    if not number:
+        return Rewards(lengths.astype(np.uint16), reader.array("<f8", total).astype(np.float64))
+    distinct = reader.array("<f8", number)
+    two = number <= 2
+    codes = np.unpackbits(reader.array("u1", -(-total // 8)), count=total) if two else reader.array("u1", total)
+    return Rewards(lengths.astype(np.uint16), distinct[codes].astype(np.float64))
+
+
+def _write_selected(event: Selected) -> bytes:
+    body = _SELECTED.pack(
+        event.step, event.examined, event.selected, event.skipped_easy, event.skipped_hard, event.cursor is not None
+    )
+    cursor = event.cursor
+    return body if cursor is None else body + _CURSOR.pack(cursor.epoch, cursor.position, cursor.size)
+
+
+def _read_selected(reader: _Reader) -> Selected:
+    step, examined, selected, skipped_easy, skipped_hard, walked = reader.struct(_SELECTED)
+    cursor = Cursor(*reader.struct(_CURSOR)) if walked else None
+    return Selected(step, examined, selected, skipped_easy, skipped_hard, cursor)
+
+
+def _write_reported(event: Reported) -> bytes:
+    head = _REPORTED.pack(event.step, event.final)
+    return head + _write_ids(event.new) + _write_index(event.index) + _write_rewards(event.rewards)
+
+
+def _read_reported(reader: _Reader) -> Reported:
+    step, final = reader.struct(_REPORTED)
+    new, index = _read_ids(reader), _read_index(reader)
+    return Reported(step, bool(final), new, index, _read_rewards(reader, index.size))
+
+
+_BY_TYPE: dict[type, tuple[int, Callable[[Any], bytes], Callable[[_Reader], Event]]] = {
+    Created: (1, lambda event: _write_json(event.spec), lambda reader: Created(_read_json(reader))),
+    Patched: (2, lambda event: _write_json(event.changes), lambda reader: Patched(_read_json(reader))),
+    Pooled: (
+        3,
+        lambda event: _write_ids(event.new) + _write_index(event.index),
+        lambda reader: Pooled(_read_ids(reader), _read_index(reader)),
+    ),
+    Selected: (4, _write_selected, _read_selected),
+    Reported: (5, _write_reported, _read_reported),
+}
+_BY_KIND = {kind: read for kind, _, read in _BY_TYPE.values()}

@@ -1,0 +1,82 @@
+"""MemoryHistory: a History in this process, for tests and for replaying exported histories. Nothing survives it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from greso_service.history.base import START, Appended, Listed, Mark, Moved, Once, RunKey, Seen
+
+
+@dataclass(slots=True)
+class _Log:
+    marks: list[Mark] = field(default_factory=lambda: [START])
+    payloads: list[bytes] = field(default_factory=list)
+    once: dict[str, tuple[Seen, float]] = field(default_factory=dict)
+    snapshot: tuple[Mark, bytes] | None = None
+    active_ms: int = 0
+
+
+class MemoryHistory:
+    """Keeps histories in dictionaries. `clock` gives seconds; idempotency keys expire by it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._logs: dict[RunKey, _Log] = {}
+
+    async def append(
+        self, key: RunKey, after: Mark, payloads: Sequence[bytes], *, at_ms: int, once: Once | None = None
+    ) -> Appended | Moved | Seen:
+        """See `History.append`."""
+        log = self._logs.get(key, _Log())
+        if once is not None:
+            seen, expires = log.once.get(once.key, (None, 0.0))
+            if seen is not None and self._clock() < expires:
+                return seen
+        marks = [after]
+        for payload in payloads:
+            marks.append(marks[-1].then(payload))
+        if log.marks[-1] == marks[-1]:
+            return Appended(marks[-1])
+        if log.marks[-1] != after:
+            return Moved()
+        log.marks += marks[1:]
+        log.payloads += payloads
+        log.active_ms = at_ms
+        if once is not None:
+            log.once[once.key] = (Seen(once.digest, once.answer), self._clock() + once.ttl)
+        self._logs[key] = log
+        return Appended(marks[-1])
+
+    async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
+        """See `History.read`."""
+        log = self._logs.get(key, _Log())
+        if after.number >= len(log.marks) or log.marks[after.number] != after:
+            return None
+        return log.payloads[after.number : after.number + limit]
+
+    async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
+        """See `History.save`."""
+        if log := self._logs.get(key):
+            log.snapshot = (mark, snapshot)
+
+    async def load(self, key: RunKey) -> tuple[Mark, bytes] | None:
+        """See `History.load`."""
+        log = self._logs.get(key)
+        return log.snapshot if log else None
+
+    async def drop(self, key: RunKey) -> bool:
+        """See `History.drop`."""
+        return self._logs.pop(key, None) is not None
+
+    async def runs(self, tenant: str) -> list[Listed]:
+        """See `History.runs`."""
+        mine = [Listed(key.run, log.active_ms) for key, log in self._logs.items() if key.tenant == tenant]
+        return sorted(mine, key=lambda listed: (-listed.active_ms, listed.run))
+
+    async def ping(self) -> None:
+        """See `History.ping`."""
+
+    async def close(self) -> None:
+        """See `History.close`."""

@@ -1,0 +1,206 @@
+"""RedisHistory: a History in Redis or Valkey, one stream per run. The keys are described in docs/redis-layout.md."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any
+
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError,  # noqa: A004
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TimeoutError,  # noqa: A004
+)
+
+from greso_service.errors import Unavailable
+from greso_service.history.base import Appended, Listed, Mark, Moved, Once, RunKey, Seen
+from greso_service.history.connect import AnyRedis
+
+_AWAY = (BusyLoadingError, ClusterDownError, ConnectionError, OutOfMemoryError, ReadOnlyError, TimeoutError, OSError)
+_CANT_WRITE = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED", "BUSY")  # passing states of a server
+_DIGEST_BYTES = 32
+_CHUNK_BYTES = 8 * 2**20  # of a snapshot per command: each stays well inside a command's time-out
+_SNAPSHOT_GRACE = 300  # seconds until the chunks of a snapshot that was never finished disappear
+_PAUSE = (
+    1.0  # seconds of failing at once after a failure, so that an outage costs one time-out a second, not one a call
+)
+
+
+class _Script:
+    def __init__(self, name: str) -> None:
+        self.text = files(__package__).joinpath(name).read_text()
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+class RedisHistory:
+    """Keeps histories in a Redis client that it then owns.
+
+    `deadline`: seconds that one call may take in all. `replicas`: how many must confirm an append (0: none is asked).
+    """
+
+    def __init__(
+        self,
+        redis: AnyRedis,
+        *,
+        deadline: float,
+        replicas: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._redis: Any = redis  # its type stubs tell sync from async by overloads that a union defeats
+        self._deadline = deadline
+        self._replicas = replicas
+        self._clock = clock
+        self._away_until = 0.0
+        self._append = _Script("append.lua")
+        self._read = _Script("read.lua")
+        self._keep = _Script("keep.lua")
+
+    async def append(
+        self, key: RunKey, after: Mark, payloads: Sequence[bytes], *, at_ms: int, once: Once | None = None
+    ) -> Appended | Moved | Seen:
+        """See `History.append`."""
+        mark, events = after, []
+        for payload in payloads:
+            mark = mark.then(payload)
+            events += [str(mark), payload]
+        named = [once.key, once.digest + once.answer, once.ttl] if once else ["", b"", 0]
+        keys = [_key(key, "log"), _key(key, "head"), _key(key, f"once:{named[0]}"), _key(key, "onces")]
+        args = [str(after), at_ms, *named, *events]
+        async with self._reached():
+            if after.number == 0:
+                # Before the run exists, so that no run exists that the list does not know.
+                await self._redis.sadd(_index(key.tenant), key.run)
+            reply = await self._evaluate(self._append, keys, args, durable=True)
+        match reply:
+            case [b"seen", record]:
+                return Seen(record[:_DIGEST_BYTES], record[_DIGEST_BYTES:])
+            case [b"moved"]:
+                return Moved()
+            case _:
+                return Appended(mark)
+
+    async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
+        """See `History.read`."""
+        async with self._reached():
+            reply = await self._evaluate(self._read, [_key(key, "log"), _key(key, "head")], [str(after), limit])
+        return None if reply is None else [fields[1] for _, fields in reply]
+
+    async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
+        """See `History.save`."""
+        draft = _key(key, f"snap:{secrets.token_hex(8)}")
+        for part, start in enumerate(range(0, len(snapshot), _CHUNK_BYTES)):
+            async with self._reached():
+                await self._redis.hset(draft, f"{mark}:{part}", snapshot[start : start + _CHUNK_BYTES])
+                await self._redis.expire(draft, _SNAPSHOT_GRACE)
+        async with self._reached():
+            await self._evaluate(self._keep, [_key(key, "head"), draft, _key(key, "snap")], [str(mark)])
+
+    async def load(self, key: RunKey) -> tuple[Mark, bytes] | None:
+        """See `History.load`."""
+        name = _key(key, "snap")
+        async with self._reached():
+            text = await self._redis.hget(name, "mark")
+        if text is None:
+            return None
+        mark, parts = Mark.parse(text), list[bytes]()
+        while True:
+            async with self._reached():
+                part = await self._redis.hget(name, f"{mark}:{len(parts)}")
+            if part is None:
+                return mark, b"".join(parts)
+            parts.append(part)
+
+    async def drop(self, key: RunKey) -> bool:
+        """See `History.drop`."""
+        onces = _key(key, "onces")
+        async with self._reached():
+            existed = bool(await self._redis.delete(_key(key, "head")))
+            names = [name.decode() for name in await self._redis.zrange(onces, 0, -1)]
+            for start in range(0, len(names), 1000):
+                await self._redis.unlink(*(_key(key, f"once:{name}") for name in names[start : start + 1000]))
+            await self._redis.unlink(_key(key, "log"), _key(key, "snap"), onces)
+            await self._redis.srem(_index(key.tenant), key.run)
+        return existed
+
+    async def runs(self, tenant: str) -> list[Listed]:
+        """See `History.runs`."""
+        async with self._reached():
+            names = sorted(name.decode() for name in await self._redis.smembers(_index(tenant)))
+            pipeline = self._redis.pipeline(transaction=False)
+            for name in names:
+                pipeline.hget(_key(RunKey(tenant, name), "head"), "active")
+            actives = await pipeline.execute() if names else []
+        listed = [Listed(name, int(active)) for name, active in zip(names, actives, strict=True) if active is not None]
+        return sorted(listed, key=lambda run: -run.active_ms)
+
+    async def ping(self) -> None:
+        """See `History.ping`."""
+        self._away_until = 0.0
+        async with self._reached():
+            await self._redis.ping()
+
+    async def close(self) -> None:
+        """See `History.close`."""
+        await self._redis.aclose()
+
+    async def _evaluate(self, script: _Script, keys: list[str], args: list[Any], *, durable: bool = False) -> Any:
+        if durable and self._replicas:
+            return await self._evaluate_durably(script, keys, args)
+        return await _run(self._redis, script, keys, args)
+
+    async def _evaluate_durably(self, script: _Script, keys: list[str], args: list[Any]) -> Any:
+        # WAIT speaks of the writes of its own connection, so both go over one.
+        async with self._redis.client() as connection:
+            reply = await _run(connection, script, keys, args)
+            confirmed = await connection.wait(self._replicas, int(self._deadline * 1000 / 2))
+        if confirmed < self._replicas:
+            raise Unavailable(
+                f"{confirmed} of {self._replicas} replicas confirmed the write; repeat the request with the same"
+                " Idempotency-Key"
+            )
+        return reply
+
+    @asynccontextmanager
+    async def _reached(self) -> AsyncIterator[None]:
+        if self._clock() < self._away_until:
+            raise Unavailable("Redis did not answer a moment ago; try again", _PAUSE)
+        try:
+            async with asyncio.timeout(self._deadline):
+                yield
+        except _AWAY as error:
+            self._away_until = self._clock() + _PAUSE
+            raise Unavailable(f"Redis does not answer: {_line(error)}", _PAUSE) from error
+        except ResponseError as error:
+            if str(error).startswith(_CANT_WRITE):
+                raise Unavailable(f"Redis can't take writes now: {_line(error)}", _PAUSE) from error
+            raise
+
+
+async def _run(redis: Any, script: _Script, keys: list[str], args: list[Any]) -> Any:
+    try:
+        return await redis.evalsha(script.sha, len(keys), *keys, *args)
+    except NoScriptError:
+        return await redis.eval(script.text, len(keys), *keys, *args)
+
+
+def _line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _key(key: RunKey, part: str) -> str:
+    # The braces make all keys of a run hash to one slot of a cluster. A run's name can't hold a brace or a slash.
+    return f"greso:{{{key.tenant}/{key.run}}}:{part}"
+
+
+def _index(tenant: str) -> str:
+    return f"greso:{{{tenant}}}:runs"

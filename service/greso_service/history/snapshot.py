@@ -1,0 +1,100 @@
+"""A folded state <-> bytes, so that a start needs not fold the whole history.
+
+Versioned. A version that this service doesn't know is no error: the history is folded from its beginning instead.
+
+Layout: version (a byte), length of the JSON header (u32), header, then the header's arrays one after another; all but
+the version compressed.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greso_service.core.controller import Counts, Exploration, Progress
+from greso_service.core.events import Created
+from greso_service.core.pool import Cursor
+from greso_service.core.prompts import PromptTable
+from greso_service.core.state import GROUP_ROW, PromptArrays, RunState, Totals
+from greso_service.core.steps import STEP_ROW, StepLog
+from greso_service.history.codec import CodecError
+
+VERSION = 1
+_LEVEL = 1
+_DTYPES = {"recent": GROUP_ROW, "steps": STEP_ROW}
+
+
+class Frozen:
+    """A copy of a state's content that later folds don't touch; `encode` may then run in another thread."""
+
+    def __init__(self, state: RunState) -> None:
+        words, lengths = state.table.packed()
+        size = state.table.size
+        visited = state.prompts.visits[:size] > 0
+        arrays = {name: getattr(state.prompts, name)[:size] for name in PromptArrays.__slots__}
+        # Most prompts of a large pool were not visited yet, and the groups are by far the largest rows.
+        arrays["recent"] = arrays["recent"][visited]
+        arrays |= {"words": words, "lengths": lengths, "pool": state.pool[: state.pool_size], "steps": state.steps.rows}
+        self.arrays: dict[str, NDArray[Any]] = {name: array.copy() for name, array in arrays.items()}
+        self.header = {
+            "spec": state.spec.to_dict(),
+            "progress": asdict(state.progress),
+            "cursor": asdict(state.cursor),
+            "totals": asdict(state.totals),
+            "generation": state.generation,
+        }
+
+    def encode(self) -> bytes:
+        """The snapshot's bytes."""
+        shapes = {name: [array.dtype.str, list(array.shape)] for name, array in self.arrays.items()}
+        header = json.dumps({**self.header, "arrays": shapes}, separators=(",", ":")).encode()
+        packer = zlib.compressobj(_LEVEL)
+        parts = [bytes([VERSION]), packer.compress(struct.pack("<I", len(header)) + header)]
+        parts += [packer.compress(np.ascontiguousarray(array).data) for array in self.arrays.values() if array.size]
+        return b"".join([*parts, packer.flush()])
+
+
+def decode(snapshot: bytes) -> RunState:
+    """The state of a snapshot. Raises `CodecError` if it is damaged or of another version."""
+    if snapshot[:1] != bytes([VERSION]):
+        raise CodecError(f"this service reads snapshots of version {VERSION}")
+    try:
+        content = zlib.decompress(snapshot[1:])
+        [length] = struct.unpack_from("<I", content)
+        header = json.loads(content[4 : 4 + length])
+        arrays, at = {}, 4 + length
+        for name, (dtype, shape) in header["arrays"].items():
+            kind = _DTYPES.get(name) or np.dtype(dtype)
+            count = int(np.prod(shape))
+            arrays[name] = np.frombuffer(content, kind, count, at).reshape(shape).copy()
+            at += count * kind.itemsize
+        return _state(header, arrays)
+    except (struct.error, zlib.error, KeyError, TypeError, ValueError) as error:
+        raise CodecError(f"damaged snapshot: {error}") from error
+
+
+def _state(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> RunState:
+    state = RunState(Created(header["spec"]))
+    state.table = PromptTable.unpacked(arrays["words"], arrays["lengths"])
+    state.prompts.grow(state.table.size)
+    size = state.table.size
+    for name in PromptArrays.__slots__:
+        if name != "recent":
+            getattr(state.prompts, name)[:size] = arrays[name]
+    state.prompts.recent[np.flatnonzero(arrays["visits"] > 0)] = arrays["recent"]
+    state.pool, state.pool_size = arrays["pool"], arrays["pool"].size
+    state.steps = StepLog(arrays["steps"])
+    state.cursor = Cursor(**header["cursor"])
+    state.totals = Totals(**header["totals"])
+    state.generation = header["generation"]
+    progress = header["progress"]
+    state.progress = Progress(
+        Exploration(**progress["exploration"]), progress["step"], progress["complete"], Counts(**progress["counts"])
+    )
+    return state

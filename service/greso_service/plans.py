@@ -1,0 +1,116 @@
+"""What each write of a run would do to the state it meets: the events to append and the answer to give. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from greso_service import answers
+from greso_service.core import controller, policy
+from greso_service.core.draws import IdError, Ids
+from greso_service.core.events import Event, Pooled, Reported, Selected
+from greso_service.core.outcome import Rewards
+from greso_service.core.policy import Reason
+from greso_service.core.state import RunState
+from greso_service.errors import Conflict, Fault, InvalidInput
+
+_CHUNK = 65_536  # prompts per event of a large upload, and places examined at a time by a long draw
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Events to append, all or none, and the answer (JSON) that goes with them."""
+
+    events: Sequence[Event]
+    answer: bytes = b""
+
+
+def select(
+    state: RunState,
+    step: int,
+    prompts: Sequence[str],
+    *,
+    limit: int | None,
+    at_least: int,
+    explain: bool,
+    stale: bool,
+) -> Plan:
+    """Judge candidates."""
+    ids = _ids(prompts, "/prompts/{}")
+    selection = policy.select(state.question(step, state.table.find(ids), ids), limit=limit, at_least=at_least)
+    event = Selected(
+        step,
+        selection.examined,
+        selection.selected,
+        selection.skipped(Reason.SKIP_EASY),
+        selection.skipped(Reason.SKIP_HARD),
+    )
+    answer = answers.select(state, event, selection, explain=explain, stale=stale)
+    return Plan([event] if event.examined else [], answer)
+
+
+def pool(state: RunState, prompts: Sequence[str], pointer: str) -> Plan:
+    """Add prompts to the pool, in order of first mention."""
+    distinct = list(dict.fromkeys(prompts))
+    events, size, added = [], state.table.size, 0
+    for start in range(0, len(distinct), _CHUNK):
+        index, new = state.table.plan(_distinct_ids(distinct[start : start + _CHUNK], prompts, pointer), size)
+        known = index < state.table.size
+        known[known] = state.prompts.pooled[index[known]]
+        joining = index[~known]
+        size, added = size + len(new), added + joining.size
+        if joining.size:
+            events.append(Pooled(new, joining))
+    return Plan(events, answers.pool(added, state.pool_size + added))
+
+
+def draw(state: RunState, step: int, count: int | None) -> Plan:
+    """Walk the pool from where the last draw stopped until `count` prompts are kept or a pool's length is examined."""
+    if not state.pool_size:
+        raise Conflict("the pool is empty; add prompts with PUT /v1/runs/{run}/pool, or use select")
+    wanted = _batch_size(state, step) if count is None else count
+    cursor, left, chunk = state.cursor, state.pool_size, max(2 * wanted, 64)
+    kept = np.zeros(0, np.int64)
+    skipped_easy = skipped_hard = 0
+    while kept.size < wanted and left:
+        cursor = cursor.ready(state.pool_size)
+        index = state.places(cursor, min(chunk, left))
+        selection = policy.select(state.question(step, index), limit=wanted - kept.size)
+        kept = np.concatenate([kept, index[: selection.examined][selection.keep]])
+        skipped_easy += selection.skipped(Reason.SKIP_EASY)
+        skipped_hard += selection.skipped(Reason.SKIP_HARD)
+        cursor, left = cursor.moved(selection.examined), left - selection.examined
+        chunk = min(2 * chunk, _CHUNK)
+    examined = state.pool_size - left
+    event = Selected(step, examined, kept.size, skipped_easy, skipped_hard, cursor)
+    return Plan([event] if examined else [], answers.draw(state, event, state.table.texts(kept.tolist())))
+
+
+def report(
+    state: RunState, step: int, prompts: Sequence[str], rewards: Sequence[Sequence[float]], *, final: bool
+) -> Plan:
+    """Fold in what groups earned; `prompts` and `rewards` are by group."""
+    index, new = state.table.plan(_ids(prompts, "/results/{}/prompt"))
+    event = Reported(step, final, new, index, Rewards.of(rewards))
+    return Plan([event], answers.report(state, event, state.assess(event)))
+
+
+def _batch_size(state: RunState, step: int) -> int:
+    return controller.next_rollout_batch_size(state.progress, state.spec, step)
+
+
+def _ids(prompts: Sequence[str], pointer: str) -> Ids:
+    try:
+        return Ids.of(prompts)
+    except IdError as error:
+        raise InvalidInput(Fault(pointer.format(error.row), error.detail)) from None
+
+
+def _distinct_ids(distinct: Sequence[str], prompts: Sequence[str], pointer: str) -> Ids:
+    try:
+        return Ids.of(distinct)
+    except IdError as error:
+        row = prompts.index(distinct[error.row])
+        raise InvalidInput(Fault(f"{pointer}/{row}", error.detail)) from None

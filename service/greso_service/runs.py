@@ -1,0 +1,354 @@
+"""The use cases of runs: no HTTP, no Redis; a History goes in, answers come out.
+
+Every write goes the same way (`Runs._commit`): decide on the folded state, append the resulting events if the history
+still ends where that state does, fold them, answer. If the history has moved, catch up and decide again. Whatever is
+killed, retried or doubled in between, an event is in the history once and its answer was made from what preceded it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from greso_service import answers, plans
+from greso_service.answers import Answer
+from greso_service.core.events import Created, Event, Patched
+from greso_service.core.spec import RunSpec, SpecError
+from greso_service.core.state import RunState, Totals
+from greso_service.errors import Conflict, Fault, GresoError, InvalidInput, KeyReused, NotFound, Unavailable
+from greso_service.history import codec, snapshot
+from greso_service.history.base import START, Appended, History, Listed, Mark, Moved, Once, RunKey, Seen
+from greso_service.history.codec import CodecError, Recorded
+from greso_service.plans import Plan
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PAGE = 256  # events read at a time while catching up: bounds what is held in memory twice
+_TRIES = 50  # decisions against a moving history; each lost race means that another replica's write got through
+_LONG = 20_000  # prompts from which a decision leaves the event loop, so that other runs' answers don't wait for it
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A request's idempotency key and the digest (32 bytes) of what it asks."""
+
+    key: str
+    digest: bytes
+
+
+@dataclass(slots=True)
+class _Live:
+    """A run as this replica has folded it: `state` up to `mark`, None until loaded."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    state: RunState | None = None
+    mark: Mark = START
+    unsaved: int = 0
+    saving: asyncio.Task[None] | None = None
+
+
+class Runs:
+    """All runs of a History. One instance serves one process; several processes may share the History.
+
+    `observe` is told what each write through this instance added to a run's totals (for metrics).
+    """
+
+    def __init__(
+        self,
+        history: History,
+        *,
+        idempotency_ttl: int,
+        snapshot_every: int,
+        observe: Callable[[RunKey, Totals], None] = lambda _key, _added: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._history = history
+        self._ttl = idempotency_ttl
+        self._snapshot_every = snapshot_every
+        self._observe = observe
+        self._clock = clock
+        self._live: dict[RunKey, _Live] = {}
+
+    async def create(self, key: RunKey, given: dict[str, Any]) -> tuple[Answer, bool]:
+        """Create a run, or find it there with an equal spec; whether it was created comes with the answer."""
+        spec = _valid(lambda: RunSpec.of(given))
+        async with self._held(key) as live:
+            created = Created(spec.to_dict())
+            try:
+                state = await self._current(key, live)
+            except NotFound:
+                result = await self._history.append(key, START, [self._payload(created)], at_ms=self._now_ms())
+                state = await self._current(key, live)
+                if isinstance(result, Appended):
+                    return answers.run(key.run, state), True
+            if differences := spec.differences(state.spec):
+                raise Conflict(f"run {key.run} exists with another spec; asked for {'; '.join(differences)}")
+            return answers.run(key.run, state), False
+
+    async def change(self, key: RunKey, changes: dict[str, Any]) -> Answer:
+        """Change tunables of a live run."""
+
+        def plan(state: RunState) -> Plan:
+            _valid(lambda: state.spec.changed(changes))
+            return Plan([Patched(changes)] if changes else [])
+
+        await self._commit(key, plan)
+        return await self.show(key)
+
+    async def show(self, key: RunKey) -> Answer:
+        """Spec and state of a run."""
+        return await self._look(key, lambda state: answers.run(key.run, state))
+
+    async def delete(self, key: RunKey) -> None:
+        """Remove a run and all its keys."""
+        async with self._held(key) as live:
+            if live.saving is not None:
+                await asyncio.wait([live.saving])
+            live.state = None
+            existed = await self._history.drop(key)
+        if not existed:
+            raise _no_run(key)
+
+    async def listed(self, tenant: str) -> list[Listed]:
+        """The tenant's runs, newest activity first."""
+        return await self._history.runs(tenant)
+
+    async def add_prompts(
+        self, key: RunKey, prompts: Sequence[str], pointer: str = "/prompts", once: Idempotency | None = None
+    ) -> Answer:
+        """Add prompts to the pool; known ones are ignored. `pointer`: where the prompts stand in the request."""
+        return await self._commit(key, lambda state: plans.pool(state, prompts, pointer), once, size=len(prompts))
+
+    async def select(
+        self,
+        key: RunKey,
+        step: int,
+        prompts: Sequence[str],
+        *,
+        limit: int | None = None,
+        at_least: int = 0,
+        explain: bool = False,
+        once: Idempotency | None = None,
+    ) -> Answer:
+        """Decide which candidates to roll out; from the last state known, marked stale, while the store is away."""
+
+        def plan(state: RunState, *, stale: bool = False) -> Plan:
+            return plans.select(state, step, prompts, limit=limit, at_least=at_least, explain=explain, stale=stale)
+
+        try:
+            return await self._commit(key, plan, once, size=len(prompts))
+        except Unavailable:
+            live = self._live.get(key)
+            if live is None or live.state is None:
+                raise
+            return Answer(plan(live.state, stale=True).answer)
+
+    async def draw(self, key: RunKey, step: int, count: int | None, once: Idempotency | None = None) -> Answer:
+        """Walk the pool for prompts to roll out."""
+        return await self._commit(key, lambda state: plans.draw(state, step, count), once)
+
+    async def report(
+        self,
+        key: RunKey,
+        step: int,
+        prompts: Sequence[str],
+        rewards: Sequence[Sequence[float]],
+        *,
+        final: bool,
+        once: Idempotency | None = None,
+    ) -> Answer:
+        """Fold in what rollouts earned."""
+        return await self._commit(
+            key, lambda state: plans.report(state, step, prompts, rewards, final=final), once, size=len(prompts)
+        )
+
+    async def steps(self, key: RunKey, after: int, limit: int) -> Answer:
+        """What happened in each step."""
+        return await self._look(key, lambda state: answers.steps(state, after, limit))
+
+    async def prompts(self, key: RunKey, query: answers.PromptQuery) -> Answer:
+        """Prompts of the run, filtered and sorted."""
+        return await self._look(key, lambda state: answers.prompts(state, query))
+
+    async def prompt(self, key: RunKey, prompt: str) -> Answer:
+        """One prompt and its recent groups."""
+
+        def look(state: RunState) -> Answer:
+            found = answers.prompt(state, prompt)
+            if found is None:
+                raise NotFound(f"run {key.run} has no prompt {prompt!r}")
+            return found
+
+        return await self._look(key, look)
+
+    async def close(self) -> None:
+        """Wait for snapshots under way."""
+        saving = [live.saving for live in self._live.values() if live.saving is not None]
+        if saving:
+            await asyncio.wait(saving)
+
+    @asynccontextmanager
+    async def _held(self, key: RunKey) -> AsyncIterator[_Live]:
+        """The run as this replica knows it, for one caller at a time; forgotten again if it turns out not to exist."""
+        live = self._live.setdefault(key, _Live())
+        async with live.lock:
+            try:
+                yield live
+            finally:
+                if live.state is None and self._live.get(key) is live:
+                    del self._live[key]
+
+    async def _look(self, key: RunKey, look: Callable[[RunState], T]) -> T:
+        async with self._held(key) as live:
+            state = await self._current(key, live)
+            return await _placed(state.table.size, lambda: look(state))
+
+    async def _commit(
+        self, key: RunKey, plan: Callable[[RunState], Plan], once: Idempotency | None = None, *, size: int = 0
+    ) -> Answer:
+        async with self._held(key) as live:
+            state = live.state or await self._current(key, live)
+            for _ in range(_TRIES):
+                try:
+                    planned = await _placed(size, partial(plan, state))
+                except GresoError:
+                    # It may look wrong only because this replica is behind: judge again on the newest state.
+                    behind = live.mark
+                    state = await self._current(key, live)
+                    if live.mark == behind:
+                        raise
+                    continue
+                if answer := await self._append(key, live, planned, once, size):
+                    return answer
+                state = await self._current(key, live)
+        raise Unavailable(f"run {key.run} is written to by too many at once; try again")
+
+    async def _append(
+        self, key: RunKey, live: _Live, planned: Plan, once: Idempotency | None, size: int
+    ) -> Answer | None:
+        """Append and fold a plan; its answer, or None when the history has moved on without it."""
+        if not planned.events:
+            return Answer(planned.answer)
+        named = Once(once.key, once.digest, planned.answer, self._ttl) if once else None
+        payloads = [self._payload(event) for event in planned.events]
+        result = await self._history.append(key, live.mark, payloads, at_ms=self._now_ms(), once=named)
+        match result:
+            case Appended(mark):
+                await self._fold(key, live, mark, planned.events, size)
+                self._save_if_due(key, live)
+                return Answer(planned.answer)
+            case Seen(digest, answer):
+                if once is not None and digest != once.digest:
+                    raise KeyReused(f"Idempotency-Key {once.key} was used before with another request")
+                return Answer(answer, replayed=True)
+            case Moved():
+                caught = await self._catch_up(key, live)
+                # The reply to a first try of this very append was lost, and others have written since.
+                return Answer(planned.answer) if payloads[0] in caught else None
+
+    async def _fold(self, key: RunKey, live: _Live, mark: Mark, events: Sequence[Event], size: int) -> None:
+        state, live.state = live.state, None  # if folding fails the run is loaded anew
+        assert state is not None  # noqa: S101 - only called with a loaded run
+        before = replace(state.totals)
+        await _placed(size, lambda: _fold_events(state, events))
+        self._observe(key, state.totals.since(before))
+        live.state, live.mark = state, mark
+        live.unsaved += len(events)
+
+    async def _current(self, key: RunKey, live: _Live) -> RunState:
+        """The run's state, caught up with the history. Raises `NotFound` if there is no such run."""
+        if live.state is None:
+            await self._load(key, live)
+        await self._catch_up(key, live)
+        if live.state is None:
+            raise _no_run(key)
+        return live.state
+
+    async def _load(self, key: RunKey, live: _Live) -> None:
+        live.state, live.mark, live.unsaved = None, START, 0
+        saved = await self._history.load(key)
+        if saved is None:
+            return
+        mark, content = saved
+        try:
+            live.state = await asyncio.to_thread(snapshot.decode, content)
+            live.mark = mark
+        except CodecError as error:
+            log.warning("run %s/%s: snapshot not used, folding the whole history: %s", *key, error)
+
+    async def _catch_up(self, key: RunKey, live: _Live) -> list[bytes]:
+        """Fold what the history holds behind the live state; returns those payloads."""
+        caught: list[bytes] = []
+        while True:
+            payloads = await self._history.read(key, live.mark, _PAGE)
+            if payloads is None:  # the run was deleted, or the store lost its newest writes: begin again
+                live.state, live.mark = None, START
+                caught.clear()
+                continue
+            if not payloads:
+                return caught
+            caught += payloads
+            await asyncio.to_thread(_fold_payloads, live, payloads)
+
+    def _save_if_due(self, key: RunKey, live: _Live) -> None:
+        if live.unsaved < self._snapshot_every or (live.saving is not None and not live.saving.done()):
+            return
+        if live.state is None:
+            return
+        live.unsaved = 0
+        live.saving = asyncio.create_task(self._save(key, live.mark, snapshot.Frozen(live.state)))
+
+    async def _save(self, key: RunKey, mark: Mark, frozen: snapshot.Frozen) -> None:
+        try:
+            await self._history.save(key, mark, await asyncio.to_thread(frozen.encode))
+        except Unavailable as error:
+            log.warning("run %s/%s: snapshot not kept (the history is whole): %s", *key, error)
+
+    def _payload(self, event: Event) -> bytes:
+        return codec.encode(Recorded(event, self._now_ms(), secrets.randbits(64)))
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+
+def _fold_events(state: RunState, events: Sequence[Event]) -> None:
+    for event in events:
+        state.fold(event)
+
+
+def _fold_payloads(live: _Live, payloads: Sequence[bytes]) -> None:
+    for payload in payloads:
+        event = codec.decode(payload).event
+        if live.state is None:
+            if not isinstance(event, Created):
+                raise CodecError(f"a history must begin with its creation, not with {type(event).__name__}")
+            live.state = RunState(event)
+        else:
+            live.state.fold(event)
+        live.mark = live.mark.then(payload)
+    live.unsaved += len(payloads)
+
+
+async def _placed(size: int, work: Callable[[], T]) -> T:
+    """Do short work at once and long work in a thread."""
+    return work() if size < _LONG else await asyncio.to_thread(work)
+
+
+def _valid(make: Callable[[], T]) -> T:
+    try:
+        return make()
+    except SpecError as error:
+        raise InvalidInput(*(Fault(f"/{name}" if name else "", detail) for name, detail in error.faults)) from None
+
+
+def _no_run(key: RunKey) -> NotFound:
+    return NotFound(f"there is no run {key.run}; create it with PUT /v1/runs/{key.run}")

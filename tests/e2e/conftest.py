@@ -1,0 +1,45 @@
+"""The real service in a process of its own, for tests that know it only by its contract."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .oracle.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One running service for the session; every test takes runs of its own."""
+    service = Service(tmp_path_factory.mktemp("served"))
+    try:
+        yield service.start()
+    finally:
+        service.close()
+
+
+@pytest.fixture
+def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Service]]:
+    """Starts services that a test may stop and kill."""
+    services: list[Service] = []
+
+    def start() -> Service:
+        services.append(Service(tmp_path_factory.mktemp("private")))
+        return services[-1].start()
+
+    yield start
+    for service in services:
+        service.close()
+
+
+@pytest.fixture
+def name() -> str:
+    """A run's name that no other test uses."""
+    return f"run-{next(NUMBERS)}"

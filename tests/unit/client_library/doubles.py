@@ -1,0 +1,227 @@
+"""A service that follows the contract as far as a client can see it, and the two ways to talk to it."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from greso_client._answers import Answer
+from greso_client._core import Core
+from greso_client._errors import BudgetExceededError, UnavailableError
+from greso_client._io import _headers
+from greso_client._options import Options
+from greso_client._requests import Request
+
+R = TypeVar("R")
+
+DEFAULT_SPEC = {"train_batch_size": 4, "rollout_batch_size": 6, "min_rollout_batch_size": 1, "safety_factor": 1.25}
+
+
+def problem(status: int, detail: str = "", **more: Any) -> httpx.Response:
+    headers = {"content-type": "application/problem+json"} | more.pop("headers", {})
+    body = {"type": "about:blank", "title": "Problem", "status": status, "detail": detail, "instance": "req-1"} | more
+    return httpx.Response(status, json=body, headers=headers)
+
+
+@dataclass
+class FakeService:
+    """Keeps one run. `down`: nobody listens. `script`: answers (or errors) to give first, in order."""
+
+    down: bool = False
+    exists: bool = True
+    spec: dict[str, Any] = field(default_factory=lambda: dict(DEFAULT_SPEC))
+    script: deque[httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]] = field(default_factory=deque)
+    skip: set[str] = field(default_factory=set)
+    pool: list[str] = field(default_factory=list)
+    requests: list[httpx.Request] = field(default_factory=list)
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    newest: int = -1
+    closed_steps: set[int] = field(default_factory=set)
+    position: int = 0
+    answered: dict[str, httpx.Response] = field(default_factory=dict)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if self.down:
+            raise httpx.ConnectError("nobody listens", request=request)
+        if self.script:
+            scripted = self.script.popleft()
+            if isinstance(scripted, Exception):
+                raise scripted
+            if isinstance(scripted, httpx.Response):
+                return scripted
+            return scripted(request)
+        return self.serve(request)
+
+    def serve(self, request: httpx.Request) -> httpx.Response:
+        key = request.headers.get("idempotency-key")
+        if request.method == "POST" and key is None:
+            return problem(422, "a POST without a key")
+        if key in self.answered:
+            return self.answered[key]
+        response = self.route(request)
+        if key is not None and response.status_code == 200:
+            self.answered[key] = response
+        return response
+
+    def route(self, request: httpx.Request) -> httpx.Response:
+        _, _, _, _, *rest = request.url.path.split("/")
+        if not rest and request.method in {"PUT", "PATCH"}:
+            self.spec |= json.loads(request.content)
+            status = 200 if self.exists else 201
+            self.exists = True
+            return httpx.Response(status, json=self.state())
+        if not self.exists:
+            return problem(404, "no run of this name; PUT it first")
+        if not rest:
+            return httpx.Response(204) if request.method == "DELETE" else httpx.Response(200, json=self.state())
+        return getattr(self, f"do_{rest[0]}")(request)  # type: ignore[no-any-return]
+
+    def state(self) -> dict[str, Any]:
+        both = {"easy": 0, "hard": 0}
+        names = ("examined", "selected", "effective", "undetermined", "rollouts", "rollouts_avoided")
+        totals = dict.fromkeys(names, 0)
+        totals["groups"] = sum(len(report["results"]) for report in self.reports)
+        return {
+            "run": "test", "generation": 0, "step": max(self.newest, 0), "exploration": {"easy": 0.5, "hard": 0.5},
+            "prompts": len(self.pool), "pool": len(self.pool), "epoch": 0, "spec": self.spec,
+            "totals": totals | {"skipped": both, "zero_variance": both},
+        }  # fmt: skip
+
+    def do_pool(self, request: httpx.Request) -> httpx.Response:
+        prompts = [json.loads(line) for line in request.content.decode().splitlines()]
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.pool]
+        self.pool += new
+        return httpx.Response(200, json={"added": len(new), "pool": len(self.pool)})
+
+    def do_select(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        selected: list[int] = []
+        examined = 0
+        for index, prompt in enumerate(body["prompts"]):
+            if len(selected) == body.get("limit"):
+                break
+            examined += 1
+            if prompt not in self.skip:
+                selected.append(index)
+        answer = {
+            "selected": selected, "examined": examined, "skipped": {"easy": 0, "hard": examined - len(selected)},
+            "exploration": {"easy": 0.4, "hard": 0.6}, "rollout_batch_size": self.spec["rollout_batch_size"],
+            "generation": 0, "stale": False,
+        }  # fmt: skip
+        if body.get("explain"):
+            kept = set(selected)
+            answer["decisions"] = [
+                {"keep": i in kept, "reason": "new" if i in kept else "skip_hard", "keep_probability": 1.0, "streak": 0}
+                for i in range(examined)
+            ]
+        return httpx.Response(200, json=answer)
+
+    def do_draw(self, request: httpx.Request) -> httpx.Response:
+        if not self.pool:
+            return problem(409, "the pool is empty")
+        count = json.loads(request.content).get("count", self.spec["rollout_batch_size"])
+        prompts: list[str] = []
+        examined = 0
+        while len(prompts) < count and examined < len(self.pool):
+            prompt = self.pool[self.position % len(self.pool)]
+            self.position += 1
+            examined += 1
+            if prompt not in self.skip:
+                prompts.append(prompt)
+        return httpx.Response(200, json={
+            "prompts": prompts, "epoch": self.position // len(self.pool), "examined": examined, "generation": 0,
+            "skipped": {"easy": 0, "hard": examined - len(prompts)}, "exploration": {"easy": 0.5, "hard": 0.5},
+        })  # fmt: skip
+
+    def do_report(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        step, results = body["step"], body["results"]
+        frozen = step < self.newest or step in self.closed_steps
+        self.newest = max(self.newest, step)
+        self.reports.append(body | {"frozen": frozen})
+        effective = [i for i, group in enumerate(results) if max(group["rewards"]) - min(group["rewards"]) > 1e-6]
+        counted = [group for report in self.reports if report["step"] == step and not report["frozen"]
+                   for group in report["results"]]  # fmt: skip
+        sofar = sum(max(group["rewards"]) - min(group["rewards"]) > 1e-6 for group in counted)
+        missing = max(0, self.spec["train_batch_size"] - sofar)
+        complete = frozen or missing == 0 or body.get("final", False)
+        if complete:
+            self.closed_steps.add(step)
+        most = self.spec["rollout_batch_size"]
+        wanted = most if complete or not sofar else -(-int(missing * 1.25 * len(counted)) // sofar)
+        return httpx.Response(200, json={
+            "effective": effective, "zero_variance": {"easy": 0, "hard": len(results) - len(effective)},
+            "undetermined": 0, "next_rollout_batch_size": min(most, max(1, wanted)), "generation": 0,
+            "exploration": {"easy": 0.5, "hard": 0.5},
+            "step": {
+                "number": step, "groups": len(counted), "effective": sofar, "missing": missing, "complete": complete,
+            },
+        })  # fmt: skip
+
+    def bodies(self, suffix: str) -> list[dict[str, Any]]:
+        """The bodies of the requests to a path, in order."""
+        return [json.loads(request.content) for request in self.requests if request.url.path.endswith(suffix)]
+
+    def reported(self) -> list[tuple[int, list[str]]]:
+        """What was reported, in order: step and prompts."""
+        return [(report["step"], [group["prompt"] for group in report["results"]]) for report in self.reports]
+
+
+class ClockIO:
+    """I/O on a clock that moves only when something takes time. `takes`: seconds of each attempt, constant or queue."""
+
+    def __init__(self, service: FakeService) -> None:
+        self.service = service
+        self.time = 1000.0
+        self.takes: float | deque[float] = 0.0
+        self.pauses: list[float] = []
+        self.timeouts: list[float] = []
+
+    def now(self) -> float:
+        return self.time
+
+    async def send(self, request: Request, timeout: float) -> Answer:  # noqa: ASYNC109 - the protocol
+        self.timeouts.append(timeout)
+        takes = self.takes if isinstance(self.takes, float | int) else (self.takes.popleft() if self.takes else 0.0)
+        self.time += min(takes, timeout)
+        if takes >= timeout:
+            raise BudgetExceededError(f"no answer within {timeout} s")
+        sent = httpx.Request(
+            request.method, f"http://service{request.path}", content=request.body or b"", headers=_headers(request)
+        )
+        try:
+            response = self.service(sent)
+        except httpx.HTTPError as error:
+            raise UnavailableError(str(error)) from error
+        return Answer(response.status_code, response.headers, response.content)
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.time += seconds
+
+    async def work(self, function: Callable[[], R]) -> R:
+        return function()
+
+
+def make_core(
+    io: ClockIO, spool: Path | None, *, strict: bool = False, budget: float = 2.0, spool_bytes: int = 1 << 20
+) -> Core:
+    options = Options.make("http://service", "test", None, strict, budget, spool or False, spool_bytes)
+    return Core(io, "test", options, random.Random(7))
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Poll until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)

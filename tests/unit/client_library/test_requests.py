@@ -1,0 +1,186 @@
+"""What goes over the wire, and how answers come back."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import httpx
+import pytest
+
+from greso_client import (
+    Client,
+    ConflictError,
+    Exploration,
+    ForbiddenError,
+    Group,
+    InvalidRequestError,
+    NotFoundError,
+    Skipped,
+)
+from greso_client._options import default_spool
+
+from .doubles import FakeService, problem
+
+
+def make(service: FakeService, **more: str) -> Client:
+    return Client("http://service", run="test", spool=False, transport=httpx.MockTransport(service), **more)  # type: ignore[arg-type]
+
+
+def test_every_post_has_a_key_of_its_own_and_a_retry_has_the_same(client: Client, service: FakeService) -> None:
+    service.script.extend([problem(503), httpx.ConnectError("reset")])
+    client.select(0, ["a"])
+    client.report(0, [Group("a", [0, 1])])
+    keys = [request.headers["idempotency-key"] for request in service.requests if request.method == "POST"]
+    assert len(keys) == 4
+    assert len(set(keys)) == 2
+    assert keys[0] == keys[1] == keys[2] != keys[3]
+
+
+def test_the_api_key_goes_as_bearer_from_the_argument_or_the_environment(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with make(service) as client:
+        client.state()
+    monkeypatch.setenv("GRESO_API_KEY", "from-environment")
+    with make(service) as client:
+        client.state()
+    with make(service, api_key="given") as client:
+        client.state()
+    sent = [request.headers.get("authorization") for request in service.requests]
+    assert sent == [None, "Bearer from-environment", "Bearer given"]
+
+
+def test_the_url_comes_from_the_environment_and_may_have_a_path(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRESO_URL", "https://gateway.example:444/greso/")
+    paths: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        paths.append(str(request.url))
+        return httpx.Response(200, json=service.state())
+
+    with Client(run="test", spool=False, transport=httpx.MockTransport(answer)) as client:
+        client.state()
+    assert paths == ["https://gateway.example:444/greso/v1/runs/test"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "path"),
+    [("a/b", "a%2Fb"), ("..", "%2E%2E"), ("ä ?#%", "%C3%A4%20%3F%23%25"), ("plain-1.2_x", "plain-1.2_x")],
+)
+def test_a_prompt_id_stays_one_path_segment(service: FakeService, prompt: str, path: str) -> None:
+    with make(service) as client:
+        service.script.append(problem(404, "no such prompt"))
+        with pytest.raises(NotFoundError):
+            client.prompt(prompt)
+    assert service.requests[-1].url.raw_path == f"/v1/runs/test/prompts/{path}".encode()
+
+
+def test_a_big_pool_goes_in_parts_of_lines(
+    client: Client, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("greso_client._requests.POOL_PART", 2)
+    size = client.add_prompts(["a", "b\n", "c", "b\n", "é"])
+    assert (size.added, size.pool, size.degraded) == (4, 4, False)
+    uploads = [request for request in service.requests if request.url.path.endswith("/pool")]
+    assert [request.headers["content-type"] for request in uploads] == ["application/x-ndjson"] * 3
+    assert [json.loads(line) for line in uploads[1].content.splitlines()] == ["c", "b\n"]
+
+
+def test_select_sends_only_what_was_asked_for_and_reads_the_whole_answer(client: Client, service: FakeService) -> None:
+    service.skip = {"b"}
+    answer = client.select(3, ["a", "b", "c", "d"], limit=2, at_least=1, explain=True)
+    assert service.bodies("/select")[-1] == {
+        "step": 3, "prompts": ["a", "b", "c", "d"], "limit": 2, "at_least": 1, "explain": True,
+    }  # fmt: skip
+    assert (answer.selected, answer.examined, answer.skipped) == ([0, 2], 3, Skipped(0, 1))
+    assert answer.exploration == Exploration(0.4, 0.6)
+    assert answer.decisions is not None
+    assert [decision.keep for decision in answer.decisions] == [True, False, True]
+    client.select(3, ["a"])
+    assert service.bodies("/select")[-1] == {"step": 3, "prompts": ["a"]}
+
+
+def test_rewards_may_be_anything_that_floats() -> None:
+    numpy = pytest.importorskip("numpy")
+    torch = pytest.importorskip("torch")
+    service = FakeService()
+    with make(service) as client:
+        client.report(
+            numpy.int64(1), [Group("a", numpy.array([0, 1], "f4")), Group("b", torch.ones(2)), Group("c", [True, 0])]
+        )
+    groups = service.bodies("/report")[-1]["results"]
+    assert [group["rewards"] for group in groups] == [[0.0, 1.0], [1.0, 1.0], [1.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("groups", "pointer"),
+    [
+        ([Group("a", [0, 1]), Group("b", [1, math.nan])], "/results/1/rewards/1"),
+        ([Group("a", [math.inf])], "/results/0/rewards/0"),
+        ([Group("", [1])], "/results/0/prompt"),
+        ([Group("é" * 129, [1])], "/results/0/prompt"),
+        ([Group("\ud800", [1])], "/results/0/prompt"),
+        ([Group(7, [1])], "/results/0/prompt"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_report_that_could_never_be_accepted_is_refused_here_with_its_place(
+    client: Client, service: FakeService, groups: list[Group], pointer: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        client.report(0, groups)
+    assert caught.value.problem.errors[0].pointer == pointer
+    assert not service.requests
+
+
+def test_a_string_is_no_list_of_prompts(client: Client) -> None:
+    with pytest.raises(InvalidRequestError, match="one string"):
+        client.select(0, "abc")
+
+
+def test_a_negative_step_is_refused(client: Client) -> None:
+    with pytest.raises(InvalidRequestError, match="/step"):
+        client.draw(-1)
+
+
+def test_a_spec_that_json_cannot_carry_is_refused(client: Client) -> None:
+    with pytest.raises(InvalidRequestError, match="finite JSON"):
+        client.create_run(reward_tolerance=math.nan)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(400, InvalidRequestError), (401, ForbiddenError), (403, ForbiddenError), (404, NotFoundError),
+     (409, ConflictError), (413, InvalidRequestError), (422, InvalidRequestError)],
+)  # fmt: skip
+def test_refusals_raise_at_once_also_in_fail_open_mode(
+    client: Client, service: FakeService, status: int, kind: type[Exception]
+) -> None:
+    errors = [{"pointer": "/prompts/0", "detail": "too long"}]
+    service.script.append(problem(status, "no", errors=errors))
+    with pytest.raises(kind, match="/prompts/0: too long"):
+        client.select(0, ["a"])
+    assert len(service.requests) == 1
+
+
+def test_a_refusal_that_is_no_problem_document_still_says_what_came() -> None:
+    service = FakeService()
+    service.script.append(httpx.Response(404, text="<html>no such page"))
+    with make(service) as client, pytest.raises(NotFoundError, match="no such page"):
+        client.state()
+
+
+def test_unknown_fields_of_an_answer_are_ignored(client: Client, service: FakeService) -> None:
+    body = json.loads(service.route(httpx.Request("GET", "http://service/v1/runs/test")).content) | {"later": {"x": 1}}
+    service.script.append(httpx.Response(200, json=body))
+    assert client.state().run == "test"
+
+
+def test_the_spool_of_a_run_is_found_again_by_url_and_run(tmp_path: Path) -> None:
+    base = tmp_path / "xdg" / "greso" / "spool"
+    assert default_spool("http://127.0.0.1:8080", "r") == base / "127.0.0.1_8080" / "r.jsonl"
+    assert default_spool("http://[::1]:8080/x", "r") == base / "..1_8080" / "r.jsonl"
+    assert default_spool("https://host", "r") == base / "host" / "r.jsonl"

@@ -1,0 +1,134 @@
+"""Settings: where each value comes from, and what a wrong one answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from greso_service.errors import StartupError
+from greso_service.settings import ENV_PREFIX, Settings, is_loopback, load, variable, without_password
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(variable(name), raising=False)
+
+
+def test_an_option_wins_over_a_variable_and_that_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().port == 8080
+    monkeypatch.setenv("GRESO_PORT", "1234")
+    assert load().port == 1234
+    assert load({"port": "4321"}).port == 4321
+
+
+def test_an_empty_variable_is_no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRESO_PORT", "")
+    assert load().port == 8080
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("port", "70000", "--port is '70000'; give a whole number from 0 to 65,535"),
+        ("port", "eighty", "--port is 'eighty'; give a whole number from 0 to 65,535"),
+        ("max_rewards", "1", "--max-rewards is '1'; give a whole number from 2 to 65,536"),
+        ("idempotency_ttl", "3600", "--idempotency-ttl is '3600'; give a whole number from 86,400 to 2,592,000"),
+        ("redis_timeout", "nan", "--redis-timeout is 'nan'; give a number from 0.01 to 60"),
+        ("deadline", "inf", "--deadline is 'inf'; give a number from 0.05 to 60"),
+        ("durability", "replicas:0", "--durability is 'replicas:0'; give `redis`, or `replicas:N` with N from 1 to 99"),
+        ("log_format", "xml", "--log-format is 'xml'; give `text` or `json`"),
+        ("allow_unauthenticated", "perhaps", "--allow-unauthenticated is 'perhaps'; give `true` or `false`"),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_the_option_the_value_and_what_is_allowed(
+    name: str, value: str, message: str
+) -> None:
+    with pytest.raises(StartupError) as refusal:
+        load({name: value})
+    assert str(refusal.value) == message
+
+
+def test_a_wrong_variable_is_named_as_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRESO_MAX_IN_FLIGHT", "0")
+    with pytest.raises(StartupError, match=r"^GRESO_MAX_IN_FLIGHT is '0'; give a whole number from 1 to 10,000$"):
+        load()
+
+
+def test_a_wrong_url_is_refused_without_showing_its_password() -> None:
+    with pytest.raises(StartupError, match=r"redis\+cluster://") as refusal:
+        load({"redis_url": "http://user:secret@host"})
+    assert "secret" not in str(refusal.value)
+    assert "user" in str(refusal.value)
+
+
+def test_an_unknown_setting_is_refused() -> None:
+    with pytest.raises(StartupError, match="there is no setting prot"):
+        load({"prot": 1})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org"])
+def test_without_keys_only_loopback_is_listened_on(host: str) -> None:
+    with pytest.raises(StartupError, match=r"without keys greso listens on loopback only, not on .*--allow-unauth"):
+        load({"host": host})
+    assert load({"host": host, "allow_unauthenticated": "true"}).host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_loopback_is_known_by_every_name(host: str) -> None:
+    assert is_loopback(host)
+    assert load({"host": host}).host == host
+
+
+def test_the_data_directory_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    assert load().data_dir == tmp_path / ".local/state/greso"
+    monkeypatch.setenv("XDG_STATE_HOME", "relative/is/ignored")
+    assert load().data_dir == tmp_path / ".local/state/greso"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert load().data_dir == tmp_path / "state/greso"
+
+
+def test_paths_are_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load({"data_dir": "~/here"}).data_dir == tmp_path / "here"
+    monkeypatch.chdir(tmp_path)
+    assert load({"data_dir": "there"}).data_dir == tmp_path / "there"
+
+
+def test_settings_are_immutable() -> None:
+    with pytest.raises(ValidationError):
+        load().port = 1
+
+
+def test_every_number_has_a_range_and_every_setting_a_help_text() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
+        if field.annotation in {int, float}:
+            low, high = sorted(type(bound).__name__ for bound in field.metadata if type(bound).__name__ in {"Ge", "Le"})
+            assert (low, high) == ("Ge", "Le"), name
+
+
+def test_variables_have_the_prefix() -> None:
+    assert variable("max_prompts") == f"{ENV_PREFIX}MAX_PROMPTS" == "GRESO_MAX_PROMPTS"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://host:6379/0", "redis://host:6379/0"),
+        ("redis://:secret@host", "redis://:***@host"),
+        ("redis://user:secret@host/1", "redis://user:***@host/1"),
+        ("redis://user:se/cr@et@host", "redis://user:***@host"),
+        ("redis+sentinel://h:1/s?sentinel_password=secret", "redis+sentinel://h:1/s"),
+        ("unix:///run/redis.sock?password=secret", "unix:///run/redis.sock"),
+    ],
+)
+def test_passwords_are_not_shown(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+    assert load({"redis_url": url}).listed()["redis_url"] == shown
+    assert "secret" not in repr(load({"redis_url": url}))
