@@ -213,7 +213,7 @@ def prompt_state(body: Json) -> PromptState:
         mean=body["mean"],
         last_step=body["last_step"],
         groups=[
-            GroupRow(row["step"], row["rewards"], row["mean"], row["min"], row["max"], row["outcome"])
+            GroupRow(row["step"], row["count"], row["mean"], row["min"], row["max"], row["outcome"])
             for row in body["groups"]
         ],
     )

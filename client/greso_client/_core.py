@@ -118,7 +118,7 @@ class Core:
                 raise
             except RefusedError as error:
                 # Raising now would stop a training that has gone on without this for a while.
-                log.error("greso: refused after the service came back, the run goes on as it is: %s", error)  # noqa: TRY400
+                log.error("greso: refused after the service came back, the run goes on as it is: %s", error)
             with contextlib.suppress(ValueError):  # another thread was faster; these requests have no second effect
                 self._deferred.remove(deferred)
 

@@ -48,7 +48,8 @@ class Problem:
         text = f"{self.status} {self.title}"
         if self.detail and self.detail != self.title:
             text += f": {self.detail}"
-        if self.errors:
+        # The service's own detail may already be the list of errors.
+        if any(error.detail not in self.detail for error in self.errors):
             text += " [" + "; ".join(f"{error.pointer or '(body)'}: {error.detail}" for error in self.errors) + "]"
         if self.instance:
             text += f" (request {self.instance})"

@@ -194,10 +194,10 @@ class StepRow:
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
-    """A recent group of a prompt: number of `rewards`, their mean, min, max (None without rewards), and the outcome."""
+    """A recent group of a prompt: `count` rewards, their mean, min and max (None without rewards), and the outcome."""
 
     step: int
-    rewards: int
+    count: int
     mean: float | None
     min: float | None
     max: float | None
@@ -206,11 +206,11 @@ class GroupRow:
 
 @dataclass(frozen=True, slots=True)
 class PromptState:
-    """What the service knows of one prompt. `mean`, `last_step` and `kind` are None before its first group."""
+    """What the service knows of one prompt. `kind`: new, effective, easy or hard. `mean`, `last_step`: None if new."""
 
     prompt: str
     streak: int
-    kind: str | None
+    kind: str
     keep_probability: float
     visits: int
     mean: float | None

@@ -18,7 +18,7 @@ from greso_service.core.events import Reported, Selected
 from greso_service.core.outcome import Outcome
 from greso_service.core.policy import Reason, Selection
 from greso_service.core.prompts import UNKNOWN, Index
-from greso_service.core.state import RECENT, Assessment, RunState
+from greso_service.core.state import Assessment, RunState
 from greso_service.errors import Fault, InvalidInput
 
 KINDS = {"new": Outcome.UNDETERMINED, "effective": Outcome.EFFECTIVE, "easy": Outcome.EASY, "hard": Outcome.HARD}
@@ -225,7 +225,6 @@ def prompt(state: RunState, name: str) -> Answer | None:
     if index[0] == UNKNOWN:
         return None
     [row] = _prompts(state, index)
-    recent = state.prompts.recent[index[0]][: min(row["visits"], RECENT)]
     row["groups"] = [
         {
             "step": int(group["step"]),
@@ -235,7 +234,7 @@ def prompt(state: RunState, name: str) -> Answer | None:
             "max": float(group["high"]),
             "outcome": Outcome(int(group["outcome"])).name.lower(),
         }
-        for group in recent
+        for group in state.recent(int(index[0]))
     ]
     return Answer(_json(row))
 

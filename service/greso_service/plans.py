@@ -48,7 +48,7 @@ def select(
         selection.skipped(Reason.SKIP_HARD),
     )
     answer = answers.select(state, event, selection, explain=explain, stale=stale)
-    return Plan([event] if event.examined else [], answer)
+    return Plan([event], answer)
 
 
 def pool(state: RunState, prompts: Sequence[str], pointer: str) -> Plan:
@@ -85,7 +85,7 @@ def draw(state: RunState, step: int, count: int | None) -> Plan:
         chunk = min(2 * chunk, _CHUNK)
     examined = state.pool_size - left
     event = Selected(step, examined, kept.size, skipped_easy, skipped_hard, cursor)
-    return Plan([event] if examined else [], answers.draw(state, event, state.table.texts(kept.tolist())))
+    return Plan([event], answers.draw(state, event, state.table.texts(kept.tolist())))
 
 
 def report(

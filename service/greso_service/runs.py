@@ -251,9 +251,9 @@ class Runs:
                     raise KeyReused(f"Idempotency-Key {once.key} was used before with another request")
                 return Answer(answer, replayed=True)
             case Moved():
-                caught = await self._catch_up(key, live)
-                # The reply to a first try of this very append was lost, and others have written since.
-                return Answer(planned.answer) if payloads[0] in caught else None
+                # Its own first event among the newer ones: the reply to a first try of this very append was lost, and
+                # others have written since.
+                return Answer(planned.answer) if await self._catch_up(key, live, payloads[0]) else None
 
     async def _fold(self, key: RunKey, live: _Live, mark: Mark, events: Sequence[Event], size: int) -> None:
         state, live.state = live.state, None  # if folding fails the run is loaded anew
@@ -285,18 +285,17 @@ class Runs:
         except CodecError as error:
             log.warning("run %s/%s: snapshot not used, folding the whole history: %s", *key, error)
 
-    async def _catch_up(self, key: RunKey, live: _Live) -> list[bytes]:
-        """Fold what the history holds behind the live state; returns those payloads."""
-        caught: list[bytes] = []
+    async def _catch_up(self, key: RunKey, live: _Live, own: bytes = b"") -> bool:
+        """Fold what the history holds behind the live state; whether the payload `own` was among it."""
+        met = False
         while True:
             payloads = await self._history.read(key, live.mark, _PAGE)
             if payloads is None:  # the run was deleted, or the store lost its newest writes: begin again
-                live.state, live.mark = None, START
-                caught.clear()
+                live.state, live.mark, met = None, START, False
                 continue
             if not payloads:
-                return caught
-            caught += payloads
+                return met
+            met = met or own in payloads
             await asyncio.to_thread(_fold_payloads, live, payloads)
 
     def _save_if_due(self, key: RunKey, live: _Live) -> None:

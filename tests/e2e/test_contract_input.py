@@ -167,11 +167,12 @@ def test_lone_surrogates_are_no_prompt(served: Service, run: str) -> None:
             problem(send(served, method, f"{run}/{verb}", body), 400, 422)
 
 
-def test_every_wrong_place_is_named(served: Service, run: str) -> None:
+def test_several_wrong_places(served: Service, run: str) -> None:
     body = {"step": -1, "results": [{"prompt": "", "rewards": ["x"]}, GOOD, {"prompt": "p", "rewards": [None]}]}
-    told = problem(served.call("POST", f"{run}/report", body), 422, pointers=["/step"])
-    found = {error["pointer"] for error in told["errors"]}
-    assert {"/step", "/results/0/prompt", "/results/0/rewards/0", "/results/2/rewards/0"} <= found
+    wrong = {"/step", "/results/0/prompt", "/results/0/rewards/0", "/results/2/rewards/0"}
+    told = problem(served.call("POST", f"{run}/report", body), 422, pointers=wrong)
+    # Whether all are named at once is open; nothing that is right may be named.
+    assert {error["pointer"] for error in told["errors"]} <= wrong
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -106,17 +106,30 @@ def run_arm(ask: Asked, world: World, *, adaptive: bool) -> Cost:
     raise AssertionError(f"the skill is {world.skill:.2f} after {MOST_STEPS} steps")
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
-def test_the_same_skill_costs_at_least_two_and_a_half_times_fewer_rollouts(
-    served: Service, name: str, seed: int
-) -> None:
+# Policy, and whether rounds have the size that the service proposes; the first is what the others are measured against.
+ARMS = {
+    "uniform, full batches": ("uniform", False),
+    "greso, adaptive": ("greso", True),
+    "uniform, adaptive": ("uniform", True),
+}
+
+
+def test_the_same_skill_costs_at_least_two_and_a_half_times_fewer_rollouts(served: Service, name: str) -> None:
+    compare_arms(served, name, 1, ["uniform, full batches", "greso, adaptive"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_so_it_does_with_other_seeds(served: Service, name: str, seed: int) -> None:
+    compare_arms(served, name, seed, list(ARMS))
+
+
+def compare_arms(served: Service, name: str, seed: int, arms: list[str]) -> None:
+    """Run the arms from the same start, print what each cost, and check the ratio."""
     spec = {"group_size": GROUP, "train_batch_size": TRAIN, "rollout_batch_size": ROLLOUT, "seed": seed}
     costs = {}
-    for arm, policy, adaptive in [
-        ("uniform, full batches", "uniform", False),
-        ("uniform, adaptive", "uniform", True),
-        ("greso, adaptive", "greso", True),
-    ]:
+    for arm in arms:
+        policy, adaptive = ARMS[arm]
         path = served.create(f"{name}-{policy}-{adaptive}", policy=policy, **spec)
 
         def ask(verb: str, body: dict[str, Any], path: str = path) -> Any:

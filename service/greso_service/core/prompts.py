@@ -42,24 +42,37 @@ class PromptTable:
 
     def find(self, ids: Ids) -> Index:
         """int64[n]: the index of each id, `UNKNOWN` where it was never added."""
-        found = np.full(len(ids), UNKNOWN, dtype=np.int64)
-        mask = len(self._slots) - 1
-        slots = (ids.hashes & np.uint64(mask)).astype(np.int64)
-        rows = np.arange(len(ids))
-        while rows.size:
-            candidates = self._slots[slots]
-            taken = candidates != UNKNOWN
-            rows, slots, candidates = rows[taken], slots[taken], candidates[taken]
-            same = self._equal(ids, rows, candidates)
-            found[rows[same]] = candidates[same]
-            rows, slots = rows[~same], (slots[~same] + 1) & mask
+        found = self._probe(ids, np.arange(len(ids)), exact=False)
+        rows = np.flatnonzero(found != UNKNOWN)
+        same = self._equal(ids, rows, found[rows])
+        if not same.all():  # two ids with one 64-bit hash: probe on behind the first, comparing bytes
+            rows = rows[~same]
+            found[rows] = self._probe(ids, rows, exact=True)
         return found
 
-    def _equal(self, ids: Ids, rows: Index, candidates: NDArray[np.int32]) -> NDArray[np.bool_]:
-        same: NDArray[np.bool_] = self._hashes[candidates] == ids.hashes[rows]
-        same &= self._lengths[candidates] == ids.lengths[rows]
+    def _probe(self, ids: Ids, rows: Index, *, exact: bool) -> Index:
+        """int64[rows]: the first index in each row's probe sequence with its hash and, if `exact`, its bytes."""
+        found = np.full(rows.size, UNKNOWN, dtype=np.int64)
+        mask = len(self._slots) - 1
+        hashes = ids.hashes[rows]
+        slots = (hashes & np.uint64(mask)).astype(np.int64)
+        open_ = np.arange(rows.size)
+        while open_.size:
+            candidates = self._slots[slots]
+            taken = candidates != UNKNOWN
+            same = taken & (self._hashes[candidates] == hashes[open_]) if self.size else taken
+            if exact:
+                same[same] = self._equal(ids, rows[open_[same]], candidates[same])
+            found[open_[same]] = candidates[same]
+            going = taken & ~same
+            open_, slots = open_[going], (slots[going] + 1) & mask
+        return found
+
+    def _equal(self, ids: Ids, rows: Index, candidates: NDArray[np.int32] | Index) -> NDArray[np.bool_]:
+        """bool[rows]: whether the ids in these rows have the bytes of these candidates."""
+        same: NDArray[np.bool_] = self._lengths[candidates] == ids.lengths[rows]
         used = -(-ids.lengths[rows] // 8)
-        for column in range(ids.words.shape[1]):
+        for column in range(int(used.max(initial=0))):
             compare = np.flatnonzero(same & (column < used))
             stored = self._words[self._offsets[candidates[compare]] + column]
             same[compare] = stored == ids.words[rows[compare], column]

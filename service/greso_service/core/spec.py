@@ -111,7 +111,7 @@ class RunSpec:
         """The spec with `changes` of a live run applied. Raises `SpecError`, also for fields fixed at creation."""
         fixed = sorted(FIXED_AT_CREATION & changes.keys())
         if fixed:
-            raise SpecError([(name, "can't change in a live run; fork or create another run") for name in fixed])
+            raise SpecError([(name, "can't change in a live run; create another run") for name in fixed])
         spec = dataclasses.replace(self, **_with_tuples(changes))
         spec.check()
         return spec

@@ -38,7 +38,7 @@ class PromptArrays:
     mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0, np.float64))
     last_step: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     pooled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
-    recent: NDArray[np.void] = field(default_factory=lambda: np.zeros((0, RECENT), GROUP_ROW))
+    recent: NDArray[np.void] = field(default_factory=lambda: np.zeros((0, RECENT), GROUP_ROW))  # the v-th at v % RECENT
 
     def grow(self, size: int) -> None:
         """Make room for `size` prompts."""
@@ -80,7 +80,19 @@ class Assessment:
 class RunState:
     """The state of one run after some prefix of its history. `fold` moves it on; the rest only looks."""
 
-    __slots__ = ("cursor", "generation", "pool", "pool_size", "progress", "prompts", "spec", "steps", "table", "totals")
+    __slots__ = (
+        "_assessed",
+        "cursor",
+        "generation",
+        "pool",
+        "pool_size",
+        "progress",
+        "prompts",
+        "spec",
+        "steps",
+        "table",
+        "totals",
+    )
 
     def __init__(self, created: Created) -> None:
         self.spec = RunSpec.of(created.spec)
@@ -93,6 +105,7 @@ class RunState:
         self.steps = StepLog()
         self.totals = Totals()
         self.generation = 0
+        self._assessed: tuple[Reported, Assessment] | None = None
 
     @property
     def view(self) -> PromptView:
@@ -112,8 +125,17 @@ class RunState:
         order = permuted(places, cursor.size, epoch_key(self.spec.seed, cursor.epoch))
         return self.pool[order].astype(np.int64)
 
+    def recent(self, index: int) -> NDArray[np.void]:
+        """The prompt's last groups (at most `RECENT`), newest first."""
+        visits = int(self.prompts.visits[index])
+        newest_first = np.arange(visits - 1, max(visits - RECENT, 0) - 1, -1) % RECENT
+        groups: NDArray[np.void] = self.prompts.recent[index][newest_first]
+        return groups
+
     def assess(self, report: Reported) -> Assessment:
-        """What folding `report` would do, without doing it."""
+        """What folding `report` would do, without doing it; remembered for the fold that mostly follows."""
+        if self._assessed is not None and self._assessed[0] is report:
+            return self._assessed[1]
         outcomes = classify(report.rewards, self.spec)
         number = np.bincount(outcomes.outcome, minlength=len(Outcome))
         judged = outcomes.outcome != Outcome.UNDETERMINED
@@ -124,7 +146,9 @@ class RunState:
             seen_before=int(judged.sum()) - self._first_judged(report.index[judged]),
         )
         progress, closed_with = controller.observe(self.progress, self.spec, report.step, counts, final=report.final)
-        return Assessment(outcomes, counts, progress, closed_with, self.progress.is_complete(report.step))
+        late = self.progress.is_complete(report.step)
+        self._assessed = report, Assessment(outcomes, counts, progress, closed_with, late)
+        return self._assessed[1]
 
     def _first_judged(self, index: Index) -> int:
         kind = self.view.of(np.where(index < self.table.size, index, UNKNOWN)).kind
@@ -143,6 +167,7 @@ class RunState:
                 self._fold_patched(event)
             case Created():
                 raise ValueError("a history has one Created event, its first")
+        self._assessed = None
 
     def _fold_patched(self, event: Patched) -> None:
         self.spec = self.spec.changed(event.changes)
@@ -218,12 +243,11 @@ class RunState:
         """Fold groups of distinct prompts."""
         prompts, index = self.prompts, event.index[rows]
         count, mean = event.rewards.lengths[rows].astype(np.int64), outcomes.mean[rows]
-        recent = prompts.recent[index]
-        recent[:, 1:] = recent[:, :-1]
-        recent["step"][:, 0], recent["count"][:, 0], recent["mean"][:, 0] = event.step, count, mean
-        recent["low"][:, 0], recent["high"][:, 0] = outcomes.low[rows], outcomes.high[rows]
-        recent["outcome"][:, 0] = outcomes.outcome[rows]
-        prompts.recent[index] = recent
+        groups = np.empty(rows.size, GROUP_ROW)
+        groups["step"], groups["count"], groups["mean"] = event.step, count, mean
+        groups["low"], groups["high"] = outcomes.low[rows], outcomes.high[rows]
+        groups["outcome"] = outcomes.outcome[rows]
+        prompts.recent[index, prompts.visits[index] % RECENT] = groups
         prompts.visits[index] += 1
         prompts.last_step[index] = np.maximum(prompts.last_step[index], event.step)
         rewarded = count > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from greso_client._breaker import FIRST_PAUSE
 from greso_client._core import Core
 from greso_client._delivery import MOST_FAILURES, OLDEST
 from greso_client._io import run
+from greso_client._spool import Spool
 
 from .doubles import ClockIO, FakeService, make_core, problem
 
@@ -284,8 +286,6 @@ def test_a_report_too_old_for_its_key_is_put_aside(
     service.down = True
     run(core.report(0, [Group("a", MIXED)]))
     come_back(service, io)
-    import time
-
     later = time.time() + OLDEST + 1
     monkeypatch.setattr("greso_client._delivery.time.time", lambda: later)
     assert run(core.flush())
@@ -385,8 +385,6 @@ def test_a_spool_that_cannot_be_read_does_not_hold_up_new_reports(
 def test_while_another_process_delivers_new_reports_queue_up_behind(
     core: Core, io: ClockIO, service: FakeService, spool_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from greso_client._spool import Spool
-
     service.down = True
     run(core.report(0, [Group("a", MIXED)]))
     come_back(service, io)
@@ -396,6 +394,7 @@ def test_while_another_process_delivers_new_reports_queue_up_behind(
     assert run(core.report(1, [Group("b", MIXED)])).degraded
     assert service.reports == []
     other.release(lock)
+    come_back(service, io)
     assert not run(core.report(2, [Group("c", MIXED)])).degraded
     assert [step for step, _ in service.reported()] == [0, 1, 2]
 

@@ -1,0 +1,356 @@
+"""One training step, collected: rounds, candidates, ends."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from greso_client import Client, Collected, InvalidRequestError, Rollout, Skipped
+from greso_client._breaker import FIRST_PAUSE
+from greso_client._collect import Session
+from greso_client._core import Core
+from greso_client._io import run
+
+from .doubles import ClockIO, FakeService, make_core, problem
+
+MIXED, SAME = [0.0, 1.0], [0.0, 0.0]
+T = TypeVar("T")
+
+
+def collect(
+    core: Core,
+    step: int,
+    roll_out: Callable[[list[str]], Sequence[Rollout[T] | None]],
+    prompts: Iterable[str] | None = None,
+    max_rounds: int = 10,
+) -> Collected[T]:
+    async def awaited(chosen: list[str]) -> Sequence[Rollout[T] | None]:
+        return roll_out(chosen)
+
+    return run(Session(core, step, awaited, prompts, max_rounds).run())
+
+
+def mixed(prompts: list[str]) -> list[Rollout[str]]:
+    return [Rollout(MIXED, f"data of {prompt}") for prompt in prompts]
+
+
+def same(prompts: list[str]) -> list[Rollout[str]]:
+    return [Rollout(SAME, f"data of {prompt}") for prompt in prompts]
+
+
+def learnable(prompts: list[str]) -> list[Rollout[str]]:
+    return [Rollout(MIXED if prompt.startswith("m") else SAME, prompt) for prompt in prompts]
+
+
+def test_a_step_that_completes_in_one_round(core: Core, service: FakeService) -> None:
+    service.pool = [f"p{index}" for index in range(10)]
+    got = collect(core, 3, mixed)
+    assert (got.step, got.rounds, got.complete, got.reason, got.degraded) == (3, 1, True, "complete", False)
+    assert (got.rollouts, got.examined, got.skipped, got.failed) == (12, 6, Skipped(0, 0), 0)
+    assert [(group.prompt, group.rewards, group.data) for group in got.effective] == [
+        (f"p{index}", MIXED, f"data of p{index}") for index in range(6)
+    ]
+    assert service.bodies("/draw") == [{"step": 3}]
+    assert [report.get("final", False) for report in service.reports] == [False]
+
+
+def test_rounds_go_on_with_the_batch_size_that_the_service_says(core: Core, service: FakeService) -> None:
+    service.pool = ["m0", "h0", "h1", "h2", "m1", "h3", "m2", "h4", "m3", "m4", "m5", "m6"]
+    got = collect(core, 0, learnable)
+    assert got.complete
+    # 2 of 6 effective, 2 missing: ceil(1.25 * 2 * 6 / 2) = 8, clamped to 6.
+    assert [body.get("count") for body in service.bodies("/draw")] == [None, 6]
+    assert [group.prompt for group in got.effective] == ["m0", "m1", "m2", "m3", "m4", "m5", "m6"]
+    assert len(got.groups) == 12
+
+
+def test_a_prompt_that_stands_twice_in_a_round_is_matched_by_position(core: Core, service: FakeService) -> None:
+    service.pool = ["a", "b"]
+    service.spec |= {"train_batch_size": 2}
+
+    def roll_out(prompts: list[str]) -> list[Rollout[int]]:
+        return [Rollout(MIXED if index % 2 else SAME, index) for index in range(len(prompts))]
+
+    got = collect(core, 0, roll_out, prompts=["a", "a", "b", "a"])
+    assert [(group.prompt, group.data) for group in got.effective] == [("a", 1), ("a", 3)]
+
+
+def test_failed_rollouts_are_left_out_of_the_report(core: Core, service: FakeService) -> None:
+    service.pool = [f"p{index}" for index in range(6)]
+
+    def roll_out(prompts: list[str]) -> list[Rollout[None] | None]:
+        return [None if index == 0 else Rollout(MIXED, None) for index in range(len(prompts))]
+
+    got = collect(core, 0, roll_out)
+    assert (got.failed, len(got.groups), got.complete) == (1, 5, True)
+    assert service.reported()[0][1] == ["p1", "p2", "p3", "p4", "p5"]
+
+
+def test_a_step_whose_rollouts_all_fail_ends(core: Core, service: FakeService) -> None:
+    service.pool = ["a", "b"]
+    got: Collected[None] = collect(core, 0, lambda prompts: [None] * len(prompts), max_rounds=3)
+    assert (got.reason, got.rounds, got.rollouts, got.failed) == ("max_rounds", 3, 0, 6)
+    assert service.reports == [{"step": 0, "results": [], "final": True, "frozen": False}]
+
+
+def test_a_step_in_which_nothing_is_ever_effective_ends_after_max_rounds(core: Core, service: FakeService) -> None:
+    service.pool = [f"p{index}" for index in range(20)]
+    got = collect(core, 0, same, max_rounds=4)
+    assert (got.reason, got.complete, got.rounds, got.effective) == ("max_rounds", False, 4, [])
+    assert len(got.groups) == 24
+    assert [report.get("final", False) for report in service.reports] == [False, False, False, True]
+
+
+def test_a_pool_of_which_everything_is_skipped_ends_the_step(core: Core, service: FakeService) -> None:
+    service.pool = ["a", "b"]
+    service.skip = {"a", "b"}
+    got = collect(core, 0, mixed)
+    assert (got.reason, got.rounds, got.effective, got.skipped) == ("no_candidates", 0, [], Skipped(0, 2))
+    assert service.reports == [{"step": 0, "results": [], "final": True, "frozen": False}]
+
+
+def test_candidates_that_are_all_skipped_end_the_step(core: Core, service: FakeService) -> None:
+    service.skip = {f"p{index}" for index in range(1000)}
+    got = collect(core, 0, mixed, prompts=[f"p{index}" for index in range(1000)])
+    assert (got.reason, got.rounds, got.examined) == ("no_candidates", 0, 1000)
+
+
+@pytest.mark.parametrize("endless", [itertools.cycle, lambda pool: iter(lambda: random.Random(1).choice(pool), None)])
+def test_an_endless_iterator_of_which_everything_is_skipped_ends_the_step(
+    core: Core, service: FakeService, endless: Callable[[list[str]], Iterable[str]]
+) -> None:
+    pool = [f"p{index}" for index in range(50)]
+    service.skip = set(pool)
+    got = collect(core, 0, mixed, prompts=endless(pool))
+    assert (got.reason, got.rounds) == ("no_candidates", 0)
+    assert got.examined < 500
+
+
+def test_a_select_that_keeps_nothing_just_goes_on_with_more_candidates(core: Core, service: FakeService) -> None:
+    service.skip = {f"p{index}" for index in range(500)}
+    got = collect(core, 0, mixed, prompts=(f"p{index}" for index in range(600)))
+    assert (got.complete, got.rounds, got.examined) == (True, 1, 506)
+    assert len(service.bodies("/select")) < 12
+
+
+def test_a_candidate_known_to_be_skipped_is_not_offered_again_in_its_step_but_in_the_next(
+    core: Core, service: FakeService
+) -> None:
+    service.skip = {"s"}
+    prompts = itertools.cycle(["s", "a", "b"])
+    collect(core, 0, same, prompts=prompts, max_rounds=3)
+    first = service.bodies("/select")
+    assert [body["prompts"].count("s") for body in first][1:] == [0] * (len(first) - 1)
+    collect(core, 1, mixed, prompts=prompts)
+    assert "s" in service.bodies("/select")[len(first)]["prompts"]
+
+
+def test_what_was_offered_and_not_examined_comes_first_in_the_next_step(core: Core, service: FakeService) -> None:
+    service.skip = {f"p{index}" for index in range(5)}
+    stream = (f"p{index}" for index in itertools.count())
+    collect(core, 0, mixed, prompts=stream)
+    collect(core, 1, mixed, prompts=stream)
+    service.skip = set()
+    collect(core, 2, mixed, prompts=stream)
+    rolled = [prompt for _, prompts in service.reported() for prompt in prompts]
+    assert rolled == [f"p{index}" for index in range(5, 23)]
+    assert len(core.leftover) < 8
+
+
+def test_leftovers_survive_a_new_iterator_over_the_same_stream(core: Core, service: FakeService) -> None:
+    stream = (f"p{index}" for index in itertools.count())
+    service.skip = {"p0", "p1"}
+    for step in range(3):
+        collect(core, step, mixed, prompts=itertools.islice(stream, 8))
+    rolled = [prompt for _, prompts in service.reported() for prompt in prompts]
+    assert rolled == [f"p{index}" for index in range(2, 20)]
+
+
+def test_a_list_is_offered_from_its_start_each_time(core: Core, service: FakeService) -> None:
+    for step in range(2):
+        collect(core, step, mixed, prompts=[f"p{index}" for index in range(20)])
+    assert [prompts[0] for _, prompts in service.reported()] == ["p0", "p0"]
+
+
+def test_candidates_of_a_select_that_is_refused_are_not_lost(core: Core, service: FakeService) -> None:
+    stream = (f"p{index}" for index in itertools.count())
+    run(core.create_run({}))
+    service.script.append(problem(422, "no"))
+    with pytest.raises(InvalidRequestError):
+        collect(core, 0, mixed, prompts=stream)
+    collect(core, 0, mixed, prompts=stream)
+    assert service.reported()[0][1][0] == "p0"
+
+
+def test_too_few_candidates_end_the_step_with_what_there_is(core: Core, service: FakeService) -> None:
+    got = collect(core, 0, mixed, prompts=["a", "b"])
+    assert (got.reason, got.complete, got.rounds, len(got.effective)) == ("no_candidates", False, 1, 2)
+    assert service.reports[-1]["final"]
+
+
+def test_no_candidates_at_all_end_the_step(core: Core, service: FakeService) -> None:
+    assert collect(core, 0, mixed, prompts=[]).reason == "no_candidates"
+
+
+def test_what_the_rollout_function_raises_is_passed_on_and_the_step_goes_on_later(
+    core: Core, service: FakeService
+) -> None:
+    service.pool = [f"p{index}" for index in range(50)]
+    service.spec |= {"train_batch_size": 8}
+
+    def breaks(prompts: list[str]) -> list[Rollout[str]]:
+        if len(service.reports) == 1:
+            raise OSError("out of memory")
+        return mixed(prompts)
+
+    with pytest.raises(OSError, match="out of memory"):
+        collect(core, 0, breaks)
+    got = collect(core, 0, mixed)
+    assert service.newest == 0
+    assert (len(got.effective), got.reason) == (6, "late")  # 12 in all, 6 of them in the broken call
+
+
+def test_a_rollout_function_that_loses_prompts_is_told(core: Core, service: FakeService) -> None:
+    service.pool = [f"p{index}" for index in range(6)]
+    with pytest.raises(ValueError, match="returned 5 items for 6 prompts"):
+        collect(core, 0, lambda prompts: mixed(prompts)[1:])
+
+
+def test_a_nan_reward_is_refused_with_its_place(core: Core, service: FakeService) -> None:
+    service.pool = ["a"]
+    with pytest.raises(InvalidRequestError, match="/results/0/rewards/1"):
+        collect(core, 0, lambda prompts: [Rollout([0.0, float("nan")], None) for _ in prompts])
+
+
+def test_max_rounds_must_allow_one(core: Core) -> None:
+    with pytest.raises(ValueError, match="max_rounds 0"):
+        collect(core, 0, mixed, max_rounds=0)
+
+
+def test_a_step_that_was_complete_before_is_said_to_be_late(
+    core: Core, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.pool = ["m", "h", "i", "j", "k", "l"]
+    service.newest = 7
+    got = collect(core, 3, learnable)
+    assert (got.reason, got.complete, len(got.effective)) == ("late", False, 1)
+    assert "rewind" in caplog.text
+
+
+def test_a_client_that_did_not_create_the_run_asks_for_its_batch_size_once(core: Core, service: FakeService) -> None:
+    for step in range(3):
+        collect(core, step, mixed, prompts=[f"p{index}" for index in range(10)])
+    assert [body["limit"] for body in service.bodies("/select")] == [6, 6, 6]
+    assert sum(request.method == "GET" for request in service.requests) == 1
+
+
+def test_a_batch_size_changed_by_someone_else_is_taken_over_with_the_next_step(
+    core: Core, service: FakeService
+) -> None:
+    collect(core, 0, mixed, prompts=[f"p{index}" for index in range(10)])
+    service.spec["rollout_batch_size"] = 5
+    collect(core, 1, mixed, prompts=[f"p{index}" for index in range(10)])
+    collect(core, 2, mixed, prompts=[f"p{index}" for index in range(10)])
+    assert [body["limit"] for body in service.bodies("/select")] == [6, 6, 5]
+
+
+def test_without_the_service_a_step_is_collected_all_the_same(core: Core, service: FakeService, io: ClockIO) -> None:
+    service.down = True
+    run(core.create_run({"train_batch_size": 4, "rollout_batch_size": 6}))
+    run(core.add_prompts(["m0", "h0", "m1", "h1", "h2", "m2", "h3", "m3", "h4", "h5"]))
+    got = collect(core, 0, learnable)
+    assert (got.complete, got.degraded) == (True, True)
+    assert {group.prompt[0] for group in got.effective} == {"m"}
+    service.down = False
+    io.time += FIRST_PAUSE
+    assert not collect(core, 1, learnable).degraded
+    assert {step for step, _ in service.reported()} == {0, 1}
+    assert len(service.reported()) == got.rounds + len(service.bodies("/draw"))
+
+
+def test_a_service_lost_in_the_middle_of_a_step_costs_no_group(core: Core, service: FakeService) -> None:
+    run(core.create_run({}))
+
+    def roll_out(prompts: list[str]) -> list[Rollout[str]]:
+        service.down = len(service.reports) == 1
+        return learnable(prompts)
+
+    prompts = [f"{'mh'[index % 3 > 0]}{index}" for index in range(60)]
+    got = collect(core, 0, roll_out, prompts=prompts)
+    assert (got.complete, got.degraded) == (True, True)
+    assert len(got.effective) >= 4
+    assert len(service.reports) == 1
+
+
+def test_a_degraded_step_without_any_effective_group_ends(core: Core, service: FakeService) -> None:
+    service.down = True
+    got = collect(core, 0, same, prompts=itertools.cycle(["a", "b"]), max_rounds=3)
+    assert (got.reason, got.rounds, got.degraded) == ("max_rounds", 3, True)
+
+
+def test_the_time_in_the_service_is_measured_without_the_rollouts(
+    core: Core, service: FakeService, io: ClockIO
+) -> None:
+    service.pool = [f"p{index}" for index in range(6)]
+    io.takes = 0.01
+
+    def slow(prompts: list[str]) -> list[Rollout[str]]:
+        io.time += 30.0
+        return mixed(prompts)
+
+    assert collect(core, 0, slow).service_seconds == pytest.approx(0.03)  # state, draw, report
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    pool=st.integers(1, 40),
+    skipped=st.floats(0, 1),
+    effective=st.floats(0, 1),
+    train=st.integers(1, 12),
+    rollout=st.integers(1, 12),
+    endless=st.booleans(),
+    draws=st.booleans(),
+    dies_after=st.integers(0, 30),
+    seed=st.integers(0, 2**32),
+)
+def test_every_step_ends_with_a_result_that_adds_up(
+    pool: int, skipped: float, effective: float, train: int, rollout: int, endless: bool, draws: bool,
+    dies_after: int, seed: int,
+) -> None:  # fmt: skip
+    chance = random.Random(seed)
+    prompts = [f"p{index}" for index in range(pool)]
+    service = FakeService(spec={"train_batch_size": train, "rollout_batch_size": rollout})
+    service.skip = {prompt for prompt in prompts if chance.random() < skipped}
+    core = make_core(ClockIO(service), None)
+    run(core.add_prompts(prompts))
+
+    def roll_out(chosen: list[str]) -> list[Rollout[int] | None]:
+        service.down = len(service.requests) >= dies_after
+        items: list[Rollout[int] | None] = []
+        for index in range(len(chosen)):
+            rewards = MIXED if chance.random() < effective else SAME
+            items.append(None if chance.random() < 0.1 else Rollout(rewards, index))
+        return items
+
+    source = itertools.cycle(prompts) if endless else iter(prompts)
+    for step in range(3):
+        got = collect(core, step, roll_out, prompts=None if draws else source, max_rounds=5)
+        assert got.rounds <= 5
+        assert got.complete == (got.reason == "complete")
+        assert got.complete == (len(got.effective) >= train) or got.degraded or got.reason != "complete"
+        assert all(group.rewards == MIXED for group in got.effective)
+        assert len(got.effective) == sum(group.rewards == MIXED for group in got.groups)
+        assert got.rollouts == 2 * len(got.groups)
+
+
+def test_the_blocking_client_collects(client: Client, service: FakeService) -> None:
+    service.pool = [f"p{index}" for index in range(6)]
+    got = client.collect(0, mixed)
+    assert got.complete
+    assert [group.data for group in got.effective] == [f"data of p{index}" for index in range(6)]
