@@ -128,7 +128,7 @@ class Delivery:
             return
         reason = "kept for an earlier run of this name"
         try:
-            retired = await self._disk(partial(spool.retire, f"{run_path}/", before, reason))
+            retired = await self._disk(partial(spool.retire, run_path, before, reason))
         except _DiskError as error:
             self._say(str(error))
             return

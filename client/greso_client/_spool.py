@@ -86,10 +86,10 @@ class Spool:
             if place is not None:
                 self._settle(place, refused)
 
-    def retire(self, path_prefix: str, before: float, reason: str) -> int:
-        """Move aside what was kept before a moment for a path; returns how many."""
+    def retire(self, run_path: str, before: float, reason: str) -> int:
+        """Move aside what was kept before a moment for a run; returns how many."""
         with self._locked():
-            old = [e for e in self._due() if e.at < before and e.request.path.startswith(path_prefix)]
+            old = [e for e in self._due() if e.at < before and e.request.path.startswith(f"{run_path}/")]
             for entry in old:
                 self._settle(entry, reason)
             self._passed = ("", 0)  # those between them are still due

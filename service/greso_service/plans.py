@@ -63,6 +63,9 @@ def pool(state: RunState, prompts: Sequence[str], pointer: str) -> Plan:
         size, added = size + len(new), added + joining.size
         if joining.size:
             events.append(Pooled(new, joining))
+    # With nothing to add there is an event all the same: it carries the idempotency key, and shows that the state which
+    # the answer was made from is the newest.
+    events = events or [Pooled([], np.zeros(0, np.int64))]
     return Plan(events, answers.pool(added, state.pool_size + added))
 
 

@@ -99,7 +99,7 @@ class Runs:
 
         def plan(state: RunState) -> Plan:
             _valid(lambda: state.spec.changed(changes))
-            return Plan([Patched(changes)] if changes else [])
+            return Plan([Patched(changes)])
 
         await self._commit(key, plan)
         return await self.show(key)
@@ -236,8 +236,6 @@ class Runs:
         self, key: RunKey, live: _Live, planned: Plan, once: Idempotency | None, size: int
     ) -> Answer | None:
         """Append and fold a plan; its answer, or None when the history has moved on without it."""
-        if not planned.events:
-            return Answer(planned.answer)
         named = Once(once.key, once.digest, planned.answer, self._ttl) if once else None
         payloads = [self._payload(event) for event in planned.events]
         result = await self._history.append(key, live.mark, payloads, at_ms=self._now_ms(), once=named)

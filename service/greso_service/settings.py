@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     )
     max_prompts: int = Field(65_536, description="Most prompts in one select or report.", ge=1, le=1_048_576)
     max_pool_upload: int = Field(1_000_000, description="Most prompts in one pool upload.", ge=1, le=10_000_000)
-    max_rewards: int = Field(4_096, description="Most rewards of one group.", ge=2, le=65_536)
+    max_rewards: int = Field(4_096, description="Most rewards of one group.", ge=2, le=65_535)
     max_in_flight: int = Field(
         256, description="Requests worked on at once; more are turned away with 503 and Retry-After.", ge=1, le=10_000
     )

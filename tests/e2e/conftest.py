@@ -26,16 +26,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @pytest.fixture
-def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Service]]:
-    """Starts services that a test may stop and kill."""
+def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Service]]:
+    """Starts services with the given options that a test may stop and kill."""
     services: list[Service] = []
 
-    def start() -> Service:
-        services.append(Service(tmp_path_factory.mktemp("private")))
+    def start(*options: str) -> Service:
+        services.append(Service(tmp_path_factory.mktemp("private"), *options))
         return services[-1].start()
 
     yield start
-    for service in services:
+    for service in reversed(services):
         service.close()
 
 

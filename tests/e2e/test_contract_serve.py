@@ -28,7 +28,7 @@ def fails(*options: str) -> str:
     return said
 
 
-def test_a_data_directory_in_use(private: Callable[[], Service]) -> None:
+def test_a_data_directory_in_use(private: Callable[..., Service]) -> None:
     service = private()
     run = service.create("kept")
     said = fails("--port", str(free_port()), "--data-dir", str(service.data))
@@ -54,7 +54,7 @@ def test_a_data_directory_that_cannot_be_one(tmp_path: Path) -> None:
     assert "file" in fails("--port", str(free_port()), "--data-dir", str(tmp_path / "file"))
 
 
-def test_stopping_it_is_orderly(private: Callable[[], Service]) -> None:
+def test_stopping_it_is_orderly(private: Callable[..., Service]) -> None:
     service = private()
     service.create("kept")
     assert service.stop() == 0

@@ -182,7 +182,7 @@ def test_limit_judges_in_order_until_enough_are_kept(served: Service, name: str)
         assert answer["selected"] + [examined + at for at in rest] == whole
 
 
-def test_the_same_question_has_the_same_answer_after_a_restart(private: Callable[[], Service]) -> None:
+def test_the_same_question_has_the_same_answer_after_a_restart(private: Callable[..., Service]) -> None:
     service = private()
     prompts = [f"p/{at}" for at in range(300)]
     run = service.create("again", seed=77)

@@ -150,7 +150,7 @@ def test_prompts_added_during_an_epoch_come_and_nothing_repeats(served: Service,
     assert set(POOL) <= set(following)
 
 
-def test_the_position_survives_kills_and_restarts(private: Callable[[], Service]) -> None:
+def test_the_position_survives_kills_and_restarts(private: Callable[..., Service]) -> None:
     service = private()
     run = filled(service, "walk", seed=21)
     undisturbed = filled(service, "undisturbed", seed=21)

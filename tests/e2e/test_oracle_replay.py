@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .oracle.compare import check
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -15,7 +17,14 @@ if TYPE_CHECKING:
 REPORT = {"step": 1, "results": [{"prompt": "p/1", "rewards": [0, 1]}, {"prompt": "p/2", "rewards": [0, 0]}]}
 SELECT = {"step": 1, "prompts": ["p/1", "p/2", "p/3"]}
 DRAW = {"step": 1, "count": 2}
-POSTS: list[tuple[str, dict[str, Any]]] = [("report", REPORT), ("select", SELECT), ("draw", DRAW)]
+POSTS: list[tuple[str, dict[str, Any]]] = [
+    ("report", REPORT),
+    ("select", SELECT),
+    ("draw", DRAW),
+    # What asks or reports nothing has an answer to repeat all the same.
+    ("report", {"step": 1, "results": []}),
+    ("select", {"step": 1, "prompts": []}),
+]
 
 
 def prepared(service: Service, name: str) -> str:
@@ -73,8 +82,9 @@ def test_a_key_sent_by_many_at_once_has_one_effect(served: Service, name: str, v
     assert len({answer.content for answer in answers}) == 1
     assert sum(answer.headers.get("Idempotent-Replayed") == "true" for answer in answers) == 23
     totals = served.json("GET", run)["totals"]
-    expected = {"report": (4, 0), "select": (0, 3), "draw": (0, 2)}[verb]
-    assert (totals["rollouts"], totals["examined"]) == expected
+    rollouts = 2 * len(body.get("results", []))
+    examined = len(body.get("prompts", [])) or body.get("count", 0)
+    assert (totals["rollouts"], totals["examined"]) == (rollouts, examined)
 
 
 def test_concurrent_reports_are_all_counted_once(served: Service, name: str) -> None:
@@ -90,6 +100,23 @@ def test_concurrent_reports_are_all_counted_once(served: Service, name: str) -> 
         assert set(threads.map(send, range(80))) == {200}
     totals = served.json("GET", run)["totals"]
     assert (totals["rollouts"], totals["effective"], totals["zero_variance"]["hard"]) == (160, 40, 40)
+
+
+def test_concurrent_reports_complete_a_step_once(served: Service, name: str) -> None:
+    run = served.create(name, train_batch_size=10, rollout_batch_size=20)
+    pair = [{"prompt": "p/1", "rewards": [0, 1]}, {"prompt": "p/2", "rewards": [0, 0]}]
+    served.json("POST", f"{run}/report", {"step": 0, "results": pair, "final": True})
+    with ThreadPoolExecutor(8) as threads:
+        bodies = [{"step": 1, "results": pair, "final": at % 7 == 6} for at in range(40)]
+        answers = list(threads.map(lambda body: served.json("POST", f"{run}/report", body), bodies))
+    state = served.json("GET", run)
+    # Half of the groups are hard, none is easy: one step, one adjustment of each.
+    check({"exploration": {"easy": 0.51, "hard": 0.49}, "totals": {"rollouts": 164}}, state, "after all")
+    # Each group is counted in the order of arrival until the step is over.
+    counted = [answer["step"]["groups"] for answer in answers if not answer["step"]["complete"]]
+    assert sorted(counted) == list(range(2, 2 * len(counted) + 1, 2))
+    final = {answer["step"]["groups"] for answer in answers if answer["step"]["complete"]}
+    assert final == {2 * len(counted) + 2}
 
 
 @pytest.mark.parametrize("key", ["k", "~" * 128, "!\"#$%&'()*+,-./:;<=>?@[]^_`{|}"])
@@ -110,22 +137,22 @@ def test_other_keys_are_refused(served: Service, name: str, key: str) -> None:
     assert served.json("GET", run) == before
 
 
-def test_replays_across_kill_and_restart(private: Callable[[], Service]) -> None:
+def test_replays_across_kill_and_restart(private: Callable[..., Service]) -> None:
     service = private()
     run = prepared(service, "replays")
-    first = {verb: service.call("POST", f"{run}/{verb}", body, f"key-{verb}") for verb, body in POSTS}
+    first = [service.call("POST", f"{run}/{verb}", body, f"key-{at}") for at, (verb, body) in enumerate(POSTS)]
     before = service.json("GET", run)
     for end in (service.kill, service.stop):
         end()
         service.start()
-        for verb, body in POSTS:
-            again = service.call("POST", f"{run}/{verb}", body, f"key-{verb}")
-            assert again.content == first[verb].content
+        for at, (verb, body) in enumerate(POSTS):
+            again = service.call("POST", f"{run}/{verb}", body, f"key-{at}")
+            assert again.content == first[at].content
             assert again.headers["Idempotent-Replayed"] == "true"
         assert service.json("GET", run) == before
 
 
-def test_what_was_acknowledged_before_a_kill_is_there_once(private: Callable[[], Service]) -> None:
+def test_what_was_acknowledged_before_a_kill_is_there_once(private: Callable[..., Service]) -> None:
     service = private()
     run = prepared(service, "acknowledged")
     for at in range(20):

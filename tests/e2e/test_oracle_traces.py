@@ -44,8 +44,9 @@ def test_one_long_trace(served: Service, name: str, seed: int) -> None:
         trace.look()
 
 
-def test_traces_go_on_after_the_service_was_killed_and_restarted(private: Callable[[], Service]) -> None:
-    service = private()
+def test_traces_go_on_after_the_service_was_killed_and_restarted(private: Callable[..., Service]) -> None:
+    # Snapshots that shorten the start lie between the events, so that both are needed.
+    service = private("--snapshot-every", "7")
     traces = [Trace(service, seed, f"trace-{seed}") for seed in range(100, 104)]
     for end in (service.kill, service.stop):
         for trace in traces:
@@ -59,8 +60,9 @@ def test_traces_go_on_after_the_service_was_killed_and_restarted(private: Callab
 
 
 @pytest.mark.slow
-def test_traces_survive_many_kills(private: Callable[[], Service]) -> None:
-    service = private()
+@pytest.mark.parametrize("every", ["1", "7", "256"])
+def test_traces_survive_many_kills(private: Callable[..., Service], every: str) -> None:
+    service = private("--snapshot-every", every)
     traces = [Trace(service, seed, f"trace-{seed}") for seed in range(200, 210)]
     for _ in range(8):
         for trace in traces:

@@ -11,6 +11,7 @@ import pytest
 
 from .oracle.compare import check
 from .oracle.model import Run, Spec
+from .oracle.views import member
 
 if TYPE_CHECKING:
     from .oracle.service import Service
@@ -231,3 +232,17 @@ def test_the_uniform_policy_skips_nothing(served: Service, name: str) -> None:
     prompts = [f"q{at}" for at in range(50)]
     answer = served.json("POST", f"{run}/select", {"step": 2, "prompts": prompts})
     check({"selected": list(range(50)), "examined": 50, "skipped": {"easy": 0, "hard": 0}}, answer, "uniform")
+
+
+def test_asking_about_a_step_that_is_over_changes_nothing_but_the_counts_of_asking(served: Service, name: str) -> None:
+    run = served.create(name)
+    steer(served, run, 5, 1, 1, 1)
+    for step in (2, 5):
+        served.json("POST", f"{run}/select", {"step": step, "prompts": ["q0", "q1", "new"]})
+    state = served.json("GET", run)
+    check({"step": 5, "exploration": {"easy": 0.5, "hard": 0.5}, "totals": {"examined": 6}}, state, "the state")
+    rows = served.json("GET", f"{run}/steps?limit=10")["steps"]
+    for row in rows:
+        shown = [member(row, "p_easy", "exploration.easy"), member(row, "p_hard", "exploration.hard")]
+        check([0.5, 0.5], shown, f"p_easy and p_hard of step {row['step']}")
+        assert row["complete"] is True

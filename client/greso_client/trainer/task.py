@@ -4,7 +4,7 @@ A prompt is ``"  47+ 156="``; the right completion is ``"302"`` (203 backwards) 
 digit depends only on the two above it and one carry; forwards, RL hardly lifts a model this small.
 
 The pool is made to look like a data set one really meets: some prompts that soon become easy, some to learn from, some
-far too hard for the start, and a share whose reference answer is wrong, which no training will ever solve.
+far too hard for the start, and a share whose reference answer is broken, which no training will ever solve.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ ANSWER_TOKENS = OPERAND_DIGITS + 2  # a sum can be one digit longer than its ope
 # How often an operand has 1, 2, 3, 4 digits. The warm start hardly sees the long ones: those are left to RL.
 POOL_DIGITS = (0.5, 0.1, 0.2, 0.2)
 WARM_START_DIGITS = (0.5, 0.35, 0.12, 0.03)
-WRONG_ANSWERS = 0.3  # share of the pool's prompts whose reference answer is wrong
+BROKEN_ANSWERS = 0.3  # share of the pool's prompts whose reference answer is broken: noise, as in real data sets
 
 _TOKENS = {character: token for token, character in enumerate(ALPHABET)}
 
@@ -39,7 +39,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Distinct problems: a pool to train on, wrong answers among them, and held-out ones, all answered rightly."""
+    """Distinct problems: a pool to train on, with broken answers among it, and held-out ones, all answered rightly."""
 
     pool: list[Problem]
     held_out: list[Problem]
@@ -50,8 +50,9 @@ def make_dataset(seed: int, *, pool: int = 3_000, held_out: int = 1_000) -> Data
     rng = np.random.default_rng(seed)
     operands = _draw_distinct_operands(rng, pool + held_out)
     answers = operands.sum(axis=1)
-    wrong = np.flatnonzero(rng.random(pool) < WRONG_ANSWERS)
-    answers[wrong] += rng.integers(1, np.maximum(answers[wrong], 10))  # off by at least one, at most doubled
+    # A broken answer is longer than any completion: a short wrong one would now and then be hit by luck and rewarded.
+    broken = np.flatnonzero(rng.random(pool) < BROKEN_ANSWERS)
+    answers[broken] = rng.integers(10 ** (ANSWER_TOKENS - 1), 10**ANSWER_TOKENS, size=len(broken))
     problems = [_problem(i, a, b, answer) for i, ((a, b), answer) in enumerate(zip(operands, answers, strict=True))]
     return Dataset(pool=problems[:pool], held_out=problems[pool:])
 

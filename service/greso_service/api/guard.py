@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 import time
@@ -13,6 +14,8 @@ from greso_service.api import problems
 from greso_service.errors import InvalidInput, Unavailable
 from greso_service.telemetry.logs import request_id
 from greso_service.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})  # looked at most of all when the service is overloaded
@@ -59,12 +62,12 @@ class Guard:
             request_id.reset(token)
 
     async def _measured(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        started, status = time.perf_counter(), 500
+        started, status, started_answering = time.perf_counter(), 500, False
 
         async def watching(message: Message) -> None:
-            nonlocal status
+            nonlocal status, started_answering
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, started_answering = message["status"], True
             await send(message)
 
         with self._metrics.in_flight.track_inprogress():
@@ -74,6 +77,11 @@ class Guard:
                     await problems.of(BodyTooLarge(self._max_body_bytes))(scope, receive, _tagged(watching))
                 else:
                     await self._app(scope, self._counted(receive), _tagged(watching))
+            except Exception as error:
+                log.exception("%s %s failed", scope["method"], scope["path"])
+                if started_answering:
+                    raise
+                await problems.unexpected(error)(scope, receive, _tagged(watching))
             finally:
                 route = getattr(scope.get("route"), "path", "other")
                 method = scope["method"] if route != "other" else "other"

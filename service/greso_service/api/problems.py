@@ -73,7 +73,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(GresoError, _greso)
     app.add_exception_handler(RequestValidationError, _parameters)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 def of(error: GresoError) -> Response:
@@ -115,5 +114,6 @@ async def _http(request: Request, error: Exception) -> Response:
     return problem(error.status_code, detail, headers=error.headers)
 
 
-async def _unexpected(_request: Request, error: Exception) -> Response:
+def unexpected(error: Exception) -> Response:
+    """The answer for an error that nobody foresaw."""
     return problem(500, f"an error in greso ({type(error).__name__}); its log has the details under this request id")

@@ -99,8 +99,35 @@ def check(**given: str | None) -> None:
     raise typer.Exit(check(settings))
 
 
+@app.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def demo(context: typer.Context) -> None:
+    """Train a small model on this CPU and see how many rollouts the service saves.
+
+    Needs the trainer's packages (pip install 'greso[trainer]'); `greso demo --help` lists its options.
+
+    \b
+    Examples:
+      greso demo
+      greso demo --help
+    """
+    try:
+        from greso_client.trainer.demo import main  # noqa: PLC0415
+
+        raise typer.Exit(main(context.args))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in {"greso_service", "greso_client"}:
+            raise
+        raise GresoError(
+            f"the demo needs {error.name}, which is not installed; run: pip install 'greso[trainer]'"
+        ) from None
+
+
 @app.command()
-def runs(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+def runs(
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many runs to list.")] = 20,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
     """List the runs, newest activity first.
 
     \b
@@ -111,14 +138,14 @@ def runs(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     from greso_service.cli.looking import Service, show_runs  # noqa: PLC0415
 
     with Service(url) as service:
-        show_runs(service, as_json)
+        show_runs(service, limit, as_json)
 
 
 @app.command()
 def show(
     run: Annotated[str, typer.Argument(help="Name of the run.", show_default=False)],
     prompt: Annotated[str | None, typer.Option("--prompt", help="Show this prompt's history instead.")] = None,
-    steps: Annotated[int, typer.Option("--steps", min=0, help="How many of the latest steps to show.")] = 10,
+    steps: Annotated[int, typer.Option("--steps", min=0, max=999, help="How many of the latest steps to show.")] = 10,
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 TIMEOUT = 10.0  # seconds
-LISTED = 100  # runs shown by `greso runs`
 PIPE_WIDTH = 240  # characters
+
+SUMMARY = ("run", "policy", "step", "prompts", "skip rate", "rollouts", "avoided", "p_easy", "p_hard")
 
 Object = dict[str, Any]
 
@@ -69,16 +71,24 @@ class Service:
         return content
 
 
-def show_runs(service: Service, as_json: bool) -> None:
-    """Print one line for each run."""
-    content = service.get("v1", "runs", limit=LISTED)
+def show_runs(service: Service, limit: int, as_json: bool) -> None:
+    """Print one line for each of the `limit` runs that were active last."""
+    content = service.get("v1", "runs", limit=limit)
+    # The list names the runs; each one's numbers are its own resource.
+    runs = [{**listed, **service.get("v1", "runs", listed["run"])} for listed in content["runs"]]
     if as_json:
-        _print_json(content)
+        _print_json({"runs": runs, "cursor": content["cursor"]})
         return
-    table = _table("run", "policy", "step", "prompts", "skip rate", "rollouts", "avoided", "p_easy", "p_hard")
-    for run in content["runs"]:
-        table.add_row(run["run"], run["spec"]["policy"], *_summary(run))
-    _print(table if content["runs"] else f"no runs yet at {service.url}")
+    if not runs:
+        _print(f"no runs yet at {service.url}")
+        return
+    table = _table(*SUMMARY, "last active")
+    for run in runs:
+        active = datetime.fromisoformat(run["active_at"]).astimezone().strftime("%Y-%m-%d %H:%M")
+        table.add_row(*_summary(run), active)
+    _print(table)
+    if content["cursor"]:
+        _print(f"\nthere are more: --limit {2 * limit}")
 
 
 def show_run(service: Service, name: str, steps: int, as_json: bool) -> None:
@@ -86,14 +96,15 @@ def show_run(service: Service, name: str, steps: int, as_json: bool) -> None:
     run = service.get("v1", "runs", name)
     rows: list[Object] = []
     if steps:
-        # Steps are numbered by the trainer, mostly one by one: the latest begin about so far back.
-        rows = service.get("v1", "runs", name, "steps", after=max(run["step"] - steps, -1), limit=steps)["steps"]
+        # The trainer numbers the steps, mostly one by one; the row after the newest reported one is the step at work.
+        query = {"after": max(run["step"] - steps, -1), "limit": steps + 1}
+        rows = service.get("v1", "runs", name, "steps", **query)["steps"][-steps:]
     if as_json:
         _print_json({**run, "steps": rows})
         return
     totals = run["totals"]
-    head = _table("run", "policy", "step", "prompts", "skip rate", "rollouts", "avoided", "p_easy", "p_hard")
-    head.add_row(run["run"], run["spec"]["policy"], *_summary(run))
+    head = _table(*SUMMARY)
+    head.add_row(*_summary(run))
     _print(head)
     _print(
         f"\ngroups {totals['groups']:,}: effective {totals['effective']:,}, easy {totals['zero_variance']['easy']:,},"
@@ -128,6 +139,8 @@ def show_prompt(service: Service, run: str, prompt: str, as_json: bool) -> None:
 def _summary(run: Object) -> Iterable[str]:
     totals = run["totals"]
     skipped = sum(totals["skipped"].values())
+    yield run["run"]
+    yield run["spec"]["policy"]
     yield str(run["step"])
     yield f"{run['prompts']:,}"
     yield f"{skipped / totals['examined']:.1%}" if totals["examined"] else "-"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 import uvicorn
 
-from greso_service.api.app import create_app
 from greso_service.errors import StartupError
 from greso_service.history.embedded import EmbeddedRedis
 from greso_service.preflight import look, require_usable
@@ -52,6 +51,8 @@ def serve(settings: Settings) -> None:
         for finding in findings:
             if finding.level == "warning":
                 log.warning("redis %s: %s", finding.subject, finding)
+        from greso_service.api.app import create_app  # noqa: PLC0415  # slow; a refusal need not wait for it
+
         server = next(finding.found for finding in findings if finding.subject == "version")
         url = address(listener)
         _Server(create_app(settings), f"greso {version('greso')} at {url} | docs {url}/docs | {store} | {server}").run(

@@ -34,7 +34,8 @@ class Rewards:
         """From one sequence of finite numbers per group."""
         lengths = np.fromiter(map(len, groups), dtype=np.uint16, count=len(groups))
         total = int(lengths.sum(dtype=np.int64))
-        return cls(lengths, np.fromiter(chain.from_iterable(groups), dtype=np.float64, count=total))
+        values = np.fromiter(chain.from_iterable(groups), dtype=np.float64, count=total)
+        return cls(lengths, values + 0.0)  # -0.0 becomes 0.0: equal rewards have equal bits, here and in the history
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,11 @@ def _statistics(rewards: Rewards) -> tuple[NDArray[np.float64], NDArray[np.float
         starts = (np.cumsum(lengths) - lengths)[filled]
         low[filled] = np.minimum.reduceat(rewards.values, starts)
         high[filled] = np.maximum.reduceat(rewards.values, starts)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             mean[filled] = np.add.reduceat(rewards.values, starts) / lengths[filled]
-        # Equal rewards have exactly their value as mean, whatever the rounding (or overflow) of the sum did.
+        # Rewards near the largest float overflow the sum; their mean is then as good as any number between them.
+        mean = np.where(filled & ~np.isfinite(mean), low / 2 + high / 2, mean)
+        # Equal rewards have exactly their value as mean, whatever the rounding of the sum did.
         np.clip(mean, low, high, out=mean)
     return mean, low, high
 

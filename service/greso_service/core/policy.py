@@ -94,8 +94,16 @@ POLICIES: dict[str, Policy] = {"greso": greso, "uniform": uniform}
 def keep_probability(prompts: PromptView, exploration: Exploration, spec: RunSpec) -> Floats:
     """float64[n]: max(p ** z, min_keep_probability) for every prompt of the view; 1 where z = 0."""
     base = np.where(prompts.kind == Outcome.EASY, exploration.easy, exploration.hard)
-    probability = np.maximum(base**prompts.streak, spec.min_keep_probability)
-    return np.where(prompts.streak == 0, 1.0, probability)
+    return np.where(prompts.streak == 0, 1.0, np.maximum(_power(base, prompts.streak), spec.min_keep_probability))
+
+
+def _power(base: Floats, exponent: NDArray[np.int32]) -> Floats:
+    """base ** exponent by repeated squaring: unlike numpy's power, the same bits on every processor."""
+    power = np.ones(base.size)
+    for bit in range(int(exponent.max(initial=0)).bit_length()):
+        power = np.where(exponent >> bit & 1, power * base, power)
+        base = base * base
+    return power
 
 
 @dataclass(frozen=True, slots=True)

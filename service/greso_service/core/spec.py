@@ -59,7 +59,7 @@ class RunSpec:
 
     policy: str = _param("greso", "rule that decides which prompts to keep", OURS, choices=POLICIES)
     seed: int = _param(0, "seed of the keyed draws and of the epoch permutations", OURS, low=0, high=2**63 - 1)
-    group_size: int = _param(8, "G, responses sampled per prompt", PAPER, low=1, high=65_536)
+    group_size: int = _param(8, "G, responses sampled per prompt", PAPER, low=1, high=65_535)
     train_batch_size: int = _param(256, "B_t, effective groups that a step needs", PAPER, low=1, high=1_000_000)
     rollout_batch_size: int = _param(384, "prompts to roll out in one round, at most", PAPER, low=1, high=1_000_000)
     min_rollout_batch_size: int = _param(
@@ -100,27 +100,27 @@ class RunSpec:
             spec = cls(**_with_tuples(given))
         except TypeError as error:
             raise SpecError([("", str(error))]) from None
-        if not _range_faults(spec):
-            low, high = spec.exploration_bounds
-            moved = {p: min(max(getattr(spec, p), low), high) for p in ("p_easy", "p_hard") if p not in given}
-            spec = dataclasses.replace(spec, **moved)
-        spec.check()
-        return spec
+        return spec._checked(given)
 
     def changed(self, changes: Mapping[str, Any]) -> RunSpec:
-        """The spec with `changes` of a live run applied. Raises `SpecError`, also for fields fixed at creation."""
+        """The spec with `changes` of a live run applied. Raises `SpecError`, also for fields fixed at creation.
+
+        New bounds move p_easy and p_hard inside, unless these are among the changes.
+        """
         fixed = sorted(FIXED_AT_CREATION & changes.keys())
         if fixed:
             raise SpecError([(name, "can't change in a live run; create another run") for name in fixed])
-        spec = dataclasses.replace(self, **_with_tuples(changes))
-        spec.check()
-        return spec
+        return dataclasses.replace(self, **_with_tuples(changes))._checked(changes)
 
-    def check(self) -> None:
-        """Raise `SpecError` if a field is out of its range or fields contradict each other."""
-        faults = _range_faults(self) or _cross_faults(self)
-        if faults:
+    def _checked(self, given: Mapping[str, Any]) -> RunSpec:
+        if faults := _range_faults(self):
             raise SpecError(faults)
+        low, high = self.exploration_bounds
+        moved = {p: min(max(getattr(self, p), low), high) for p in ("p_easy", "p_hard") if p not in given}
+        spec = dataclasses.replace(self, **moved)
+        if faults := _cross_faults(spec):
+            raise SpecError(faults)
+        return spec
 
     def to_dict(self) -> dict[str, Any]:
         """Every field by name, JSON-ready."""

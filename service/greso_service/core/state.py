@@ -199,8 +199,9 @@ class RunState:
         }
         for name, amount in amounts.items():
             setattr(self.totals, name, getattr(self.totals, name) + amount)
+        first = event.step not in self.steps
         self.steps.add(event.step, **amounts)
-        if not self.progress.is_complete(event.step):
+        if first or not self.progress.is_complete(event.step):
             self._note_exploration(event.step, self.progress.exploration)
         if event.cursor is not None:
             self.cursor = event.cursor

@@ -42,10 +42,19 @@ class StepLog:
         """All rows, sorted by step."""
         return self._rows[: self.size]
 
+    def __contains__(self, step: int) -> bool:
+        return self._holds(self._place(step), step)
+
+    def _place(self, step: int) -> int:
+        return int(np.searchsorted(self.rows["step"], step))
+
+    def _holds(self, place: int, step: int) -> bool:
+        return place < self.size and bool(self._rows["step"][place] == step)
+
     def row(self, step: int) -> int:
         """The place of a step's row; a new, empty row if there is none yet."""
-        place = int(np.searchsorted(self.rows["step"], step))
-        if place < self.size and self._rows["step"][place] == step:
+        place = self._place(step)
+        if self._holds(place, step):
             return place
         self._rows = grown(self._rows, self.size + 1)
         self._rows[place + 1 : self.size + 1] = self._rows[place : self.size].copy()
@@ -56,8 +65,10 @@ class StepLog:
 
     def judged(self, step: int) -> tuple[int, int]:
         """Judged and effective groups of a step; 0, 0 for one without a row."""
-        rows = self.rows[self.rows["step"] == step]
-        return int(rows["groups"].sum()), int(rows["effective"].sum())
+        if step not in self:
+            return 0, 0
+        row = self.rows[self._place(step)]
+        return int(row["groups"]), int(row["effective"])
 
     def add(self, step: int, **amounts: int) -> None:
         """Add to counts of a step's row."""

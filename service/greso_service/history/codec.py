@@ -66,7 +66,7 @@ def decode(payload: bytes) -> Recorded:
         reader = _Reader(zlib.decompress(body) if flags & _COMPRESSED else body)
         event = _BY_KIND[kind](reader)
         reader.finish()
-    except (struct.error, zlib.error, KeyError, ValueError) as error:
+    except (struct.error, zlib.error, LookupError, OverflowError, TypeError, ValueError) as error:
         if isinstance(error, CodecError):
             raise
         raise CodecError(f"damaged event: {error}") from error

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import ConnectionPool, Redis, RedisCluster, UnixDomainSocketConnection
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
@@ -35,7 +35,6 @@ TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cer
 LOGIN_OPTIONS = frozenset({"username", "password"})
 SENTINEL_OPTIONS = frozenset({"sentinel_username", "sentinel_password"})
 RETRY_PAUSE = 0.02  # seconds: enough for a restarted server's socket, little beside a request's deadline
-HEALTH_CHECK_INTERVAL = 15  # seconds a connection may idle before it is tried again: a firewall may have dropped it
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,24 +154,28 @@ def connect(url: str, timeout: float) -> AnyRedis:
         "decode_responses": False,
         **at.login,
     }
-    retry = Retry(ConstantBackoff(RETRY_PAUSE), 1)
-    checked: dict[str, Any] = {**common, "retry": retry, "health_check_interval": HEALTH_CHECK_INTERVAL}
+    # No health_check_interval: with it redis-py 8.1 connects to a frozen server over and over, without end. Connections
+    # that a firewall dropped are found by TCP keep-alive, which redis-py turns on, and by the retry.
+    retried: dict[str, Any] = {**common, "retry": Retry(ConstantBackoff(RETRY_PAUSE), 1)}
     tls: dict[str, Any] = {"ssl": True, **at.tls_options} if at.tls else {}
     if at.tls_options.get("ssl_cert_reqs") == "none":
         tls["ssl_check_hostname"] = False  # the ssl module refuses to check the name in a certificate it does not check
     if at.kind == "unix":
-        return Redis(unix_socket_path=at.path, db=at.db, **checked)
+        # By way of the pool, since Redis(unix_socket_path=...) leaves the time-out for connecting at 5 s.
+        return Redis.from_pool(
+            ConnectionPool(connection_class=UnixDomainSocketConnection, path=at.path, db=at.db, **retried)
+        )
     if at.kind == "single":
         [(host, port)] = at.hosts
-        return Redis(host=host, port=port, db=at.db, **checked, **tls)
+        return Redis(host=host, port=port, db=at.db, **retried, **tls)
     if at.kind == "cluster":
         # Without full coverage the runs on the shards that are left go on.
         nodes = [ClusterNode(host, port) for host, port in at.hosts]
-        return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **checked, **tls)
+        return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **retried, **tls)
     asking = {name: common[name] for name in ("socket_timeout", "socket_connect_timeout", "protocol")}
     # No retry here: there is another sentinel to ask, and the command itself is retried.
     asking |= {"retry": Retry(NoBackoff(), 0), **at.sentinel_login, **tls}
     sentinels = Sentinel(at.hosts, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
     return sentinels.master_for(  # type: ignore[no-any-return]
-        at.service, connection_pool_class=_SentinelPool, db=at.db, **checked, **tls
+        at.service, connection_pool_class=_SentinelPool, db=at.db, **retried, **tls
     )

@@ -13,11 +13,12 @@ from typing import Any
 
 from redis.exceptions import (
     BusyLoadingError,
-    ClusterDownError,
+    ClusterError,
     ConnectionError,  # noqa: A004
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     ResponseError,
     TimeoutError,  # noqa: A004
 )
@@ -26,7 +27,16 @@ from greso_service.errors import Unavailable
 from greso_service.history.base import Appended, Listed, Mark, Moved, Once, RunKey, Seen
 from greso_service.history.connect import AnyRedis
 
-_AWAY = (BusyLoadingError, ClusterDownError, ConnectionError, OutOfMemoryError, ReadOnlyError, TimeoutError, OSError)
+_AWAY = (
+    BusyLoadingError,
+    ClusterError,
+    ConnectionError,
+    OSError,  # asyncio's time-out among them
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    TimeoutError,
+)
 _CANT_WRITE = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED", "BUSY")  # passing states of a server
 _DIGEST_BYTES = 32
 _CHUNK_BYTES = 8 * 2**20  # of a snapshot per command: each stays well inside a command's time-out
@@ -64,6 +74,7 @@ class RedisHistory:
         self._append = _Script("append.lua")
         self._read = _Script("read.lua")
         self._keep = _Script("keep.lua")
+        self._drop = _Script("drop.lua")
 
     async def append(
         self, key: RunKey, after: Mark, payloads: Sequence[bytes], *, at_ms: int, once: Once | None = None
@@ -122,15 +133,23 @@ class RedisHistory:
 
     async def drop(self, key: RunKey) -> bool:
         """See `History.drop`."""
-        onces = _key(key, "onces")
+        onces, head = _key(key, "onces"), _key(key, "head")
+        removed = -1
         async with self._reached():
-            existed = bool(await self._redis.delete(_key(key, "head")))
-            names = [name.decode() for name in await self._redis.zrange(onces, 0, -1)]
-            for start in range(0, len(names), 1000):
-                await self._redis.unlink(*(_key(key, f"once:{name}") for name in names[start : start + 1000]))
-            await self._redis.unlink(_key(key, "log"), _key(key, "snap"), onces)
+            while removed < 0:
+                names = [name.decode() for name in await self._redis.zrange(onces, 0, -1)]
+                keys = [
+                    onces,
+                    head,
+                    _key(key, "log"),
+                    _key(key, "snap"),
+                    *(_key(key, f"once:{name}") for name in names),
+                ]
+                removed = await self._evaluate(self._drop, keys, [])
             await self._redis.srem(_index(key.tenant), key.run)
-        return existed
+            if await self._redis.exists(head):  # made anew in between, and listed before it was made
+                await self._redis.sadd(_index(key.tenant), key.run)
+        return bool(removed)
 
     async def runs(self, tenant: str) -> list[Listed]:
         """See `History.runs`."""

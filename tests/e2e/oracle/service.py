@@ -23,7 +23,8 @@ STOP_SECONDS = 20.0
 class Service:
     """One service on one data directory; it can be stopped, killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.options = options
         self.data = folder / "data"
         self.log = folder / "service.log"
         self.port = 0
@@ -31,10 +32,10 @@ class Service:
         self.groups: list[int] = []
         self.http = httpx.Client(timeout=30.0)
 
-    def start(self, *options: str) -> Service:
+    def start(self) -> Service:
         """Start on a free port and wait until it says that it is ready."""
         self.port = free_port()
-        self.process = serve(self.port, self.data, self.log.open("ab"), *options)
+        self.process = serve(self.port, self.data, self.log.open("ab"), *self.options)
         self.groups.append(self.process.pid)
         self.http.base_url = httpx.URL(f"http://127.0.0.1:{self.port}")
         deadline = time.monotonic() + START_SECONDS

@@ -98,6 +98,8 @@ def check_steps(service: Service, path: str, model: Run) -> None:
     reported = {number for number, step in model.steps.items() if step.reported}
     assert reported <= set(numbers), f"no row for steps {sorted(reported - set(numbers))}"
     for number, row in zip(numbers, listed, strict=True):
+        probabilities = _plain_step(row)["exploration"]
+        assert all(0 < p < 1 for p in probabilities), f"p_easy, p_hard of step {number} were never {probabilities}"
         if number in model.steps:
             check(_expected_step(model, number), _plain_step(row), f"GET {path}/steps, step {number}")
 

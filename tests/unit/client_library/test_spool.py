@@ -302,7 +302,7 @@ def test_retiring_takes_what_is_older_of_one_run_only(spool_path: Path) -> None:
         [("/v1/runs/a/report", 5.0), ("/v1/runs/ab/report", 1.0), ("/v1/runs/a/report", 1.0)]
     ):
         spool.append(Request("POST", path, b"{}", key=f"k{number}"), at)
-    assert spool.retire("/v1/runs/a/", 3.0, "another run") == 1
+    assert spool.retire("/v1/runs/a", 3.0, "another run") == 1
     assert [one.key for one in drain(spool)] == ["k0", "k1"]
     assert json.loads(spool.refused_path.read_text())["key"] == "k2"
 

@@ -1,0 +1,121 @@
+"""What an arm measured, and how arms are compared: by the rollouts each needed to the same held-out accuracy."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+SMOOTHED_OVER = 3  # evaluations; a single one can be lucky
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One step of an arm. `rollouts`: responses generated so far. `skipped_easy`, `skipped_hard`: prompts skipped in it.
+
+    `accuracy`: held-out, None where it was not evaluated. `loss`: None when no group was effective. `p_easy` and
+    `p_hard`: as the service recorded them, None until they were asked for. Times in seconds, this step's.
+    """
+
+    step: int
+    rollouts: int
+    rounds: int
+    groups: int
+    effective: int
+    examined: int
+    skipped_easy: int
+    skipped_hard: int
+    reason: str
+    loss: float | None
+    accuracy: float | None
+    seconds: float
+    rollout_seconds: float
+    service_seconds: float
+    p_easy: float | None = None
+    p_hard: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """An evaluation: after so many steps and rollouts (responses), such a held-out accuracy."""
+
+    step: float
+    rollouts: float
+    accuracy: float
+
+
+@dataclass(slots=True)
+class ArmResult:
+    """All that one arm measured; `before` is the held-out accuracy of the common start."""
+
+    arm: str
+    run: str
+    before: float
+    steps: list[StepRow] = field(default_factory=list)
+
+    @property
+    def rollouts(self) -> int:
+        """Responses generated in all."""
+        return self.steps[-1].rollouts if self.steps else 0
+
+    @property
+    def after(self) -> float:
+        """The held-out accuracy at the end."""
+        return self.curve[-1].accuracy
+
+    @property
+    def effective_share(self) -> float:
+        """The share of the rolled-out groups whose rewards differed."""
+        return self.total("effective") / max(1.0, self.total("groups"))
+
+    @property
+    def curve(self) -> list[Point]:
+        """The evaluations, the start first."""
+        evaluated = [Point(r.step, r.rollouts, r.accuracy) for r in self.steps if r.accuracy is not None]
+        return [Point(0, 0, self.before), *evaluated]
+
+    def total(self, name: str) -> float:
+        """Return the sum of one column over the steps."""
+        return float(sum(getattr(row, name) for row in self.steps))
+
+
+def smoothed(curve: Sequence[Point]) -> list[Point]:
+    """Replace each accuracy by the mean of it and of the evaluations just before, `SMOOTHED_OVER` in all.
+
+    The start is left as it is and not averaged in: it was measured before the first update, not on the way.
+    """
+    return [
+        *curve[:1],
+        *(Point(p.step, p.rollouts, mean) for p, mean in zip(curve[1:], _means(curve[1:]), strict=True)),
+    ]
+
+
+def _means(points: Sequence[Point]) -> Iterator[float]:
+    for end in range(1, len(points) + 1):
+        window = points[max(0, end - SMOOTHED_OVER) : end]
+        yield sum(point.accuracy for point in window) / len(window)
+
+
+def reached(curve: Sequence[Point], accuracy: float) -> Point | None:
+    """Where the smoothed curve first reaches an accuracy, interpolated between evaluations; None when it never does."""
+    points = smoothed(curve)
+    if points[0].accuracy >= accuracy:
+        return points[0]
+    for before, after in zip(points, points[1:], strict=False):
+        if after.accuracy >= accuracy:
+            share = (accuracy - before.accuracy) / (after.accuracy - before.accuracy)
+            return Point(
+                step=before.step + share * (after.step - before.step),
+                rollouts=before.rollouts + share * (after.rollouts - before.rollouts),
+                accuracy=accuracy,
+            )
+    return None
+
+
+def common_accuracy(curves: Iterable[Sequence[Point]]) -> float | None:
+    """Return the highest accuracy that every smoothed curve reaches, rounded down to a hundredth.
+
+    None when that is not above where the curves start.
+    """
+    curves = list(curves)
+    highest = min(max(point.accuracy for point in smoothed(curve)) for curve in curves)
+    level = math.floor(highest * 100 + 1e-9) / 100
+    return level if level > max(curve[0].accuracy for curve in curves) else None

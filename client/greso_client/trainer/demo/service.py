@@ -1,0 +1,97 @@
+"""A greso service of the demo's own: started beside it on a free port, stopped with it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+READY_SECONDS = 30.0  # a cold start takes about 2 s here
+STOP_SECONDS = 15.0  # the service finishes its requests and stops its Redis
+
+
+class ServiceError(Exception):
+    """The service could not be started; the message says what to do."""
+
+
+class OwnService:
+    """A service on embedded Redis that keeps its runs in `data_dir` and what it prints in `log`; use it with `with`."""
+
+    def __init__(self, data_dir: Path, log: Path) -> None:
+        self.data_dir = data_dir
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        """Start the service and wait until it answers. Raises `ServiceError` when it does not."""
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "greso_service", "serve"]
+        # A setting from outside, GRESO_REDIS_URL above all, would send the demo's runs somewhere else.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("GRESO_")}
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                [*command, "--port", str(port), "--data-dir", str(self.data_dir)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # a Ctrl-C in the terminal is for the demo, which then stops the service
+            )
+        try:
+            self._wait_until_ready(self._process)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the service, by force when it does not stop in time."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        with httpx.Client(base_url=self.url, timeout=1.0, trust_env=False) as client:
+            while time.monotonic() < deadline:
+                if process.poll() is not None:
+                    raise ServiceError(f"the service did not start: {self._last_words()}")
+                try:
+                    if client.get("/readyz").status_code == httpx.codes.OK:
+                        return
+                except httpx.TransportError:
+                    pass
+                time.sleep(0.05)
+        raise ServiceError(f"the service was not ready after {READY_SECONDS:.0f} s; see {self._log}")
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").split("\n")
+        said = [line for line in lines if line.strip()]
+        return (
+            said[-1] if said else f"it printed nothing and ended with code {self._process and self._process.returncode}"
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,74 @@
+"""What the demo says at the end: the table, the verdict in words, and the next steps."""
+
+from collections.abc import Callable, Sequence
+
+from rich.table import Table
+
+from greso_client.trainer.demo.measure import ArmResult, Point, reached
+
+
+def summary_table(results: Sequence[ArmResult], level: float | None) -> Table:
+    """Compare the arms, one a column; `level` is the held-out accuracy that all of them reached, None if there is none."""
+    table = Table(title="The same model, the same start, the same prompts")
+    table.add_column("")
+    for result in results:
+        table.add_column(result.arm, justify="right")
+
+    def row(name: str, value: Callable[[ArmResult], str]) -> None:
+        table.add_row(name, *(value(result) for result in results))
+
+    row("steps", lambda r: f"{len(r.steps):,}")
+    row("rollouts (responses generated)", lambda r: f"{r.rollouts:,}")
+    row("groups that were effective", lambda r: f"{r.effective_share:.0%}")
+    row("held-out accuracy before", lambda r: f"{r.before:.3f}")
+    row("held-out accuracy after", lambda r: f"{r.after:.3f}")
+    if level is not None:
+        goals = {result.arm: _goal(result, level) for result in results}
+        table.add_section()
+        row(f"rollouts to accuracy {level:.2f}", lambda r: f"{goals[r.arm].rollouts:,.0f}")
+        row(f"steps to accuracy {level:.2f}", lambda r: f"{goals[r.arm].step:,.0f}")
+    table.add_section()
+    row("seconds of training", lambda r: f"{r.total('seconds'):.1f}")
+    row("  in rollout", lambda r: f"{r.total('rollout_seconds'):.1f}")
+    row("  in the service's calls", lambda r: f"{r.total('service_seconds'):.1f} ({service_share(r):.1%})")
+    return table
+
+
+def service_share(result: ArmResult) -> float:
+    """Return the share of the training time that was spent in the service's calls."""
+    return result.total("service_seconds") / max(1e-9, result.total("seconds"))
+
+
+def saving(baseline: ArmResult, other: ArmResult, level: float) -> float:
+    """Return how many times more rollouts the baseline needed to reach the accuracy; above 1, `other` saved some."""
+    return _goal(baseline, level).rollouts / _goal(other, level).rollouts
+
+
+def verdict(results: Sequence[ArmResult], level: float | None) -> list[str]:
+    """Say in sentences what the comparison with `greso` gave, good or bad."""
+    by_arm = {result.arm: result for result in results}
+    if "greso" not in by_arm or len(by_arm) == 1:
+        return ["Nothing to compare: give --arms greso and another one."]
+    if level is None:
+        return [
+            "No accuracy above the start was reached by every arm, so there is nothing to compare: --rollouts more?"
+        ]
+    greso = by_arm.pop("greso")
+    return [_compared(baseline, greso, level) for baseline in by_arm.values()]
+
+
+def _compared(baseline: ArmResult, greso: ArmResult, level: float) -> str:
+    ratio = saving(baseline, greso, level)
+    goal, against = _goal(greso, level), _goal(baseline, level)
+    steps = f"in {goal.step:,.0f} steps against {against.step:,.0f}"
+    rollouts = f"{goal.rollouts:,.0f} rollouts against {against.rollouts:,.0f}"
+    if ratio > 1:
+        return f"GRESO reached accuracy {level:.2f} with {ratio:.2f}x fewer rollouts than {baseline.arm}: {rollouts}, {steps}."
+    return f"GRESO saved nothing against {baseline.arm}: to accuracy {level:.2f} it took {rollouts}, {steps}."
+
+
+def _goal(result: ArmResult, level: float) -> Point:
+    goal = reached(result.curve, level)
+    if goal is None:
+        raise ValueError(f"{result.arm} never reached accuracy {level}")
+    return goal

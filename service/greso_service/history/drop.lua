@@ -1,0 +1,8 @@
+-- Removes a run at once. KEYS: onces, head, log, snap, then every idempotency record that the caller found in onces.
+-- Returns how many keys there were, -1 if a record has come since the caller looked.
+if redis.call('ZCARD', KEYS[1]) ~= #KEYS - 4 then return -1 end
+local removed = 0
+for i = 1, #KEYS do
+  removed = removed + redis.call('UNLINK', KEYS[i])
+end
+return removed

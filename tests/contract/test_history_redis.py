@@ -1,0 +1,353 @@
+"""What the History promises beyond its contract when a real server is frozen, full, restarted or half told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from greso_service.errors import Unavailable
+from greso_service.history.base import START, Appended, History, Moved, Once, RunKey, Seen
+from greso_service.history.connect import connect
+from greso_service.history.redis import RedisHistory
+
+from .conftest import DEADLINE, RedisStore
+from .test_history import KEY, OTHER, begun, mark_of, once, over
+
+MOST_COMMANDS = 8  # no method of a History on a small run sends more
+
+
+@contextlib.contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@asynccontextmanager
+async def tapped(store: RedisStore, tap: Callable[[int], Awaitable[None]]) -> AsyncIterator[History]:
+    """A History whose client awaits `tap(n)` before it sends its n-th command (from 0)."""
+    client: Any = connect(store.redis_url, 0.5)
+    send, sent = client.execute_command, 0
+
+    async def execute(*args: Any, **options: Any) -> Any:
+        nonlocal sent
+        await tap(sent)
+        sent += 1
+        return await send(*args, **options)
+
+    client.execute_command = execute
+    history = RedisHistory(client, deadline=DEADLINE)
+    try:
+        yield history
+    finally:
+        await history.close()
+
+
+async def full_run(history: History, key: RunKey = KEY) -> None:
+    result = await history.append(key, START, [b"a", b"b"], at_ms=1, once=once("one"))
+    assert isinstance(result, Appended)
+    await history.append(key, result.mark, [b"c"], at_ms=2, once=once("two", ttl=100))
+    await history.save(key, mark_of(b"a", b"b"), os.urandom(9 * 2**20))
+
+
+def test_a_drop_leaves_no_key_at_all(redis_store: RedisStore) -> None:
+    async def story(history: History) -> None:
+        await full_run(history)
+        await history.save(KEY, mark_of(b"a", b"b", b"c"), b"newer")
+        assert len(redis_store.keys()) >= 6
+        assert await history.drop(KEY)
+        assert redis_store.keys() == set()
+
+    over(redis_store, story)
+
+
+def test_a_drop_touches_no_other_run(redis_store: RedisStore) -> None:
+    async def story(history: History) -> None:
+        await full_run(history, OTHER)
+        before = redis_store.keys()
+        await full_run(history)
+        await history.drop(KEY)
+        assert redis_store.keys() == before
+
+    over(redis_store, story)
+
+
+def test_every_key_that_belongs_to_a_run_carries_its_hash_tag(redis_store: RedisStore) -> None:
+    async def story(history: History) -> None:
+        await full_run(history)
+        keys = redis_store.keys() - {b"greso:{default}:runs"}
+        assert keys
+        assert all(key.startswith(b"greso:{default/run}:") for key in keys)
+
+    over(redis_store, story)
+
+
+def test_a_used_up_idempotency_key_leaves_no_trace(redis_store: RedisStore) -> None:
+    async def story(history: History) -> None:
+        mark = await begun(history, b"a")
+        await history.append(KEY, mark, [b"b"], at_ms=1_000, once=once("short", ttl=1))
+        await history.append(KEY, mark.then(b"b"), [b"c"], at_ms=100_000, once=once("later", ttl=60))
+        assert redis_store.redis.zrange("greso:{default/run}:onces", 0, -1) == [b"later"]
+
+    over(redis_store, story)
+
+
+@pytest.mark.parametrize("unanswered", range(MOST_COMMANDS + 1))
+def test_a_drop_broken_off_anywhere_does_not_spoil_the_name(redis_store: RedisStore, unanswered: int) -> None:
+    async def away_from(number: int) -> None:
+        if number >= unanswered:
+            raise RedisConnectionError("the service was killed here")
+
+    async def story(history: History) -> None:
+        await full_run(history)
+        async with tapped(redis_store, away_from) as dying:
+            with contextlib.suppress(Unavailable):
+                await dying.drop(KEY)
+        left = await history.read(KEY, START, 10)
+        if left:
+            assert left == [b"a", b"b", b"c"], "a run is there whole or not at all"
+            assert [listed.run for listed in await history.runs("default")] == ["run"]
+            assert await history.drop(KEY)
+        assert await begun(history, b"new") == mark_of(b"new")
+        assert await history.read(KEY, START, 10) == [b"new"]
+        assert await history.load(KEY) is None
+        assert [listed.run for listed in await history.runs("default")] == ["run"]
+
+    over(redis_store, story)
+
+
+@pytest.mark.parametrize("before", range(6))
+def test_a_run_made_while_an_older_one_is_dropped_is_whole_and_listed(redis_store: RedisStore, before: int) -> None:
+    async def story(history: History) -> None:
+        await full_run(history)
+        made: list[object] = []
+
+        async def make_at(number: int) -> None:
+            if number == before:
+                made.append(await history.append(KEY, START, [b"new"], at_ms=9, once=once("new")))
+
+        async with tapped(redis_store, make_at) as dropping:
+            await dropping.drop(KEY)
+        left = await history.read(KEY, START, 10)
+        assert left == ([b"new"] if made and isinstance(made[0], Appended) else [])
+        assert [listed.run for listed in await history.runs("default")] == (["run"] if left else [])
+        if left:
+            assert await history.append(KEY, mark_of(b"new"), [b"x"], at_ms=9, once=once("new")) == once_seen()
+
+    over(redis_store, story)
+
+
+def once_seen() -> Seen:
+    return Seen(once().digest, once().answer)
+
+
+@pytest.mark.parametrize("unanswered", range(MOST_COMMANDS + 1))
+def test_a_creation_broken_off_anywhere_can_be_repeated(redis_store: RedisStore, unanswered: int) -> None:
+    async def away_from(number: int) -> None:
+        if number >= unanswered:
+            raise RedisConnectionError("the service was killed here")
+
+    async def story(history: History) -> None:
+        async with tapped(redis_store, away_from) as dying:
+            with contextlib.suppress(Unavailable):
+                await dying.append(KEY, START, [b"a"], at_ms=1)
+        there = await history.read(KEY, START, 10)
+        assert [listed.run for listed in await history.runs("default")] == (["run"] if there else [])
+        assert await history.append(KEY, START, [b"a"], at_ms=1) == Appended(mark_of(b"a"))
+        assert [listed.run for listed in await history.runs("default")] == ["run"]
+
+    over(redis_store, story)
+
+
+def test_scripts_that_the_server_forgot_are_loaded_again(redis_store: RedisStore) -> None:
+    async def story(history: History) -> None:
+        mark = await begun(history, b"a")
+        redis_store.redis.script_flush()
+        assert await history.append(KEY, mark, [b"b"], at_ms=1) == Appended(mark.then(b"b"))
+        redis_store.redis.script_flush()
+        assert await history.read(KEY, START, 10) == [b"a", b"b"]
+        redis_store.redis.script_flush()
+        await history.save(KEY, mark, b"snapshot")
+        assert await history.load(KEY) == (mark, b"snapshot")
+
+    over(redis_store, story)
+
+
+CALLS: dict[str, Callable[[History], Awaitable[object]]] = {
+    "append": lambda history: history.append(KEY, mark_of(b"a"), [b"b"], at_ms=1),
+    "read": lambda history: history.read(KEY, START, 10),
+    "save": lambda history: history.save(KEY, mark_of(b"a"), b"snapshot"),
+    "load": lambda history: history.load(KEY),
+    "drop": lambda history: history.drop(KEY),
+    "runs": lambda history: history.runs("default"),
+    "ping": lambda history: history.ping(),
+}
+
+
+def test_a_frozen_server_is_given_up_within_the_deadline(redis_store: RedisStore) -> None:
+    async def given_up(call: Callable[[History], Awaitable[object]]) -> float:
+        async with redis_store.opened() as history:
+            began = time.monotonic()
+            with pytest.raises(Unavailable, match="Redis does not answer"):
+                await call(history)
+            took = time.monotonic() - began
+            with pytest.raises(Unavailable) as raised:  # a moment later nobody waits again
+                await history.read(KEY, START, 10)
+            assert time.monotonic() - began < took + 0.1
+            assert raised.value.retry_after > 0
+            return took
+
+    async def story(history: History) -> None:
+        await begun(history, b"a")
+        with frozen(redis_store.pid):
+            took = await asyncio.gather(*map(given_up, CALLS.values()))
+        assert max(took) < DEADLINE + 0.5
+        await asyncio.wait_for(recovered(history), 10)
+
+    over(redis_store, story)
+
+
+async def recovered(history: History) -> None:
+    while True:
+        try:
+            await history.ping()
+        except Unavailable:
+            await asyncio.sleep(0.01)
+        else:
+            return
+
+
+def test_an_append_whose_reply_was_lost_is_found_done_once(redis_store: RedisStore) -> None:
+    async def story(history: History) -> None:
+        mark = await begun(history, b"a")
+        named = once(answer=b"first")
+        with frozen(redis_store.pid), pytest.raises(Unavailable):
+            await history.append(KEY, mark, [b"b"], at_ms=1, once=named)
+        await recovered(history)  # the server reads what stood in its socket first
+        again = await history.append(KEY, mark, [b"b"], at_ms=1, once=named)
+        assert again in (Appended(mark.then(b"b")), Seen(named.digest, named.answer))
+        assert await history.read(KEY, START, 10) == [b"a", b"b"]
+
+    over(redis_store, story)
+
+
+def test_a_full_server_refuses_and_nothing_is_half_applied(redis_store: RedisStore) -> None:
+    redis = redis_store.redis
+
+    async def story(history: History) -> None:
+        mark = await begun(history, b"a")
+        before = redis_store.keys()
+        redis.config_set("maxmemory", "1")
+        try:
+            named = Once("big", once().digest, b"answer", 60)
+            with pytest.raises(Unavailable):
+                await history.append(KEY, mark, [b"b", b"c"], at_ms=2, once=named)
+        finally:
+            redis.config_set("maxmemory", "0")
+        assert redis_store.keys() == before
+        await recovered(history)
+        assert await history.read(KEY, START, 10) == [b"a"]
+        assert await history.append(KEY, mark, [b"b", b"c"], at_ms=2, once=named) == Appended(mark_of(b"a", b"b", b"c"))
+
+    over(redis_store, story)
+
+
+def test_a_full_server_makes_no_run_and_keeps_no_snapshot(redis_store: RedisStore) -> None:
+    redis = redis_store.redis
+
+    async def story(history: History) -> None:
+        await begun(history, b"a")
+        before = redis_store.keys()
+        redis.config_set("maxmemory", "1")
+        try:
+            with pytest.raises(Unavailable):
+                await history.append(OTHER, START, [b"x"], at_ms=2)
+            with contextlib.suppress(Unavailable):
+                await history.ping()  # ends the pause after a failure
+            with pytest.raises(Unavailable):
+                await history.save(KEY, mark_of(b"a"), os.urandom(1000))
+        finally:
+            redis.config_set("maxmemory", "0")
+        assert redis_store.keys() == before
+
+    over(redis_store, story)
+
+
+def test_a_server_that_is_a_replica_is_unavailable_for_writes(redis_store: RedisStore) -> None:
+    redis = redis_store.redis
+
+    async def story(history: History) -> None:
+        mark = await begun(history, b"a")
+        redis.replicaof("127.0.0.1", "1")
+        try:
+            with pytest.raises(Unavailable):
+                await history.append(KEY, mark, [b"b"], at_ms=2)
+        finally:
+            redis.replicaof("NO", "ONE")
+        await recovered(history)
+        assert await history.read(KEY, START, 10) == [b"a"]
+
+    over(redis_store, story)
+
+
+def test_a_server_that_lost_its_newest_writes_does_not_contain_their_marks(redis_store: RedisStore) -> None:
+    redis = redis_store.redis
+
+    async def story(history: History) -> None:
+        mark = await begun(history, b"a")
+        kept = {key: redis.dump(key) for key in redis_store.keys()}
+        await history.append(KEY, mark, [b"b", b"c"], at_ms=2)
+        for key, content in kept.items():
+            assert isinstance(content, bytes)
+            redis.restore(key, 0, content, replace=True)
+        assert await history.read(KEY, mark_of(b"a", b"b", b"c"), 10) is None
+        assert await history.read(KEY, START, 10) == [b"a"]
+        assert await history.append(KEY, mark_of(b"a", b"b", b"c"), [b"d"], at_ms=2) == Moved()
+        assert await history.append(KEY, mark, [b"other"], at_ms=2) == Appended(mark.then(b"other"))
+        assert await history.read(KEY, mark_of(b"a", b"b"), 10) is None
+
+    over(redis_store, story)
+
+
+def test_a_snapshot_never_finished_disappears_by_itself(redis_store: RedisStore) -> None:
+    async def story(history: History) -> None:
+        mark = await begun(history, b"a")
+
+        async def away_at_the_end(number: int) -> None:
+            if number >= 2:
+                raise RedisConnectionError("the service was killed here")
+
+        before = redis_store.keys()
+        async with tapped(redis_store, away_at_the_end) as dying:
+            with pytest.raises(Unavailable):
+                await dying.save(KEY, mark, b"snapshot")
+        [draft] = redis_store.keys() - before
+        assert 0 < redis_store.redis.ttl(draft) <= 300
+        assert await history.load(KEY) is None
+
+    over(redis_store, story)
+
+
+def test_replicas_that_do_not_confirm_make_a_write_unavailable(redis_store: RedisStore) -> None:
+    async def story() -> None:
+        history = RedisHistory(connect(redis_store.redis_url, 0.5), deadline=0.5, replicas=1)
+        try:
+            with pytest.raises(Unavailable, match="0 of 1 replicas"):
+                await history.append(KEY, START, [b"a"], at_ms=1)
+            # What was written stays written: repeating the same append finds it there, still not confirmed.
+            assert await history.read(KEY, START, 10) == [b"a"]
+        finally:
+            await history.close()
+
+    asyncio.run(story())

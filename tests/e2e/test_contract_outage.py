@@ -1,0 +1,107 @@
+"""Redis out of reach: writes are refused with a time to come back, `select` answers from the last state known."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .oracle.problems import problem
+from .test_oracle_draws import train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .oracle.service import Service
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the embedded server's process in /proc")
+
+# One request may wait for its deadline; more would stop a trainer for nothing.
+DEADLINE_SECONDS = 5.0
+
+
+@contextmanager
+def frozen_redis(service: Service) -> Iterator[None]:
+    """The service's own Redis accepts connections and answers nothing."""
+    assert service.process is not None
+    children = [int(at.name) for at in Path("/proc").glob("[0-9]*") if parent(at) == service.process.pid]
+    assert children, "the service runs no embedded server"
+    for child in children:
+        os.kill(child, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGCONT)
+
+
+def parent(process: Path) -> int | None:
+    """The parent of a process in /proc; None when it has ended meanwhile."""
+    try:
+        # The name, in parentheses, may hold anything; the parent is the second field after it.
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def wait_ready(service: Service) -> None:
+    deadline = time.monotonic() + 30
+    while service.call("GET", "/readyz").status_code != 200:
+        assert time.monotonic() < deadline, "not ready again"
+        time.sleep(0.05)
+
+
+def test_writes_wait_select_answers_and_nothing_is_lost_or_doubled(private: Callable[..., Service]) -> None:
+    service = private()
+    prompts = [f"p/{at}" for at in range(100)]
+    run = service.create("outage", seed=3)
+    train(service, run, dict.fromkeys(prompts, 2))
+    service.json("PUT", f"{run}/pool", {"prompts": prompts})
+    question = {"step": 1, "prompts": prompts}
+    before = service.json("POST", f"{run}/select", question)
+    assert before["stale"] is False
+    report = {"step": 1, "results": [{"prompt": "p/1", "rewards": [0, 1]}]}
+    with frozen_redis(service):
+        for method, path, body in [
+            ("POST", f"{run}/report", report),
+            ("POST", f"{run}/draw", {"step": 1, "count": 5}),
+            ("PUT", f"{run}/pool", {"prompts": ["new"]}),
+            ("PATCH", run, {"easy_share": 0.5}),
+            ("PUT", "/v1/runs/another", {}),
+        ]:
+            start = time.monotonic()
+            answer = service.call(method, path, body, "the-key" if path.endswith("report") else None)
+            problem(answer, 503)
+            assert int(answer.headers["retry-after"]) >= 0
+            assert time.monotonic() - start < DEADLINE_SECONDS
+        stale = service.json("POST", f"{run}/select", question)
+        assert stale["stale"] is True
+        assert stale["selected"] == before["selected"]
+        assert service.call("GET", "/livez").status_code == 200
+    # The client comes back with the same key: whether the first try got through or not, the report counts once.
+    deadline = time.monotonic() + 30
+    while (answer := service.call("POST", f"{run}/report", report, "the-key")).status_code == 503:
+        assert time.monotonic() < deadline, "Redis is back, reports are still refused"
+        time.sleep(float(answer.headers["retry-after"]))
+    assert answer.status_code == 200
+    assert service.json("POST", f"{run}/report", report, "the-key") == answer.json()
+    totals = service.json("GET", run)["totals"]
+    assert (totals["rollouts"], totals["effective"]) == (402, 1)
+    assert service.json("POST", f"{run}/select", question)["stale"] is False
+
+
+def test_it_is_not_ready_while_redis_does_not_answer(private: Callable[..., Service]) -> None:
+    service = private()
+    with frozen_redis(service):
+        deadline = time.monotonic() + 30
+        while service.call("GET", "/readyz").status_code == 200:
+            assert time.monotonic() < deadline, "still ready without Redis"
+            time.sleep(0.05)
+        problem(service.call("GET", "/v1/runs"), 503)
+    wait_ready(service)

@@ -1,0 +1,114 @@
+"""Folds events into a RunState as the service does, without a store; and compares states bit for bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from greso_service import plans
+from greso_service.core.controller import Counts, Exploration
+from greso_service.core.draws import Ids
+from greso_service.core.events import Created, Event
+from greso_service.core.policy import PromptView, Question
+from greso_service.core.spec import RunSpec
+from greso_service.core.state import PromptArrays, RunState
+from greso_service.plans import Plan
+
+Groups = Sequence[tuple[str, Sequence[float]]]
+
+
+def run(**spec: Any) -> RunState:
+    """A new run."""
+    return RunState(Created(RunSpec.of(spec).to_dict()))
+
+
+def fold(state: RunState, events: Iterable[Event]) -> RunState:
+    """The state, moved on."""
+    for event in events:
+        state.fold(event)
+    return state
+
+
+def _done(state: RunState, plan: Plan) -> Any:
+    fold(state, plan.events)
+    return json.loads(plan.answer)
+
+
+def report(state: RunState, step: int, groups: Groups, *, final: bool = False) -> Any:
+    """Report groups, fold the report and return the answer."""
+    prompts, rewards = [prompt for prompt, _ in groups], [earned for _, earned in groups]
+    return _done(state, plans.report(state, step, prompts, rewards, final=final))
+
+
+def select(
+    state: RunState, step: int, prompts: Sequence[str], *, limit: int | None = None, at_least: int = 0
+) -> Any:
+    """Select, explained."""
+    return _done(
+        state, plans.select(state, step, prompts, limit=limit, at_least=at_least, explain=True, stale=False)
+    )
+
+
+def draw(state: RunState, step: int, count: int | None = None) -> Any:
+    """Draw from the pool."""
+    return _done(state, plans.draw(state, step, count))
+
+
+def pool(state: RunState, prompts: Sequence[str]) -> Any:
+    """Add prompts to the pool."""
+    return _done(state, plans.pool(state, prompts, "/prompts"))
+
+
+def streak(state: RunState, prompt: str) -> tuple[int, int]:
+    """z and kind of a prompt, as numbers."""
+    view = state.view.of(state.table.find(Ids.of([prompt])))
+    return int(view.streak[0]), int(view.kind[0])
+
+
+def mixed(effective: int, easy: int, hard: int, prefix: str = "p") -> list[tuple[str, list[float]]]:
+    """So many groups of each outcome, of distinct prompts."""
+    rewards: list[list[float]] = [[0, 1]] * effective + [[1, 1]] * easy + [[0, 0]] * hard
+    return [(f"{prefix}{number}", earned) for number, earned in enumerate(rewards)]
+
+
+def question(
+    streaks: Sequence[int],
+    kinds: Sequence[int],
+    draws: Sequence[float],
+    exploration: Exploration = Exploration(0.5, 0.5),
+    **spec: Any,
+) -> Question:
+    """A decision about candidates whose state and draws are given; the view holds nobody else."""
+    view = PromptView(np.array(streaks, np.int32), np.array(kinds, np.int8))
+    index = np.arange(len(streaks))
+    return Question(RunSpec.of(spec), exploration, view, index, view, np.array(draws, np.float64))
+
+
+def counts(effective: int = 0, easy: int = 0, hard: int = 0, seen: bool = True) -> Counts:
+    """Counts of a report, all of prompts seen before or all of new ones."""
+    return Counts(effective, easy, hard, effective + easy + hard if seen else 0)
+
+
+def content(state: RunState) -> dict[str, Any]:
+    """Everything a state holds, to the bit (floats as bytes), for comparing two of them."""
+    size = state.table.size
+    arrays = {name: getattr(state.prompts, name)[:size].tobytes() for name in PromptArrays.__slots__}
+    words, lengths = state.table.packed()
+    return {
+        **arrays,
+        "words": words.tobytes(),
+        "lengths": lengths.tobytes(),
+        "hashes": state.table.hashes.tobytes(),
+        "texts": state.table.texts(range(size)),
+        "pool": state.pool[: state.pool_size].astype(np.int64).tobytes(),
+        "cursor": asdict(state.cursor),
+        "steps": state.steps.rows.tobytes(),
+        "totals": asdict(state.totals),
+        "progress": asdict(state.progress),
+        "spec": state.spec,
+        "generation": state.generation,
+    }

@@ -1,0 +1,174 @@
+"""The command line without a service: options, help, one-line errors, what is imported, generated documentation."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import typer.main
+
+from greso_service.cli import app, looking, reference, run
+from greso_service.settings import Settings, default_text, option, variable
+
+DOCS = Path(__file__).parents[2] / "docs"
+GROUP = typer.main.get_group(app)
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit status of `greso <arguments>`, run in this process."""
+    monkeypatch.setattr(sys, "argv", ["greso", *arguments])
+    with pytest.raises(SystemExit) as end:
+        run()
+    return int(end.value.code or 0)
+
+
+# Options and help
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_each_setting_is_one_option_with_its_variable_and_default(command: str) -> None:
+    options = {each.name: each for each in GROUP.commands[command].params if each.name != "help"}
+    assert list(options) == list(Settings.model_fields)
+    for name, field in Settings.model_fields.items():
+        assert option(name) in options[name].opts
+        text = getattr(options[name], "help", "")
+        assert field.description is not None
+        assert field.description in text
+        assert variable(name) in text
+        assert f"default: {default_text(field)}" in text
+
+
+def test_every_command_shows_examples() -> None:
+    assert set(GROUP.commands) == {"serve", "check", "demo", "runs", "show", "openapi"}
+    for name, command in GROUP.commands.items():
+        assert f"greso {name}" in (command.help or "").partition("Examples:")[2]
+
+
+@pytest.mark.parametrize("name", reference.GENERATED)
+def test_the_documentation_is_current(name: str) -> None:
+    path = DOCS / name
+    assert path.read_text() == reference.refreshed(path), "run: python -m greso_service.cli.reference docs"
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"greso {version('greso')}\n"
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_the_help_does_not_wait_for_heavy_imports() -> None:
+    ended = python(
+        "import sys; from greso_service.__main__ import main; sys.argv = ['greso', '--help']\n"
+        "try: main()\n"
+        "finally: print(sorted({'fastapi', 'uvicorn', 'redis', 'numpy', 'torch', 'httpx', 'rich'} & set(sys.modules)))"
+    )
+    assert ended.stdout.endswith("\n[]\n"), ended.stdout + ended.stderr
+
+
+def test_without_the_service_extra_one_line_says_what_to_install() -> None:
+    ended = python("import sys; sys.modules['typer'] = None; from greso_service.__main__ import main; main()")
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "greso: the service needs typer, which is not installed; run: pip install 'greso[service]'\n"
+    )
+
+
+def test_without_the_trainer_extra_one_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in [name for name in sys.modules if name.startswith("greso_client.trainer")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert call(monkeypatch, "demo") == 1
+    said = capsys.readouterr().err
+    assert said == "greso: the demo needs torch, which is not installed; run: pip install 'greso[trainer]'\n"
+
+
+def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "serve", "--port", "70000") == 1
+    assert capsys.readouterr().err == "greso: --port is '70000'; give a whole number from 0 to 65,535\n"
+
+
+def test_the_openapi_description_needs_no_redis(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "openapi") == 0
+    assert "/v1/runs/{run}/select" in json.loads(capsys.readouterr().out)["paths"]
+
+
+# Looking at a running service
+
+
+def answering(status: int, content: str) -> looking.Service:
+    return looking.Service("http://greso", httpx.MockTransport(lambda _: httpx.Response(status, text=content)))
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "message"),
+    [
+        (404, '{"title": "Not found", "detail": "there is no run x"}', "there is no run x"),
+        (503, '{"title": "Unavailable"}', "Unavailable"),
+        (200, "<html>", "http://greso answers, but not as greso does; give another --url"),
+        (200, "[]", "http://greso answers, but not as greso does; give another --url"),
+    ],
+)
+def test_a_refusal_is_told_in_the_services_words(status: int, content: str, message: str) -> None:
+    with answering(status, content) as service, pytest.raises(looking.ServiceError) as refusal:
+        service.get("v1", "runs", "x")
+    assert str(refusal.value) == message
+
+
+def test_a_service_that_is_away_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "runs", "--url", "http://127.0.0.1:1") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("greso: no service answers at http://127.0.0.1:1 (")
+    assert said.endswith("start it with `greso serve`, or give another --url\n")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://host", "http://host:port"])
+def test_a_url_that_is_none_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    assert call(monkeypatch, "runs", "--url", url) == 1
+    assert "give --url http://host:port" in capsys.readouterr().err
+
+
+def test_names_are_encoded_in_paths() -> None:
+    asked: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.raw_path)
+        return httpx.Response(200, json={})
+
+    with looking.Service("http://greso/", httpx.MockTransport(answer)) as service:
+        service.get("v1", "runs", "r", "prompts", "a/b ?#%é")
+    assert asked == [b"/v1/runs/r/prompts/a%2Fb%20%3F%23%25%C3%A9"]
+
+
+def test_the_latest_steps_are_shown_with_the_one_at_work(capsys: pytest.CaptureFixture[str]) -> None:
+    totals = {"examined": 0, "skipped": {"easy": 0, "hard": 0}, "zero_variance": {"easy": 0, "hard": 0}}
+    totals |= dict.fromkeys(("groups", "effective", "undetermined", "rollouts", "rollouts_avoided"), 0)
+    state: dict[str, Any] = {"run": "r", "step": 100, "prompts": 0, "epoch": 0, "generation": 0, "totals": totals}
+    state |= {"spec": {"policy": "greso"}, "exploration": {"easy": 0.5, "hard": 0.5}}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/steps"):
+            return httpx.Response(200, json=state)
+        after, limit = (int(request.url.params[name]) for name in ("after", "limit"))
+        return httpx.Response(200, json={"steps": [{"step": number} for number in range(after + 1, 102)][:limit]})
+
+    with looking.Service("http://greso", httpx.MockTransport(answer)) as service:
+        looking.show_run(service, "r", 3, as_json=True)
+    assert [row["step"] for row in json.loads(capsys.readouterr().out)["steps"]] == [99, 100, 101]
