@@ -10,9 +10,10 @@ def main() -> None:
     try:
         from greso_service.cli import run  # noqa: PLC0415  # the extra may not be installed
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] in {"greso_service", "greso_client"}:
+        package = (error.name or "greso_service").partition(".")[0]
+        if package in {"greso_service", "greso_client"}:
             raise
-        sys.exit(f"greso: the service needs {error.name}, which is not installed; run: pip install 'greso[service]'")
+        sys.exit(f"greso: the service needs {package}, which is not installed; run: pip install 'greso[service]'")
     run()
 
 

@@ -33,7 +33,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PAGE = 256  # events read at a time while catching up: bounds what is held in memory twice
-_TRIES = 50  # decisions against a moving history; each lost race means that another replica's write got through
+_TRIES = (
+    50  # decisions, and fresh starts, against a history that moves: each lost race means that another one got through
+)
 _LONG = 20_000  # prompts from which a decision leaves the event loop, so that other runs' answers don't wait for it
 
 
@@ -285,10 +287,13 @@ class Runs:
 
     async def _catch_up(self, key: RunKey, live: _Live, own: bytes = b"") -> bool:
         """Fold what the history holds behind the live state; whether the payload `own` was among it."""
-        met = False
+        met, beginnings = False, 0
         while True:
             payloads = await self._history.read(key, live.mark, _PAGE)
             if payloads is None:  # the run was deleted, or the store lost its newest writes: begin again
+                beginnings += 1
+                if beginnings > _TRIES:
+                    raise CodecError(f"the history of run {key.run} contradicts itself: its events are not in its log")
                 live.state, live.mark, met = None, START, False
                 continue
             if not payloads:

@@ -8,22 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .oracle.service import Service
 from .oracle.trace import Trace
 from .oracle.views import check_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .oracle.service import Service
+    from collections.abc import Iterator
 
 
-@pytest.fixture
-def replicas(private: Callable[..., Service]) -> list[Service]:
+@pytest.fixture(scope="module")
+def replicas(served: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Service]]:
     """A service with its embedded Redis, and another one on that same Redis."""
-    first = private()
-    sockets = [path for path in first.data.rglob("*") if path.is_socket()]
-    assert len(sockets) == 1, f"the embedded Redis listens on one unix socket in {first.data}"
-    return [first, private("--redis-url", f"unix://{sockets[0]}")]
+    sockets = [path for path in served.data.rglob("*") if path.is_socket()]
+    assert len(sockets) == 1, f"the embedded Redis listens on one unix socket in {served.data}"
+    second = Service(tmp_path_factory.mktemp("second"), "--redis-url", f"unix://{sockets[0]}")
+    try:
+        yield [served, second.start()]
+    finally:
+        second.close()
 
 
 def alternate(replicas: list[Service], seed: int, actions: int) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .oracle.service import Service
 
-FAST_SEEDS = range(20)
+FAST_SEEDS = range(16)
 SLOW_SEEDS = range(1000, 1250)
 
 

@@ -89,7 +89,7 @@ def run_arm(ask: Asked, world: World, *, adaptive: bool) -> Cost:
     for step in range(1, MOST_STEPS):
         batch, useful, complete = ROLLOUT, list[list[int]](), False
         while not complete:
-            offered += [next(stream) for _ in range(4 * ROLLOUT - len(offered))]
+            offered += [next(stream) for _ in range(max(ROLLOUT, 3 * batch) - len(offered))]
             told = ask("select", {"step": step, "prompts": offered, "limit": batch})
             chosen = [offered[at] for at in told["selected"]]
             del offered[: told["examined"]]

@@ -22,7 +22,7 @@ from ..e2e.oracle import service as oracle  # noqa: TID252 - tests are no instal
 
 MIXED, HARD = [0.0, 1.0], [0.0, 0.0]
 BUDGET = 0.5
-SLACK = 0.75
+SLACK = 1.5
 REPORT_WHEN_TOLD = """
 import sys
 from greso_client import Client, Group

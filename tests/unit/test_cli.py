@@ -82,15 +82,18 @@ def test_without_the_service_extra_one_line_says_what_to_install() -> None:
     )
 
 
-def test_without_the_trainer_extra_one_line_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)
-    for name in [name for name in sys.modules if name.startswith("greso_client.trainer")]:
-        monkeypatch.delitem(sys.modules, name)
-    assert call(monkeypatch, "demo") == 1
-    said = capsys.readouterr().err
-    assert said == "greso: the demo needs torch, which is not installed; run: pip install 'greso[trainer]'\n"
+@pytest.mark.parametrize("package", ["torch", "rich"])
+def test_without_the_trainer_extra_one_line_says_what_to_install(package: str) -> None:
+    ended = python(
+        f"import sys; sys.modules[{package!r}] = None; sys.argv = ['greso', 'demo']\n"
+        "from greso_service.__main__ import main; main()"
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    said = ended.stderr
+    assert said.endswith(f": the demo needs {package}, which is not installed; run: pip install 'greso[trainer]'\n"), (
+        said
+    )
+    assert said.count("\n") == 1
 
 
 def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]  # its stubs are a package of their own
 import pytest
 
 from greso_service import answers, plans
@@ -162,6 +163,38 @@ def test_the_limits_are_those_of_the_settings() -> None:
         [name] = [name for name in Settings.model_fields if option(name) == setting]
         told = Settings.model_fields[name].default
         assert default in {f"{told:,}", f"{told // 2**20} MiB"}, f"{setting} is {told}"
+
+
+@pytest.mark.parametrize(
+    ("heading", "model"),
+    [
+        ("Pool", "Pool"),
+        ("Draw", "Draw"),
+        ("Select", "Selection"),
+        ("Report", "Report"),
+        ("Steps", "StepList"),
+        ("Prompts", "PromptList"),
+    ],
+)
+def test_the_answers_shown_fit_their_schemas(heading: str, model: str, openapi: dict[str, Any]) -> None:
+    # That they are real answers is shown by tests/integration/test_docs_commands.py.
+    section = API.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    [shown, *_] = re.findall(r"```json\n(\{.*?\})\n(?=```|\{)", section, re.DOTALL)
+    answer = json.loads(shown)
+    jsonschema.validate(answer, {"$ref": f"#/components/schemas/{model}", "components": openapi["components"]})
+    unknown = named(answer) - {
+        field for schema in openapi["components"]["schemas"].values() for field in schema.get("properties", {})
+    }
+    assert not unknown, f"the schema of {model} lacks {unknown}"
+
+
+def named(content: Any) -> set[str]:
+    """All names of members, at any depth."""
+    if isinstance(content, list):
+        return set().union(*map(named, content))
+    if isinstance(content, dict):
+        return set(content).union(*map(named, content.values()))
+    return set()
 
 
 # Links and names

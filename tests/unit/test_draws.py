@@ -67,9 +67,9 @@ def test_ids_that_look_alike_hash_apart(ids: list[str]) -> None:
     assert len(set(Ids.of(ids).hashes.tolist())) == len(ids)
 
 
-def test_no_two_of_a_million_ids_share_a_hash() -> None:
-    hashes = Ids.of([f"dataset/{number}" for number in range(1_000_000)]).hashes
-    assert np.unique(hashes).size == 1_000_000
+def test_no_two_of_200_000_ids_share_a_hash() -> None:
+    hashes = Ids.of([f"dataset/{number}" for number in range(200_000)]).hashes
+    assert np.unique(hashes).size == 200_000
 
 
 @pytest.mark.parametrize("prompt", ["a" * MAX_ID_BYTES, "é" * 128, "漢" * 85 + "a", "\0", " "])

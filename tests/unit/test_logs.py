@@ -44,10 +44,10 @@ def test_the_request_at_work_is_named(record: logging.LogRecord) -> None:
 
 def test_a_traceback_follows_the_line_or_is_a_field(record: logging.LogRecord) -> None:
     try:
-        raise ValueError("broken")
+        int("broken")
     except ValueError:
         record.exc_info = sys.exc_info()
     first, *rest = TextFormatter().format(record).splitlines()
     assert first.endswith("3 lost run=r1")
-    assert rest[-1] == "ValueError: broken"
-    assert json.loads(JsonFormatter().format(record))["exception"].endswith("ValueError: broken")
+    assert rest[-1].startswith("ValueError: ")
+    assert json.loads(JsonFormatter().format(record))["exception"].splitlines()[-1] == rest[-1]

@@ -43,9 +43,9 @@ def test_places_can_be_asked_for_in_any_order_and_number() -> None:
     assert permuted(np.zeros(0, np.int64), 1000, 5).size == 0
 
 
-@pytest.mark.parametrize("size", [4, 5, 10])
+@pytest.mark.parametrize("size", [4, 7])
 def test_every_prompt_comes_first_equally_often(size: int) -> None:
-    epochs = 4000
+    epochs = 1000
     first = Counter(int(permuted(np.zeros(1, np.int64), size, epoch_key(9, epoch))[0]) for epoch in range(epochs))
     expected = epochs / size
     assert sum((first[one] - expected) ** 2 / expected for one in range(size)) < size - 1 + 5 * (2 * (size - 1)) ** 0.5

@@ -34,7 +34,7 @@ def test_an_empty_variable_is_no_variable(monkeypatch: pytest.MonkeyPatch) -> No
     [
         ("port", "70000", "--port is '70000'; give a whole number from 0 to 65,535"),
         ("port", "eighty", "--port is 'eighty'; give a whole number from 0 to 65,535"),
-        ("max_rewards", "1", "--max-rewards is '1'; give a whole number from 2 to 65,536"),
+        ("max_rewards", "1", "--max-rewards is '1'; give a whole number from 2 to 65,535"),
         ("idempotency_ttl", "3600", "--idempotency-ttl is '3600'; give a whole number from 86,400 to 2,592,000"),
         ("redis_timeout", "nan", "--redis-timeout is 'nan'; give a number from 0.01 to 60"),
         ("deadline", "inf", "--deadline is 'inf'; give a number from 0.05 to 60"),

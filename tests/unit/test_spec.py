@@ -142,11 +142,23 @@ def test_a_change_changes_what_it_names() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"p_easy": 0.01}, {"rollout_batch_size": 0}, {"exploration_bounds": [0.8, 0.9]}, {"safety_factor": 0}]
+    "changes",
+    [
+        {"p_easy": 0.01},
+        {"rollout_batch_size": 0},
+        {"exploration_bounds": [0.8, 0.9], "p_hard": 0.7},
+        {"exploration_bounds": [0.9, 0.8]},
+        {"safety_factor": 0},
+    ],
 )
 def test_a_change_is_checked_like_a_new_spec(changes: dict[str, Any]) -> None:
     with pytest.raises(SpecError):
         RunSpec.of({}).changed(changes)
+
+
+def test_new_bounds_move_initial_probabilities_inside_unless_they_are_given() -> None:
+    changed = RunSpec.of({}).changed({"exploration_bounds": [0.6, 0.9], "p_hard": 0.8})
+    assert (changed.p_easy, changed.p_hard) == (0.6, 0.8)
 
 
 def test_every_parameter_says_what_it_is_and_where_its_default_comes_from() -> None:

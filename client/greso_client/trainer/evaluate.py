@@ -1,7 +1,6 @@
 """Accuracy on held-out problems."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 

@@ -94,7 +94,7 @@ class Learner:
         """Take one optimiser step on the batch."""
         loss, clipped = clipped_loss(token_logprobs(self._model, batch.prompts, batch.tokens), batch)
         self._optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         norm = nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
         self._optimizer.step()
         self._schedule.step()

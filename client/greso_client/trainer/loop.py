@@ -18,7 +18,7 @@ Reward = Callable[[Problem, Sequence[int]], float]
 
 @dataclass(frozen=True, slots=True)
 class TrainingStep:
-    """One finished step: what was collected for it, the update (None when no group was effective), seconds in rollout."""
+    """A finished step: what was collected for it, the update (None without an effective group), seconds in rollout."""
 
     number: int
     collected: Collected[Completions]

@@ -1,7 +1,7 @@
 """The task the demo trains on: addition, answered with the digits reversed.
 
-A prompt is ``"  47+ 156="``; the right completion is ``"302"`` (203 backwards) followed by the end token. Backwards, each
-digit depends only on the two above it and one carry; forwards, RL hardly lifts a model this small.
+A prompt is ``"  47+ 156="``; the right completion is ``"302"`` (203 backwards) followed by the end token. Backwards,
+each digit depends only on the two above it and one carry; forwards, RL hardly lifts a model this small.
 
 The pool is made to look like a data set one really meets: some prompts that soon become easy, some to learn from, some
 far too hard for the start, and a share whose reference answer is broken, which no training will ever solve.
@@ -20,8 +20,9 @@ OPERAND_DIGITS = 4
 PROMPT_TOKENS = 2 * OPERAND_DIGITS + 2  # two operands, "+" and "="
 ANSWER_TOKENS = OPERAND_DIGITS + 2  # a sum can be one digit longer than its operands; then the end token
 
-# How often an operand has 1, 2, 3, 4 digits. The warm start hardly sees the long ones: those are left to RL.
-POOL_DIGITS = (0.5, 0.1, 0.2, 0.2)
+# Share of problems whose operands are drawn below 10, 100, 1,000 and 10,000. The warm start hardly sees the last two,
+# which are left to RL; the pool leaves out the first, of which there are only a hundred.
+POOL_DIGITS = (0.0, 0.4, 0.3, 0.3)
 WARM_START_DIGITS = (0.5, 0.35, 0.12, 0.03)
 BROKEN_ANSWERS = 0.3  # share of the pool's prompts whose reference answer is broken: noise, as in real data sets
 
@@ -83,8 +84,8 @@ def _problem(number: int, a: int, b: int, answer: int) -> Problem:
 
 
 def _draw_operands(rng: np.random.Generator, count: int, digits: Sequence[float]) -> NDArray[np.int64]:
-    lengths = rng.choice(OPERAND_DIGITS, size=(count, 2), p=digits) + 1
-    return rng.integers(np.where(lengths == 1, 0, 10 ** (lengths - 1)), 10**lengths)
+    most = rng.choice(OPERAND_DIGITS, size=(count, 1), p=digits) + 1
+    return rng.integers(0, 10**most, size=(count, 2))
 
 
 def _draw_distinct_operands(rng: np.random.Generator, count: int) -> NDArray[np.int64]:

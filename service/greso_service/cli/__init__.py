@@ -115,10 +115,11 @@ def demo(context: typer.Context) -> None:
 
         raise typer.Exit(main(context.args))
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] in {"greso_service", "greso_client"}:
+        package = (error.name or "greso_client").partition(".")[0]
+        if package in {"greso_service", "greso_client"}:
             raise
         raise GresoError(
-            f"the demo needs {error.name}, which is not installed; run: pip install 'greso[trainer]'"
+            f"the demo needs {package}, which is not installed; run: pip install 'greso[trainer]'"
         ) from None
 
 

@@ -63,7 +63,7 @@ def decode(payload: bytes) -> Recorded:
         if version != VERSION:
             raise CodecError(f"event of version {version}; this service reads version {VERSION}")
         body = payload[_HEAD.size :]
-        reader = _Reader(zlib.decompress(body) if flags & _COMPRESSED else body)
+        reader = _Reader(_decompressed(body) if flags & _COMPRESSED else body)
         event = _BY_KIND[kind](reader)
         reader.finish()
     except (struct.error, zlib.error, LookupError, OverflowError, TypeError, ValueError) as error:
@@ -71,6 +71,14 @@ def decode(payload: bytes) -> Recorded:
             raise
         raise CodecError(f"damaged event: {error}") from error
     return Recorded(event, at_ms, nonce)
+
+
+def _decompressed(body: bytes) -> bytes:
+    unpacker = zlib.decompressobj()
+    content = unpacker.decompress(body)
+    if unpacker.unused_data or not unpacker.eof:
+        raise CodecError("damaged event: its compressed body has another length")
+    return content
 
 
 class _Reader:
@@ -107,7 +115,9 @@ def _write_json(content: Any) -> bytes:
 
 
 def _read_json(reader: _Reader) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(reader.take(len(reader.body)))
+    content = json.loads(reader.take(len(reader.body)))
+    if not isinstance(content, dict):
+        raise CodecError("damaged event: its content is no JSON object")
     return content
 
 

@@ -29,8 +29,7 @@ from greso_service.errors import StartupError
 
 log = logging.getLogger(__name__)
 
-SOCKET: Final = "redis.sock"
-LOG: Final = "redis.log"
+SOCKET, LOG = "redis.sock", "redis.log"
 MAX_SOCKET_PATH: Final = 100  # bytes; sun_path in sockaddr_un holds 108 on Linux, 104 on macOS, closing zero included
 START_SECONDS: Final = 10.0  # to answer at all; loading a long file may then take as long as it takes
 STOP_SECONDS: Final = 30.0  # to bring the last second of writes to a slow disk
@@ -221,13 +220,12 @@ class EmbeddedRedis:
             "loglevel": "warning",
         }
         arguments = [text for name, value in settings.items() for text in (f"--{name}", value)]
-        launcher = [sys.executable, "-IS", "-c", DIE_WITH_PARENT, str(os.getpid())]
         lock = _open_lock(self.data_dir / "server.lock")
         try:
             self._wait_for_earlier_server(lock)
             with (self.data_dir / LOG).open("ab") as logfile:
                 return subprocess.Popen(  # noqa: S603  # a binary the operator chose
-                    [*launcher, str(self._server), *arguments],
+                    [sys.executable, "-IS", "-c", DIE_WITH_PARENT, str(os.getpid()), str(self._server), *arguments],
                     cwd=self.data_dir,
                     stdin=subprocess.DEVNULL,
                     stdout=logfile,

@@ -6,21 +6,27 @@ import json
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 
+from greso_client import Collected, Rollout
 from greso_client._answers import Answer
+from greso_client._collect import Session
 from greso_client._core import Core
 from greso_client._errors import BudgetExceededError, UnavailableError
-from greso_client._io import _headers
+from greso_client._io import _headers, run
 from greso_client._options import Options
 from greso_client._requests import Request
+from greso_client._spool import Spool
 
 R = TypeVar("R")
+T = TypeVar("T")
+
+MIXED, SAME = [0.0, 1.0], [0.0, 0.0]
 
 DEFAULT_SPEC = {"train_batch_size": 4, "rollout_batch_size": 6, "min_rollout_batch_size": 1, "safety_factor": 1.25}
 
@@ -217,6 +223,41 @@ def make_core(
 ) -> Core:
     options = Options.make("http://service", "test", None, strict, budget, spool or False, spool_bytes)
     return Core(io, "test", options, random.Random(7))
+
+
+def collect(
+    core: Core,
+    step: int,
+    roll_out: Callable[[list[str]], Sequence[Rollout[T] | None]],
+    prompts: Iterable[str] | None = None,
+    max_rounds: int = 10,
+) -> Collected[T]:
+    async def awaited(chosen: list[str]) -> Sequence[Rollout[T] | None]:
+        return roll_out(chosen)
+
+    return run(Session(core, step, awaited, prompts, max_rounds).run())
+
+
+def mixed(prompts: list[str]) -> list[Rollout[str]]:
+    return [Rollout(MIXED, f"data of {prompt}") for prompt in prompts]
+
+
+def same(prompts: list[str]) -> list[Rollout[str]]:
+    return [Rollout(SAME, f"data of {prompt}") for prompt in prompts]
+
+
+def request(number: int, size: int = 10) -> Request:
+    return Request(
+        "POST", "/v1/runs/test/report", json.dumps({"n": number, "x": "y" * size}).encode(), key=f"k{number}"
+    )
+
+
+def drain(spool: Spool) -> list[Request]:
+    drained = []
+    while (entry := spool.head()) is not None:
+        drained.append(entry.request)
+        spool.settle(entry)
+    return drained
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:

@@ -120,29 +120,26 @@ def _train(experiment: "Experiment", url: str, options: Options, console: Consol
             progress.update(warming, completed=accuracy, doing=f"held-out accuracy {accuracy:.3f}")
         progress.update(warming, completed=sizes.start_accuracy)
         return [
-            _train_arm(experiment, arm, f"demo-{stamp}-{arm}", url, options, progress, task)
+            _train_arm(experiment, ArmResult(arm, f"demo-{stamp}-{arm}", experiment.before), url, progress, task)
             for arm, task in zip(options.arms, tasks, strict=True)
         ]
 
 
-def _train_arm(
-    experiment: "Experiment", arm: str, run: str, url: str, options: Options, progress: Progress, task: TaskID
-) -> ArmResult:
-    result = ArmResult(arm, run, experiment.before)
-    accuracy = experiment.before
+def _train_arm(experiment: "Experiment", result: ArmResult, url: str, progress: Progress, task: TaskID) -> ArmResult:
+    run, accuracy = result.run, result.before
     progress.start_task(task)
     # strict: a step that the service had no part in would make the comparison worthless.
     with Client(url, run=run, strict=True, budget=CALL_SECONDS) as client:
-        for row in experiment.train(ARMS[arm], client):
+        for row in experiment.train(ARMS[result.arm], client):
             result.steps.append(row)
             accuracy = accuracy if row.accuracy is None else row.accuracy
             doing = f"step {row.step}, {row.rollouts:,} rollouts, accuracy {accuracy:.3f}"
-            progress.update(task, completed=min(row.rollouts, options.budget), doing=doing)
+            progress.update(task, completed=row.rollouts, doing=doing)
         _add_exploration(result, client)
         recorded = client.state().totals.rollouts
     if recorded != result.rollouts:
         raise DemoError(
-            f"the service counted {recorded:,} rollouts of run {run}, the trainer {result.rollouts:,}: please report this"
+            f"the service counted {recorded:,} rollouts of {run}, the trainer {result.rollouts:,}; please report it"
         )
     return result
 

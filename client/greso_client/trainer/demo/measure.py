@@ -1,5 +1,6 @@
 """What an arm measured, and how arms are compared: by the rollouts each needed to the same held-out accuracy."""
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,10 +10,10 @@ SMOOTHED_OVER = 3  # evaluations; a single one can be lucky
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """One step of an arm. `rollouts`: responses generated so far. `skipped_easy`, `skipped_hard`: prompts skipped in it.
+    """One step of an arm. `rollouts`: responses generated so far; all else is this step's own, times in seconds.
 
     `accuracy`: held-out, None where it was not evaluated. `loss`: None when no group was effective. `p_easy` and
-    `p_hard`: as the service recorded them, None until they were asked for. Times in seconds, this step's.
+    `p_hard`: as the service recorded them, NaN until it was asked.
     """
 
     step: int
@@ -29,8 +30,8 @@ class StepRow:
     seconds: float
     rollout_seconds: float
     service_seconds: float
-    p_easy: float | None = None
-    p_hard: float | None = None
+    p_easy: float = math.nan
+    p_hard: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def reached(curve: Sequence[Point], accuracy: float) -> Point | None:
     points = smoothed(curve)
     if points[0].accuracy >= accuracy:
         return points[0]
-    for before, after in zip(points, points[1:], strict=False):
+    for before, after in itertools.pairwise(points):
         if after.accuracy >= accuracy:
             share = (accuracy - before.accuracy) / (after.accuracy - before.accuracy)
             return Point(

@@ -11,7 +11,7 @@ from typing import Self
 
 import httpx
 
-READY_SECONDS = 30.0  # a cold start takes about 2 s here
+READY_SECONDS = 60.0  # a cold start takes 2 s, on a machine that is busy otherwise many times that
 STOP_SECONDS = 15.0  # the service finishes its requests and stops its Redis
 
 

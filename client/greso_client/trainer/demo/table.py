@@ -8,7 +8,7 @@ from greso_client.trainer.demo.measure import ArmResult, Point, reached
 
 
 def summary_table(results: Sequence[ArmResult], level: float | None) -> Table:
-    """Compare the arms, one a column; `level` is the held-out accuracy that all of them reached, None if there is none."""
+    """Compare the arms, one a column; `level` is the accuracy that all of them reached, None if there is none."""
     table = Table(title="The same model, the same start, the same prompts")
     table.add_column("")
     for result in results:
@@ -63,8 +63,8 @@ def _compared(baseline: ArmResult, greso: ArmResult, level: float) -> str:
     steps = f"in {goal.step:,.0f} steps against {against.step:,.0f}"
     rollouts = f"{goal.rollouts:,.0f} rollouts against {against.rollouts:,.0f}"
     if ratio > 1:
-        return f"GRESO reached accuracy {level:.2f} with {ratio:.2f}x fewer rollouts than {baseline.arm}: {rollouts}, {steps}."
-    return f"GRESO saved nothing against {baseline.arm}: to accuracy {level:.2f} it took {rollouts}, {steps}."
+        return f"GRESO reached {level:.2f} with {ratio:.2f}x fewer rollouts than {baseline.arm}: {rollouts}, {steps}."
+    return f"GRESO saved nothing against {baseline.arm}: to {level:.2f} it took {rollouts}, {steps}."
 
 
 def _goal(result: ArmResult, level: float) -> Point:

@@ -1,0 +1,89 @@
+"""A repeated idempotency key changes nothing, whatever came in between."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from greso_service.answers import Answer
+from greso_service.errors import Conflict
+from greso_service.history.base import RunKey
+from greso_service.history.memory import MemoryHistory
+from greso_service.runs import Idempotency, Runs
+
+from ..folding import content
+from .traces import Action, Draw, Patch, Pool, Report, Select, specs, traces
+
+KEY = RunKey("default", "run")
+
+
+async def ask(runs: Runs, action: Action, once: Idempotency) -> Answer:
+    match action:
+        case Pool(prompts):
+            return await runs.add_prompts(KEY, prompts, once=once)
+        case Select(step, prompts, limit, at_least):
+            return await runs.select(KEY, step, prompts, limit=limit, at_least=at_least, once=once)
+        case Draw(step, count):
+            return await runs.draw(KEY, step, count, once)
+        case Report(step, groups, final):
+            earned = [rewards for _, rewards in groups]
+            return await runs.report(KEY, step, [prompt for prompt, _ in groups], earned, final=final, once=once)
+        case Patch():
+            raise AssertionError("PATCH takes no idempotency key")
+
+
+def replica(history: MemoryHistory) -> Runs:
+    return Runs(history, idempotency_ttl=86_400, snapshot_every=3)
+
+
+def state_of(runs: Runs) -> dict[str, Any]:
+    live = runs._live[KEY].state
+    assert live is not None
+    return content(live)
+
+
+@given(specs, traces, st.lists(st.integers(0, 24), max_size=25))
+def test_a_replayed_key_changes_nothing(spec: dict[str, Any], trace: list[Action], again: list[int]) -> None:
+    asyncio.run(_replaying(spec, trace, again))
+
+
+async def _replaying(spec: dict[str, Any], trace: list[Action], again: list[int]) -> None:
+    history = MemoryHistory()
+    replicas = replica(history), replica(history)
+    await replicas[0].create(KEY, spec)
+    answers: dict[int, Answer] = {}
+
+    async def replayed(number: int) -> None:
+        for runs in replicas:
+            await runs.show(KEY)  # catch up
+            before = state_of(runs)
+            answer = await ask(runs, trace[number], once(number, trace[number]))
+            assert (answer.body, answer.replayed) == (answers[number].body, True)
+            await runs.show(KEY)
+            assert state_of(runs) == before
+
+    for number, action in enumerate(trace):
+        if isinstance(action, Patch):
+            await replicas[0].change(KEY, action.changes)
+            continue
+        try:
+            answers[number] = await ask(replicas[number % 2], action, once(number, action))
+        except Conflict:  # a draw from an empty pool
+            continue
+        if number < len(again) and again[number] in answers:
+            await replayed(again[number])
+    for number in answers:
+        await replayed(number)
+    for runs in replicas:
+        await runs.show(KEY)
+    assert state_of(replicas[0]) == state_of(replicas[1])
+    for runs in replicas:
+        await runs.close()
+
+
+def once(number: int, action: Action) -> Idempotency:
+    return Idempotency(f"key-{number}", hashlib.sha256(repr(action).encode()).digest())

@@ -1,0 +1,139 @@
+"""A folded state <-> bytes."""
+
+from __future__ import annotations
+
+import json
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+
+from greso_service.core.state import RunState
+from greso_service.history import snapshot
+from greso_service.history.codec import CodecError
+
+from ..folding import content, draw, mixed, pool, report, run, select
+
+
+def grown_state() -> RunState:
+    state = run(seed=3, train_batch_size=20, streak_rule="same_kind", hard_max_mean=0.2, exploration_bounds=[0.1, 0.8])
+    pool(state, [f"pool/{number}" for number in range(500)])
+    choose = random.Random(5)
+    for step in range(12):
+        drawn = draw(state, step, 60)["prompts"]
+        groups = [(prompt, [choose.random() < 0.3 for _ in range(choose.randrange(9))]) for prompt in drawn]
+        report(state, step, [*groups, ("é\0漢" * 20, [0.1 * step, 1])], final=step % 3 == 0)
+    select(state, 12, ["new", "pool/0", "pool/499"], limit=2)
+    report(state, 3, mixed(1, 1, 1, "late"))
+    state.generation = 4
+    return state
+
+
+STATES = {"new": run, "grown": grown_state}
+
+
+def kept(state: RunState) -> bytes:
+    return snapshot.Frozen(state).encode()
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_snapshot_holds_the_whole_state(name: str) -> None:
+    state = STATES[name]()
+    assert content(snapshot.decode(kept(state))) == content(state)
+
+
+def test_a_state_read_back_goes_on_like_the_first() -> None:
+    state = grown_state()
+    again = snapshot.decode(kept(state))
+    for each in (state, again):
+        pool(each, ["more", "pool/3"])
+        drawn = draw(each, 20, 30)["prompts"]
+        report(each, 20, [(prompt, [1, 0]) for prompt in drawn[:10]] + [(drawn[0], [0, 0])])
+        select(each, 21, [f"pool/{number}" for number in range(400)])
+    assert content(again) == content(state)
+    assert kept(again) == kept(state)
+
+
+def test_freezing_takes_a_copy() -> None:
+    state = grown_state()
+    frozen, before = snapshot.Frozen(state), kept(state)
+    report(state, 30, mixed(5, 5, 5))
+    pool(state, ["another"])
+    select(state, 3, ["a"])
+    assert frozen.encode() == before
+
+
+def test_equal_states_have_equal_snapshots() -> None:
+    assert kept(grown_state()) == kept(grown_state())
+
+
+@pytest.mark.parametrize("version", [0, 2, 255])
+def test_other_versions_are_refused(version: int) -> None:
+    with pytest.raises(CodecError, match="version 1"):
+        snapshot.decode(bytes([version]) + kept(run())[1:])
+
+
+def test_a_snapshot_cut_off_anywhere_is_refused() -> None:
+    whole = kept(grown_state())
+    for size in [*range(0, len(whole), 97), len(whole) - 1]:
+        with pytest.raises(CodecError):
+            snapshot.decode(whole[:size])
+
+
+def test_a_changed_byte_is_refused_or_means_nothing() -> None:
+    state = grown_state()
+    whole = kept(state)
+    for place in range(0, len(whole), 131):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x10
+        try:
+            read = snapshot.decode(bytes(damaged))
+        except CodecError:
+            continue
+        assert content(read) == content(state), place  # a bit of padding
+
+
+def header_of(whole: bytes) -> tuple[dict[str, object], bytes]:
+    inner = zlib.decompress(whole[1:])
+    [length] = struct.unpack_from("<I", inner)
+    return json.loads(inner[4 : 4 + length]), inner[4 + length :]
+
+
+def with_header(header: object, arrays: bytes) -> bytes:
+    text = json.dumps(header).encode()
+    return whole_of(struct.pack("<I", len(text)) + text + arrays)
+
+
+def whole_of(inner: bytes) -> bytes:
+    return bytes([snapshot.VERSION]) + zlib.compress(inner)
+
+
+@pytest.mark.parametrize("missing", ["spec", "progress", "cursor", "totals", "generation", "arrays"])
+def test_a_header_that_lacks_something_is_refused(missing: str) -> None:
+    header, arrays = header_of(kept(grown_state()))
+    del header[missing]
+    with pytest.raises(CodecError):
+        snapshot.decode(with_header(header, arrays))
+
+
+@pytest.mark.parametrize("inner", [b"", b"\0", b"\xff\xff\xff\xff", struct.pack("<I", 2) + b"[]", struct.pack("<I", 4) + b"null"])
+def test_nonsense_is_refused(inner: bytes) -> None:
+    with pytest.raises(CodecError):
+        snapshot.decode(whole_of(inner))
+
+
+def test_arrays_shorter_than_the_header_says_are_refused() -> None:
+    header, arrays = header_of(kept(grown_state()))
+    with pytest.raises(CodecError):
+        snapshot.decode(with_header(header, arrays[:-100]))
+
+
+def test_prompts_not_visited_take_little_room() -> None:
+    state = run()
+    pool(state, [f"{number}" for number in range(20_000)])
+    frozen = snapshot.Frozen(state)
+    assert frozen.arrays["recent"].size == 0
+    assert len(frozen.encode()) < 20_000 * 20
+    assert np.array_equal(snapshot.decode(frozen.encode()).pool[:20_000], np.arange(20_000))
