@@ -81,7 +81,11 @@ class Runs:
         self._live: dict[RunKey, _Live] = {}
 
     async def create(self, key: RunKey, given: dict[str, Any]) -> tuple[Answer, bool]:
-        """Create a run, or find it there with an equal spec; whether it was created comes with the answer."""
+        """Create a run, or find it there with an equal spec; whether it was created comes with the answer.
+
+        Equal is the spec that the run was created with, too: a trainer that starts again sends it, whatever was
+        changed in the live run since.
+        """
         spec = _valid(lambda: RunSpec.of(given))
         async with self._held(key) as live:
             created = Created(spec.to_dict())
@@ -92,7 +96,7 @@ class Runs:
                 state = await self._current(key, live)
                 if isinstance(result, Appended):
                     return answers.run(key.run, state), True
-            if differences := spec.differences(state.spec):
+            if spec != state.created and (differences := spec.differences(state.spec)):
                 raise Conflict(f"run {key.run} exists with another spec; asked for {'; '.join(differences)}")
             return answers.run(key.run, state), False
 

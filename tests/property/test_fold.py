@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -120,7 +121,7 @@ class Plain:
             return None
         if max(values) - min(values) > self.spec.reward_tolerance:
             return "effective"
-        mean = math.fsum(values) / len(values)
+        mean = sum(map(Fraction, values)) / len(values)
         return "easy" if mean >= self.spec.solved_reward - self.spec.reward_tolerance else "hard"
 
     def report(self, step: int, groups: list[tuple[str, list[float]]], final: bool) -> None:

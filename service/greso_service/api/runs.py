@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
+from starlette.convertors import Convertor, register_url_convertor
 
 from greso_service.answers import PromptQuery
 from greso_service.api import body, wire
@@ -16,6 +17,21 @@ from greso_service.api.shared import PROBLEMS, TENANT, Limit, RunName, json_resp
 from greso_service.errors import Fault, InvalidInput
 from greso_service.history.base import Listed, RunKey
 from greso_service.runs import Runs
+
+
+class _IdConvertor(Convertor[str]):
+    """A prompt's id in a path: any characters, slashes and line breaks included."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("id", _IdConvertor())
 
 
 def router(runs: Runs) -> APIRouter:
@@ -82,7 +98,7 @@ def router(runs: Runs) -> APIRouter:
         return json_response(await runs.prompts(RunKey(TENANT, run), PromptQuery(kind, sort, limit, cursor)))
 
     @routes.get(
-        "/{run}/prompts/{prompt:path}",
+        "/{run}/prompts/{prompt:id}",
         tags=["looking"],
         summary="One prompt and its recent groups",
         responses={200: {"model": wire.PromptDetail}},

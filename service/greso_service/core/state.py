@@ -82,6 +82,7 @@ class RunState:
 
     __slots__ = (
         "_assessed",
+        "created",
         "cursor",
         "generation",
         "pool",
@@ -95,7 +96,7 @@ class RunState:
     )
 
     def __init__(self, created: Created) -> None:
-        self.spec = RunSpec.of(created.spec)
+        self.spec = self.created = RunSpec.of(created.spec)
         self.table = PromptTable()
         self.prompts = PromptArrays()
         self.pool = np.zeros(0, np.uint32)

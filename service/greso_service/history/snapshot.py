@@ -21,6 +21,7 @@ from greso_service.core.controller import Counts, Exploration, Progress
 from greso_service.core.events import Created
 from greso_service.core.pool import Cursor
 from greso_service.core.prompts import PromptTable
+from greso_service.core.spec import RunSpec
 from greso_service.core.state import GROUP_ROW, PromptArrays, RunState, Totals
 from greso_service.core.steps import STEP_ROW, StepLog
 from greso_service.history.codec import CodecError
@@ -43,6 +44,7 @@ class Frozen:
         arrays |= {"words": words, "lengths": lengths, "pool": state.pool[: state.pool_size], "steps": state.steps.rows}
         self.arrays: dict[str, NDArray[Any]] = {name: array.copy() for name, array in arrays.items()}
         self.header = {
+            "created": state.created.to_dict(),
             "spec": state.spec.to_dict(),
             "progress": asdict(state.progress),
             "cursor": asdict(state.cursor),
@@ -80,7 +82,8 @@ def decode(snapshot: bytes) -> RunState:
 
 
 def _state(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> RunState:
-    state = RunState(Created(header["spec"]))
+    state = RunState(Created(header["created"]))
+    state.spec = RunSpec.of(header["spec"])
     state.table = PromptTable.unpacked(arrays["words"], arrays["lengths"])
     state.prompts.grow(state.table.size)
     size = state.table.size

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 SMOOTHED_OVER = 3  # evaluations; a single one can be lucky
+LEAST_RISE = 0.05  # of the accuracy, for a comparison; less is not told from noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +115,9 @@ def reached(curve: Sequence[Point], accuracy: float) -> Point | None:
 def common_accuracy(curves: Iterable[Sequence[Point]]) -> float | None:
     """Return the highest accuracy that every smoothed curve reaches, rounded down to a hundredth.
 
-    None when that is not above where the curves start.
+    None when that is less than `LEAST_RISE` above where the curves start: then there is nothing to compare.
     """
     curves = list(curves)
     highest = min(max(point.accuracy for point in smoothed(curve)) for curve in curves)
     level = math.floor(highest * 100 + 1e-9) / 100
-    return level if level > max(curve[0].accuracy for curve in curves) else None
+    return level if level >= max(curve[0].accuracy for curve in curves) + LEAST_RISE else None
