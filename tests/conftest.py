@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from .servers import Service
+from greso_service.history.embedded import EmbeddedRedis
+from greso_service.history.memory import MemoryHistory
+
+from .servers import RedisServer, Service
+from .stores import RedisStore, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,3 +53,44 @@ def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 def run_name() -> str:
     """A run's name that no other test uses."""
     return f"run-{next(_NUMBERS)}"
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """The embedded server: its URL and process."""
+    with EmbeddedRedis(tmp_path_factory.mktemp("valkey")) as server:
+        assert server.process is not None
+        yield server.url, server.process.pid
+
+
+@pytest.fixture(scope="session")
+def redis7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """A redis-server from PATH: its URL and process."""
+    server = RedisServer(tmp_path_factory.mktemp("redis7"), "--appendfsync", "everysec")
+    try:
+        server.start()
+        yield server.url, server.pid
+    finally:
+        server.close()
+
+
+@pytest.fixture(params=["valkey", "redis7"])
+def redis_store(request: pytest.FixtureRequest) -> Iterator[RedisStore]:
+    """An empty store in each kind of server."""
+    store = RedisStore(*request.getfixturevalue(request.param))
+    store.redis.flushall()
+    yield store
+    store.redis.close()
+
+
+@pytest.fixture(params=["memory", "valkey", "redis7"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """An empty store of each kind."""
+    if request.param == "memory":
+        kept = MemoryHistory()
+        yield Store(lambda: kept)
+        return
+    found = RedisStore(*request.getfixturevalue(request.param))
+    found.redis.flushall()
+    yield found
+    found.redis.close()

@@ -19,7 +19,7 @@ from greso_service.history.base import START, Appended, History, Moved, Once, Ru
 from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
 
-from .conftest import DEADLINE, RedisStore
+from ..stores import DEADLINE, RedisStore
 from .test_history import KEY, OTHER, begun, mark_of, once, over
 
 MOST_COMMANDS = 8  # no method of a History on a small run sends more
@@ -302,15 +302,11 @@ def test_a_server_that_is_a_replica_is_unavailable_for_writes(redis_store: Redis
 
 
 def test_a_server_that_lost_its_newest_writes_does_not_contain_their_marks(redis_store: RedisStore) -> None:
-    redis = redis_store.redis
-
     async def story(history: History) -> None:
         mark = await begun(history, b"a")
-        kept = {key: redis.dump(key) for key in redis_store.keys()}
+        kept = redis_store.dump()
         await history.append(KEY, mark, [b"b", b"c"], at_ms=2)
-        for key, content in kept.items():
-            assert isinstance(content, bytes)
-            redis.restore(key, 0, content, replace=True)
+        redis_store.restore(kept)
         assert await history.read(KEY, mark_of(b"a", b"b", b"c"), 10) is None
         assert await history.read(KEY, START, 10) == [b"a"]
         assert await history.append(KEY, mark_of(b"a", b"b", b"c"), [b"d"], at_ms=2) == Moved()

@@ -92,7 +92,7 @@ def test_select_and_report_by_hand(client: Client) -> None:
     assert client.state().totals.rollouts == 7
 
 
-@pytest.mark.parametrize("prompt", ["a/b", "..", ".", "ä ?#%2F+", "/", "x" * 256, "a//b/"])
+@pytest.mark.parametrize("prompt", ["a/b", "..", ".", "ä ?#%2F+", "/", "x" * 256, "a//b/", "a\n", "x\ny", "\n"])
 def test_a_prompt_of_any_characters_is_found_again(client: Client, prompt: str) -> None:
     client.create_run()
     client.add_prompts([prompt])

@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +87,8 @@ def test_a_request_at_work_is_answered_before_the_service_stops(start_service: C
         head = ["POST /v1/runs/r/report HTTP/1.1", "Host: greso", "Content-Type: application/json"]
         head += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
         connection.sendall("\r\n".join(head).encode() + body[:10])
-        time.sleep(0.1)  # the head must be on its way through the service before the signal; nothing tells when
+        # Two are at work: this one and the one that asks.
+        eventually(lambda: "greso_requests_in_flight 2.0" in service.call("GET", "/metrics").text)
         service.signal(signal.SIGTERM)
         eventually(lambda: not listens(service.port))
         connection.sendall(body[10:])

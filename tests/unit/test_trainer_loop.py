@@ -78,7 +78,7 @@ def test_a_step_learns_from_a_train_batch_of_effective_groups(service: Service) 
         assert step.update is not None
         assert all(len(set(group.rewards)) == 2 for group in step.collected.effective)
         assert all(len(group.rewards) == 8 for group in step.collected.groups)
-        assert 0 < step.rollout_seconds
+        assert step.rollout_seconds > 0
         assert math.isfinite(step.update.loss)
         assert step.update.gradient_norm > 0
 

@@ -19,6 +19,8 @@ from greso_service.settings import without_password
 from greso_service.telemetry import logs
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from fastapi import FastAPI
 
     from greso_service.settings import Settings
@@ -81,12 +83,18 @@ class _Server(uvicorn.Server):
         )
         super().__init__(config)
         self.announcement = announcement
+        self.health = app.state.health
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then print the announcement."""
         await super().startup(sockets)
         if self.started:
             typer.echo(self.announcement)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; connections that are still open see readiness go red at once."""
+        self.health.draining = True
+        super().handle_exit(sig, frame)
 
 
 def listen(host: str, port: int) -> socket.socket:

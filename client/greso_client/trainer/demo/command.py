@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from greso_client import Client, GresoError
 from greso_client.trainer.demo.measure import ArmResult, StepRow, common_accuracy, reached
@@ -104,11 +104,9 @@ def _train(experiment: "Experiment", url: str, options: Options, console: Consol
     sizes = options.sizes
     progress = Progress(
         TextColumn("{task.description:<10}"),
-        BarColumn(),
-        TextColumn("{task.fields[doing]:<50}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        BarColumn(bar_width=12),
+        TextColumn("{task.fields[doing]:<46}"),
+        TimeRemainingColumn(compact=True),
         console=console,
     )
     with progress:
@@ -133,7 +131,7 @@ def _train_arm(experiment: "Experiment", result: ArmResult, url: str, progress: 
         for row in experiment.train(ARMS[result.arm], client):
             result.steps.append(row)
             accuracy = accuracy if row.accuracy is None else row.accuracy
-            doing = f"step {row.step}, {row.rollouts:,} rollouts, accuracy {accuracy:.3f}"
+            doing = f"step {row.step}, {row.rollouts:,} rollouts, accuracy {accuracy:.2f}"
             progress.update(task, completed=row.rollouts, doing=doing)
         _add_exploration(result, client)
         recorded = client.state().totals.rollouts

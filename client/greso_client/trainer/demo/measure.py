@@ -119,5 +119,7 @@ def common_accuracy(curves: Iterable[Sequence[Point]]) -> float | None:
     """
     curves = list(curves)
     highest = min(max(point.accuracy for point in smoothed(curve)) for curve in curves)
-    level = math.floor(highest * 100 + 1e-9) / 100
+    level = math.floor(highest * 100) / 100
+    if level > highest:  # the product was rounded up to a whole number
+        level = (math.floor(highest * 100) - 1) / 100
     return level if level >= max(curve[0].accuracy for curve in curves) + LEAST_RISE else None

@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
-from greso_client.trainer.demo.measure import ArmResult, Point, reached
+from greso_client.trainer.demo.measure import LEAST_RISE, ArmResult, Point, reached
+
+SAME = 1.1  # a ratio below that is no more than the evaluation's noise can make
 
 
 def summary_table(results: Sequence[ArmResult], level: float | None) -> Table:
@@ -50,9 +52,7 @@ def verdict(results: Sequence[ArmResult], level: float | None) -> list[str]:
     if "greso" not in by_arm or len(by_arm) == 1:
         return ["Nothing to compare: give --arms greso and another one."]
     if level is None:
-        return [
-            "No accuracy above the start was reached by every arm, so there is nothing to compare: --rollouts more?"
-        ]
+        return [f"Not every arm rose by {LEAST_RISE} in accuracy: too little to compare; give more --rollouts."]
     greso = by_arm.pop("greso")
     return [_compared(baseline, greso, level) for baseline in by_arm.values()]
 
@@ -62,8 +62,10 @@ def _compared(baseline: ArmResult, greso: ArmResult, level: float) -> str:
     goal, against = _goal(greso, level), _goal(baseline, level)
     steps = f"in {goal.step:,.0f} steps against {against.step:,.0f}"
     rollouts = f"{goal.rollouts:,.0f} rollouts against {against.rollouts:,.0f}"
+    if 1 / SAME <= ratio <= SAME:
+        return f"To {level:.2f} GRESO took about as many rollouts as {baseline.arm}: {rollouts}, {steps}."
     if ratio > 1:
-        return f"GRESO reached {level:.2f} with {ratio:.2f}x fewer rollouts than {baseline.arm}: {rollouts}, {steps}."
+        return f"To {level:.2f} GRESO took {ratio:.2f}x fewer rollouts than {baseline.arm}: {rollouts}, {steps}."
     return f"GRESO saved nothing against {baseline.arm}: to {level:.2f} it took {rollouts}, {steps}."
 
 

@@ -1,0 +1,96 @@
+"""Histories in every kind of store, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import redis
+
+from greso_service.history.base import Appended, History, Listed, Mark, Moved, Once, RunKey, Seen
+from greso_service.history.connect import connect
+from greso_service.history.redis import RedisHistory
+
+DEADLINE = 2.0
+
+
+class Store:
+    """A place that histories are kept in: opened as often as a test likes, each time by another client."""
+
+    def __init__(self, open_one: Callable[[], History]) -> None:
+        self._open_one = open_one
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[History]:
+        """A History over the store, for the running event loop."""
+        history = self._open_one()
+        try:
+            yield history
+        finally:
+            await history.close()
+
+
+class RedisStore(Store):
+    """A store in a real server, which a test may look into, freeze and starve."""
+
+    def __init__(self, url: str, pid: int) -> None:
+        super().__init__(lambda: RedisHistory(connect(url, 0.5), deadline=DEADLINE))
+        self.redis_url = url
+        self.pid = pid
+        self.redis = redis.Redis.from_url(url)
+
+    def keys(self) -> set[bytes]:
+        """Every key of the database."""
+        return set(self.redis.scan_iter())
+
+    def dump(self) -> dict[bytes, bytes]:
+        """Everything in the database."""
+        dumped = {key: self.redis.dump(key) for key in self.keys()}
+        return {key: content for key, content in dumped.items() if isinstance(content, bytes)}
+
+    def restore(self, dumped: dict[bytes, bytes]) -> None:
+        """The database as it was dumped."""
+        self.redis.flushall()
+        for key, content in dumped.items():
+            self.redis.restore(key, 0, content)
+
+
+class PassingHistory:
+    """Passes every call on to another History; tests override the one that is to go wrong."""
+
+    def __init__(self, inner: History) -> None:
+        self.inner = inner
+
+    async def append(
+        self, key: RunKey, after: Mark, payloads: Sequence[bytes], *, at_ms: int, once: Once | None = None
+    ) -> Appended | Moved | Seen:
+        """See `History`."""
+        return await self.inner.append(key, after, payloads, at_ms=at_ms, once=once)
+
+    async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
+        """See `History`."""
+        return await self.inner.read(key, after, limit)
+
+    async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
+        """See `History`."""
+        await self.inner.save(key, mark, snapshot)
+
+    async def load(self, key: RunKey) -> tuple[Mark, bytes] | None:
+        """See `History`."""
+        return await self.inner.load(key)
+
+    async def drop(self, key: RunKey) -> bool:
+        """See `History`."""
+        return await self.inner.drop(key)
+
+    async def runs(self, tenant: str) -> list[Listed]:
+        """See `History`."""
+        return await self.inner.runs(tenant)
+
+    async def ping(self) -> None:
+        """See `History`."""
+        await self.inner.ping()
+
+    async def close(self) -> None:
+        """See `History`."""
+        await self.inner.close()
