@@ -16,9 +16,9 @@ demo: .venv/.trainer ## train a small model with and without greso, on this CPU,
 serve: .venv/.service ## the service at http://127.0.0.1:8080 with a Redis of its own (ARGS="--help" for more)
 	@$(BIN)/greso serve $(ARGS)
 test: .venv/.dev ## the fast tests (ARGS="-k codec" for some)
-	@$(BIN)/pytest -m "not slow" $(ARGS)
+	@$(BIN)/pytest -n auto -m "not slow" $(ARGS)
 test-slow: .venv/.dev ## the slow tests: real training, long fault schedules
-	@$(BIN)/pytest -m slow $(ARGS)
+	@$(BIN)/pytest -n auto -m slow $(ARGS)
 lint: .venv/.dev ## ruff and mypy --strict
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 bench: .venv/.dev ## measure the service; prints a table
@@ -35,8 +35,9 @@ bench: .venv/.dev ## measure the service; prints a table
 .venv/.dev: .venv/.trainer
 	@echo "installing the tests' tools ..." && $(PIP) --group dev && touch $@
 
-lock: .venv/bin/python ## pin all dependencies anew in requirements.lock
-	@$(BIN)/python -m pip install --quiet uv && $(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal \
-		--python-version 3.11 --no-annotate --no-header --quiet --upgrade -o requirements.lock
+lock: .venv/bin/python ## pin all dependencies anew in requirements.lock; torch stays (change it by hand: it is gigabytes)
+	@$(BIN)/python -m pip install --quiet uv && grep '^torch==' requirements.lock | $(BIN)/uv pip compile pyproject.toml \
+		--all-extras --group dev --universal --python-version 3.11 --no-annotate --no-header --quiet --upgrade \
+		-c /dev/stdin -o requirements.lock
 clean: ## remove .venv and what tests and demos leave
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis demo dist

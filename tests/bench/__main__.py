@@ -123,12 +123,20 @@ def calls(client: httpx.Client, prompts: int) -> Iterator[tuple[str, Callable[[]
     for candidates in (64, 384, 1024, 8192):
         ids = [prompt_id(place) for place in draws.sample(range(prompts), candidates)]
         body = json.dumps({"step": 1, "prompts": ids}).encode()
-        yield (f"select {candidates:,}", lambda body=body: _post(client, "/v1/runs/bench/select", body, next(number)), body)  # type: ignore[misc]
+        yield (
+            f"select {candidates:,}",
+            lambda body=body: _post(client, "/v1/runs/bench/select", body, next(number)),
+            body,
+        )  # type: ignore[misc]
     for groups in (64, 384, 1024):
         ids = [prompt_id(place) for place in draws.sample(range(prompts), groups)]
         results = [{"prompt": name, "rewards": _rewards(draws)} for name in ids]
         body = json.dumps({"step": 1, "results": results}).encode()
-        yield (f"report {groups:,} x {GROUP_SIZE}", lambda body=body: _post(client, "/v1/runs/bench/report", body, next(number)), body)  # type: ignore[misc]
+        yield (
+            f"report {groups:,} x {GROUP_SIZE}",
+            lambda body=body: _post(client, "/v1/runs/bench/report", body, next(number)),
+            body,
+        )  # type: ignore[misc]
     body = json.dumps({"step": 1, "count": 384}).encode()
     yield ("draw 384", lambda: _post(client, "/v1/runs/bench/draw", body, next(number)), body)
 

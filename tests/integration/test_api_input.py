@@ -9,7 +9,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from ..asgi import pointers, problem, within
+from ..asgi import over_shared, pointers, problem
 
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -54,7 +54,7 @@ def test_what_is_no_json_is_malformed(method: str, path: str, content: bytes) ->
         await begin(client)
         await refused(client, method, path, content, JSON, 400)
 
-    within(story)
+    over_shared(story)
 
 
 @WRITES
@@ -64,7 +64,7 @@ def test_a_body_that_is_no_object_is_refused_as_a_whole(method: str, path: str, 
         await begin(client)
         assert pointers(await refused(client, method, path, content, JSON)) == [""]
 
-    within(story)
+    over_shared(story)
 
 
 @WRITES
@@ -74,7 +74,7 @@ def test_unknown_fields_are_refused(method: str, path: str) -> None:
         body = json.dumps({**GOOD[method, path], "nope": 1, "a/b~c": 2}).encode()
         assert sorted(pointers(await refused(client, method, path, body, JSON))) == ["/a~1b~0c", "/nope"]
 
-    within(story)
+    over_shared(story)
 
 
 @WRITES
@@ -86,7 +86,7 @@ def test_another_content_type_is_415(method: str, path: str, given: str) -> None
         answer = await refused(client, method, path, body, {"Content-Type": given}, 415)
         assert "application/json" in answer["detail"]
 
-    within(story)
+    over_shared(story)
 
 
 @pytest.mark.parametrize("given", [{}, {"Content-Type": "APPLICATION/JSON; charset=utf-8"}, JSON])
@@ -96,7 +96,7 @@ def test_json_by_any_of_its_names_is_taken(given: dict[str, str]) -> None:
         answer = await client.post("/v1/runs/r/draw", content=b'{"step": 0}', headers=given)
         assert answer.status_code == 200
 
-    within(story)
+    over_shared(story)
 
 
 STEPS = [-1, 2**53, 2**64, 10**400, 1.5, "1", True, None, [], {}]
@@ -111,7 +111,7 @@ def test_steps_are_whole_numbers_from_0(verb: str, step: Any) -> None:
         body = json.dumps({**GOOD["POST", path], "step": step}).encode()
         assert pointers(await refused(client, "POST", path, body, JSON)) == ["/step"]
 
-    within(story)
+    over_shared(story)
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e999", "1" + "0" * 400, '"1"', "null", "[]", "true", "{}"])
@@ -122,7 +122,7 @@ def test_rewards_are_finite_numbers(number: str) -> None:
         answer = await refused(client, "POST", "/v1/runs/r/report", body.encode(), JSON)
         assert pointers(answer) == ["/results/1/rewards/1"]
 
-    within(story)
+    over_shared(story)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_results_say_where_they_are_wrong(results: Any, where: list[str]) -> Non
         body = json.dumps({"step": 0, "results": results}).encode()
         assert pointers(await refused(client, "POST", "/v1/runs/r/report", body, JSON)) == where
 
-    within(story)
+    over_shared(story)
 
 
 IDS: list[tuple[Any, str]] = [("", "/1"), ("x" * 257, "/1"), ("漢" * 86, "/1"), (7, "/1"), (None, "/1"), (["a"], "/1")]
@@ -160,7 +160,7 @@ def test_prompt_ids_have_1_to_256_bytes(method: str, path: str, prompt: Any, pla
         body = json.dumps({**GOOD[method, path], "prompts": ["ok", prompt, "ok"]}).encode()
         assert pointers(await refused(client, method, path, body, JSON)) == ["/prompts" + place]
 
-    within(story)
+    over_shared(story)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_lines_say_where_they_are_wrong(lines: bytes, status: int, where: str) -
         await begin(client)
         assert pointers(await refused(client, "PUT", "/v1/runs/r/pool", lines, NDJSON, status)) == [where]
 
-    within(story)
+    over_shared(story)
 
 
 @pytest.mark.parametrize("lines", [b'"a"\n"b"\n', b'"a"\n"b"', b'"a"\r\n"b"\r\n', b'  "a" \n"b"\n', '"a"\n"\\u2028b"'.encode(), '"a"\n"\u2028b"\n'.encode()])
@@ -191,7 +191,7 @@ def test_lines_are_taken(lines: bytes) -> None:
         answer = await client.put("/v1/runs/r/pool", content=lines, headers=NDJSON)
         assert answer.json() == {"added": 2, "pool": 4}
 
-    within(story)
+    over_shared(story)
 
 
 def test_no_lines_add_nothing() -> None:
@@ -200,7 +200,7 @@ def test_no_lines_add_nothing() -> None:
         answer = await client.put("/v1/runs/r/pool", content=b"", headers=NDJSON)
         assert answer.json() == {"added": 0, "pool": 2}
 
-    within(story)
+    over_shared(story)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_a_select_says_where_it_is_wrong(changes: dict[str, Any], where: str) ->
         body = json.dumps({"step": 0, "prompts": ["a"], **changes}).encode()
         assert pointers(await refused(client, "POST", "/v1/runs/r/select", body, JSON)) == [where]
 
-    within(story)
+    over_shared(story)
 
 
 @pytest.mark.parametrize("count", [10**6, 2**63, 10**30])
@@ -238,7 +238,7 @@ def test_numbers_without_an_upper_bound_may_be_huge(count: int) -> None:
         selected = await client.post("/v1/runs/r/select", json=body)
         assert (selected.status_code, selected.json()["selected"]) == (200, [0, 1])
 
-    within(story)
+    over_shared(story)
 
 
 def test_of_duplicate_keys_the_last_counts() -> None:
@@ -248,7 +248,7 @@ def test_of_duplicate_keys_the_last_counts() -> None:
         answer = await client.post("/v1/runs/r/report", content=body, headers=JSON)
         assert (answer.status_code, answer.json()["step"]["number"]) == (200, 3)
 
-    within(story)
+    over_shared(story)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_a_spec_says_where_it_is_wrong(spec: dict[str, Any], where: list[str]) -
         answer = await refused(client, "PUT", "/v1/runs/new", json.dumps(spec).encode(), JSON)
         assert sorted(pointers(answer)) == where
 
-    within(story)
+    over_shared(story)
 
 
 @pytest.mark.parametrize("name", ["group_size", "seed", "streak_rule"])
@@ -288,10 +288,10 @@ def test_what_is_fixed_at_creation_cannot_be_patched(name: str) -> None:
         body = json.dumps({name: spec[name], "train_batch_size": 7}).encode()
         assert pointers(await refused(client, "PATCH", "/v1/runs/r", body, JSON)) == [f"/{name}"]
 
-    within(story)
+    over_shared(story)
 
 
-@pytest.mark.parametrize("name", ["-a", ".", "a b", "a" * 129, "é", "a%2Fb%2Fc", "a\n", "%00"])
+@pytest.mark.parametrize("name", ["-a", "%2E", "a b", "a" * 129, "é", "a%2Fb%2Fc", "a%0A", "%00"])
 def test_run_names_that_are_none(name: str) -> None:
     async def story(client: httpx.AsyncClient) -> None:
         for method in ("PUT", "GET", "DELETE", "PATCH"):
@@ -300,7 +300,7 @@ def test_run_names_that_are_none(name: str) -> None:
             problem(answer, answer.status_code)
         assert (await client.get("/v1/runs")).json()["runs"] == []
 
-    within(story)
+    over_shared(story)
 
 
 @pytest.mark.parametrize("key", ["", "with space", "é", "x" * 129, "tab\tbed", "\x7f"])
@@ -313,7 +313,7 @@ def test_idempotency_keys_are_visible_ascii(key: str, method: str, path: str) ->
         answer = await refused(client, method, path, body, headers)  # type: ignore[arg-type]
         assert pointers(answer) == ["/header/idempotency-key"]
 
-    within(story)
+    over_shared(story)
 
 
 def test_a_key_with_another_body_or_path_is_refused() -> None:
@@ -336,7 +336,7 @@ def test_a_key_with_another_body_or_path_is_refused() -> None:
             assert pointers(answer) == ["/header/idempotency-key"]
             assert answer["type"] == "urn:greso:problem:idempotency-key-reused"
 
-    within(story)
+    over_shared(story)
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,6 @@ def test_a_key_with_another_body_or_path_is_refused() -> None:
         ("GET", "/v1/runs/r/prompts?sort=name", 422),
         ("GET", "/v1/runs/r/prompts?cursor=é", 422),
         ("GET", "/v1/runs/r/prompts?cursor=MSAy", 200),  # "1 2", as one of its own
-        ("GET", "/v1/runs/r/prompts?cursor=bmFuIDA", 422),  # "nan 0"
         ("GET", "/v1/runs/r/prompts?cursor=MSAxZTQwMA", 422),  # "1 1e400"
         ("GET", "/v1/runs/r/prompts?cursor=MSA5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5", 200),  # a huge place
         ("GET", "/v1/runs/r/prompts/" + "x" * 257, 422),
@@ -384,7 +383,7 @@ def test_places_and_parameters(method: str, path: str, status: int) -> None:
             content = problem(answer, status)
             assert bool(pointers(content)) == (status == 422)
 
-    within(story)
+    over_shared(story)
 
 
 @pytest.mark.parametrize(("method", "path"), [each for each in GOOD if each[1] != "/v1/runs/new"])
@@ -395,7 +394,7 @@ def test_unknown_runs_are_404_for_every_write(method: str, path: str) -> None:
         assert "unknown" in problem(answer, 404)["detail"]
         assert (await client.get("/v1/runs")).json()["runs"] == []
 
-    within(story)
+    over_shared(story)
 
 
 def test_an_empty_pool_cannot_be_drawn_from() -> None:
@@ -404,7 +403,7 @@ def test_an_empty_pool_cannot_be_drawn_from() -> None:
         answer = problem(await client.post("/v1/runs/r/draw", json={"step": 0}), 409)
         assert "pool" in answer["detail"]
 
-    within(story)
+    over_shared(story)
 
 
 def test_another_spec_is_a_conflict_that_names_the_difference() -> None:
@@ -413,7 +412,7 @@ def test_another_spec_is_a_conflict_that_names_the_difference() -> None:
         answer = problem(await client.put("/v1/runs/r", json={"train_batch_size": 5}), 409)
         assert "train_batch_size" in answer["detail"]
 
-    within(story)
+    over_shared(story)
 
 
 def test_a_long_list_of_faults_is_cut() -> None:
@@ -423,7 +422,7 @@ def test_a_long_list_of_faults_is_cut() -> None:
         answer = await refused(client, "POST", "/v1/runs/r/select", body, JSON)
         assert pointers(answer) == [f"/prompts/{place}" for place in range(20)]
 
-    within(story)
+    over_shared(story)
 
 
 @pytest.mark.parametrize("prompt", ["a/b", "a//b", "..", "%2F", "é\u2028", "a?b#c", "\0", " ", "+", "x" * 256, "a/groups", "🤖"])
@@ -440,4 +439,4 @@ def test_any_id_can_be_looked_at(prompt: str) -> None:
             (2, 0.5, "hard"),
         ]
 
-    within(story)
+    over_shared(story)

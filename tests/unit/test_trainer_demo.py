@@ -148,6 +148,16 @@ def test_an_unwritable_folder_is_one_line_and_exit_code_1(tmp_path: Path, capsys
     assert len(complaint.splitlines()) == 1
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nonsense", "http://"])
+def test_an_unreachable_service_is_one_line_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    assert main(["--url", url, "--out", str(tmp_path)]) == 1
+    complaint = capsys.readouterr().err
+    assert complaint.startswith(f"greso demo: no service answers at {url} (")
+    assert len(complaint.splitlines()) == 1
+
+
 def test_a_service_that_cannot_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "data").touch()  # a file where a folder is needed
     with pytest.raises(ServiceError, match="did not start"), OwnService(tmp_path / "data", tmp_path / "log"):

@@ -22,7 +22,7 @@ ANSWER_TOKENS = OPERAND_DIGITS + 2  # a sum can be one digit longer than its ope
 
 # Share of problems whose operands are drawn below 10, 100, 1,000 and 10,000. The warm start hardly sees the last two,
 # which are left to RL; the pool leaves out the first, of which there are only a hundred.
-POOL_DIGITS = (0.0, 0.4, 0.3, 0.3)
+POOL_DIGITS = (0.0, 0.2, 0.4, 0.4)
 WARM_START_DIGITS = (0.5, 0.35, 0.12, 0.03)
 BROKEN_ANSWERS = 0.3  # share of the pool's prompts whose reference answer is broken: noise, as in real data sets
 

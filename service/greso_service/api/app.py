@@ -62,10 +62,11 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.health = health
-    problems.install(app)
-    app.include_router(run_routes.router(runs))
-    app.include_router(each_step.router(runs, settings))
+    routers = [run_routes.router(runs), each_step.router(runs, settings)]
+    for router in routers:
+        app.include_router(router)
     _add_service_routes(app, health, metrics)
+    problems.install(app, [*app.routes, *(route for router in routers for route in router.routes)])
     app.add_middleware(
         Guard, metrics=metrics, max_in_flight=settings.max_in_flight, max_body_bytes=settings.max_body_bytes
     )

@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Route
 
 from greso_service.errors import Conflict, Fault, GresoError, InvalidInput, KeyReused, NotFound, Unavailable
 from greso_service.telemetry.logs import request_id
@@ -68,11 +69,15 @@ def _message(error: Any) -> str:
     return message[:1].lower() + message[1:]
 
 
-def install(app: FastAPI) -> None:
-    """Make every error of the application a problem."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Make every error of the application a problem. `routes`: all there are, to tell what is allowed where."""
+
+    async def http(request: Request, error: Exception) -> Response:
+        return _http(request, error, routes)
+
     app.add_exception_handler(GresoError, _greso)
     app.add_exception_handler(RequestValidationError, _parameters)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, http)
 
 
 def of(error: GresoError) -> Response:
@@ -104,14 +109,20 @@ async def _parameters(_request: Request, error: Exception) -> Response:
     return problem(422, "; ".join(f"{fault.pointer}: {fault.detail}" for fault in faults), faults=faults)
 
 
-async def _http(request: Request, error: Exception) -> Response:
+def _http(request: Request, error: Exception, routes: Sequence[BaseRoute]) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
-    detail = error.detail
+    detail, headers = error.detail, error.headers
     if error.status_code == 404:
         detail = f"there is nothing at {request.url.path}; see /docs"
     elif error.status_code == 405:
-        detail = f"{request.method} is not allowed at {request.url.path}"
-    return problem(error.status_code, detail, headers=error.headers)
+        allowed = ", ".join(sorted(_methods(request.scope["path"], routes)))
+        detail, headers = f"{request.method} is not allowed here; {allowed} are", {"Allow": allowed}
+    return problem(error.status_code, detail, headers=headers)
+
+
+def _methods(path: str, routes: Sequence[BaseRoute]) -> set[str]:
+    here = [route for route in routes if isinstance(route, Route) and route.path_regex.match(path)]
+    return {method for route in here for method in route.methods or ()}
 
 
 def unexpected(error: Exception) -> Response:

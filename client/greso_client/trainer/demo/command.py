@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from greso_client import Client, GresoError
 from greso_client.trainer.demo.measure import ArmResult, StepRow, common_accuracy, reached
 from greso_client.trainer.demo.options import ARMS, Options, parse
-from greso_client.trainer.demo.service import OwnService, ServiceError
+from greso_client.trainer.demo.service import OwnService, ServiceError, require_service
 from greso_client.trainer.demo.table import saving, service_share, summary_table, verdict
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def _run(options: Options, console: Console) -> None:
             if url is None:
                 service = OwnService(options.out / "service", options.out / "service.log")
                 url = stack.enter_context(service).url
+            else:
+                require_service(url)
             experiment = _load(options)
         console.print(f"service at {url}, {'a running one' if options.url else 'started for this demo'}")
         results = _train(experiment, url, options, console)

@@ -82,8 +82,8 @@ class Sizes:
     start_accuracy: float
 
 
-FULL = Sizes(pool=3_000, held_out=1_000, samples=4, rollouts=150_000, evaluate_every=5_000, start_accuracy=0.25)
-QUICK = Sizes(pool=1_000, held_out=500, samples=2, rollouts=20_000, evaluate_every=4_000, start_accuracy=0.25)
+FULL = Sizes(pool=3_000, held_out=1_000, samples=4, rollouts=130_000, evaluate_every=5_000, start_accuracy=0.35)
+QUICK = Sizes(pool=1_000, held_out=500, samples=2, rollouts=16_000, evaluate_every=4_000, start_accuracy=0.25)
 
 
 def parse(arguments: Sequence[str]) -> Options:

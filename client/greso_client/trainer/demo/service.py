@@ -12,11 +12,26 @@ from typing import Self
 import httpx
 
 READY_SECONDS = 60.0  # a cold start takes 2 s, on a machine that is busy otherwise many times that
+ANSWER_SECONDS = 5.0
 STOP_SECONDS = 15.0  # the service finishes its requests and stops its Redis
 
 
 class ServiceError(Exception):
     """The service could not be started; the message says what to do."""
+
+
+def require_service(url: str) -> None:
+    """Raise `ServiceError` when no service that is ready answers at the URL."""
+    try:
+        answer = httpx.get(url.rstrip("/") + "/readyz", timeout=ANSWER_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ServiceError(
+            f"no service answers at {url} ({error}); start one with: greso serve, or leave --url out"
+        ) from None
+    if answer.status_code != httpx.codes.OK:
+        raise ServiceError(
+            f"what answers at {url} is no service that is ready (status {answer.status_code} at /readyz)"
+        )
 
 
 class OwnService:
