@@ -109,6 +109,7 @@ def content(state: RunState) -> dict[str, Any]:
         "steps": state.steps.rows.tobytes(),
         "totals": asdict(state.totals),
         "progress": asdict(state.progress),
+        "created": state.created,
         "spec": state.spec,
         "generation": state.generation,
     }

@@ -119,8 +119,8 @@ class Runs:
         async with self._held(key) as live:
             if live.saving is not None:
                 await asyncio.wait([live.saving])
-            live.state = None
             existed = await self._history.drop(key)
+            live.state = None
         if not existed:
             raise _no_run(key)
 

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -26,7 +27,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-JSON = {"Content-Type": "application/json"}
 GROUP_SIZE = 8
 
 
@@ -90,7 +90,7 @@ def main() -> None:
             table.add_column(name, justify="left" if name == "call" else "right")
         for name, call, body in calls(client, asked.prompts):
             with console.status(f"measuring {name} ..."):
-                took, echo = measure(call, lambda body=body: _post(client, "/echo", body), asked.rounds)  # type: ignore[misc]
+                took, echo = measure(call, partial(_post, client, "/echo", body, count()), asked.rounds)
             table.add_row(name, *_figures(took), *_figures(echo), f"{np.median(took) / np.median(echo):.2f}")
     console.print(table)
     console.print(f"{rows}; {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
@@ -118,31 +118,23 @@ def _rewards(draws: random.Random) -> list[int]:
 
 
 def calls(client: httpx.Client, prompts: int) -> Iterator[tuple[str, Callable[[], object], bytes]]:
-    """What is measured: a name, the call, and a body of the size it sends."""
+    """What is measured: a name, the call, and the body it sends."""
     draws, number = random.Random(1), count()
     for candidates in (64, 384, 1024, 8192):
         ids = [prompt_id(place) for place in draws.sample(range(prompts), candidates)]
         body = json.dumps({"step": 1, "prompts": ids}).encode()
-        yield (
-            f"select {candidates:,}",
-            lambda body=body: _post(client, "/v1/runs/bench/select", body, next(number)),
-            body,
-        )  # type: ignore[misc]
+        yield f"select {candidates:,}", partial(_post, client, "/v1/runs/bench/select", body, number), body
     for groups in (64, 384, 1024):
         ids = [prompt_id(place) for place in draws.sample(range(prompts), groups)]
         results = [{"prompt": name, "rewards": _rewards(draws)} for name in ids]
         body = json.dumps({"step": 1, "results": results}).encode()
-        yield (
-            f"report {groups:,} x {GROUP_SIZE}",
-            lambda body=body: _post(client, "/v1/runs/bench/report", body, next(number)),
-            body,
-        )  # type: ignore[misc]
+        yield f"report {groups:,} x {GROUP_SIZE}", partial(_post, client, "/v1/runs/bench/report", body, number), body
     body = json.dumps({"step": 1, "count": 384}).encode()
-    yield ("draw 384", lambda: _post(client, "/v1/runs/bench/draw", body, next(number)), body)
+    yield "draw 384", partial(_post, client, "/v1/runs/bench/draw", body, number), body
 
 
-def _post(client: httpx.Client, path: str, body: bytes, number: int | None = None) -> None:
-    headers = JSON if number is None else {**JSON, "Idempotency-Key": f"bench-{number}"}
+def _post(client: httpx.Client, path: str, body: bytes, number: Iterator[int]) -> None:
+    headers = {"Content-Type": "application/json", "Idempotency-Key": f"bench-{next(number)}"}
     client.post(path, content=body, headers=headers).raise_for_status()
 
 

@@ -95,6 +95,6 @@ def test_an_interrupted_demo_leaves_nothing_running(tmp_path: Path, number: sign
             demo.send_signal(number)
             assert demo.wait(ENDED_SECONDS) == 130
         finally:
-            demo.kill()
+            demo.terminate()  # not kill: if this test fails, the service is to be stopped nevertheless
     assert (tmp_path / "said").read_text().splitlines()[-1] == "stopped; nothing is left running"
     assert processes_of(out) == []

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from greso_client.trainer.demo.command import main
 from greso_client.trainer.demo.measure import ArmResult, Point, StepRow, common_accuracy, reached, smoothed
-from greso_client.trainer.demo.options import Options, parse
+from greso_client.trainer.demo.options import ARMS, Options, parse
 from greso_client.trainer.demo.plot import save_plot
 from greso_client.trainer.demo.service import OwnService, ServiceError
 from greso_client.trainer.demo.table import summary_table, verdict
@@ -33,6 +33,7 @@ def result(arm: str, accuracies: Sequence[float]) -> ArmResult:
             rounds=2,
             groups=125,
             effective=40,
+            learnt_from=32,
             examined=200,
             skipped_easy=30,
             skipped_hard=45,
@@ -104,17 +105,17 @@ def test_arms_that_cannot_be_compared_say_so(arms: list[str]) -> None:
 
 def test_the_table_fits_80_columns_and_holds_the_figures() -> None:
     console = Console(width=80, record=True, file=io.StringIO())
-    results = [result(arm, [0.1, 0.5, 0.5]) for arm in ("dynamic", "greso", "grpo")]
+    results = [result(arm, [0.1, 0.5, 0.5]) for arm in ARMS]
     console.print(summary_table(results, 0.4))
     text = console.export_text()
-    for figure in ("2,000", "32%", "0.100", "0.500", "rollouts to accuracy 0.40", "750", "0.2 (5.0%)"):
+    for figure in ("2,000", "32%", "26%", "0.100", "0.500", "rollouts to accuracy 0.40", "750", "5.0%"):
         assert figure in text
     assert "…" not in text
 
 
 @pytest.mark.parametrize("level", [0.4, None])
 def test_the_plot_is_a_png(tmp_path: Path, level: float | None) -> None:
-    save_plot(tmp_path / "plot.png", [result(arm, [0.1, 0.5, 0.5]) for arm in ("dynamic", "greso", "grpo")], level)
+    save_plot(tmp_path / "plot.png", [result(arm, [0.1, 0.5, 0.5]) for arm in ARMS], level)
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -62,7 +62,8 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.health = health
-    routers = [run_routes.router(runs), each_step.router(runs, settings)]
+    # Routes are tried in order: those that every step calls come first.
+    routers = [each_step.router(runs, settings), run_routes.router(runs)]
     for router in routers:
         app.include_router(router)
     _add_service_routes(app, health, metrics)
@@ -125,7 +126,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
         _, definitions = models_json_schema(
-            [(model, "validation") for model in _REQUESTS], ref_template="#/components/schemas/{model}"
+            [(model, "validation") for model in (*_REQUESTS, wire.Problem)], ref_template="#/components/schemas/{model}"
         )
         schema["components"]["schemas"].update(definitions["$defs"])
         app.openapi_schema = schema

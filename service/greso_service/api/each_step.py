@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from greso_service.api import body, wire
-from greso_service.api.shared import PROBLEMS, TENANT, RunName, json_response, keyed, takes
+from greso_service.api.shared import PROBLEMS, TENANT, RunName, json_response, keyed
 from greso_service.errors import Fault, InvalidInput
 from greso_service.history.base import RunKey
 from greso_service.runs import Runs
@@ -48,7 +48,7 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
         "/{run}/pool",
         tags=["each step"],
         summary="Add prompts to the pool",
-        openapi_extra=takes("PoolRequest", ndjson=True),
+        openapi_extra=keyed("PoolRequest", ndjson=True),
         responses={200: {"model": wire.Pool}},
     )
     async def pool(run: RunName, request: Request) -> Response:

@@ -17,9 +17,11 @@ RunName = Annotated[
 ]
 Limit = Annotated[int, Query(ge=1, le=1000, description="rows at most")]
 
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "refused, nothing was applied", "content": {"application/problem+json": {}}},
-    "5XX": {"description": "failed; 503 may be repeated", "content": {"application/problem+json": {}}},
+    "4XX": {"description": "refused, nothing was applied", "content": _PROBLEM},
+    "5XX": {"description": "failed; 503 may be repeated", "content": _PROBLEM},
 }
 
 
@@ -31,7 +33,7 @@ def takes(model: str, *, ndjson: bool = False) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def keyed(model: str) -> dict[str, Any]:
+def keyed(model: str, *, ndjson: bool = False) -> dict[str, Any]:
     """The same, for a route that honours Idempotency-Key."""
     key = {
         "name": "Idempotency-Key",
@@ -39,7 +41,7 @@ def keyed(model: str) -> dict[str, Any]:
         "description": "the same key with the same body gets the first answer again and has no second effect",
         "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
     }
-    return {**takes(model), "parameters": [key]}
+    return {**takes(model, ndjson=ndjson), "parameters": [key]}
 
 
 def json_response(answer: Answer, status: int = 200) -> Response:

@@ -153,7 +153,8 @@ class RunState:
 
     def _first_judged(self, index: Index) -> int:
         kind = self.view.of(np.where(index < self.table.size, index, UNKNOWN)).kind
-        return int(np.unique(index[kind == Outcome.UNDETERMINED]).size)
+        first = index[kind == Outcome.UNDETERMINED]
+        return int(np.unique(first).size) if first.size else 0
 
     def fold(self, event: Event) -> None:
         """Move the state on by one event."""

@@ -27,7 +27,7 @@ _CURSOR = struct.Struct("<qqq")
 _REPORTED = struct.Struct("<qB")
 _COUNT = struct.Struct("<I")
 _COMPRESSED = 1
-_WORTH_COMPRESSING = 200  # bytes; below it zlib's own overhead eats the gain
+_WORTH_COMPRESSING = 4096  # bytes; below it are reports of known prompts: packed tight already, and made every step
 _LEVEL = 1  # zlib's fastest: ids shrink to about a third with it, and to little less with slower ones
 
 

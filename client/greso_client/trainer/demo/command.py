@@ -66,6 +66,12 @@ def _run(options: Options, console: Console) -> None:
     _require_packages()
     options.out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
+    console.print(
+        f"Training one small model {len(options.arms)} times from the same start ({', then '.join(options.arms)}), "
+        f"{options.budget:,} rollouts each, with seed {options.seed}; results go to {options.out}",
+        highlight=False,
+        soft_wrap=True,
+    )
     with contextlib.ExitStack() as stack:
         url = options.url
         with console.status("starting the service and loading torch ..."):
@@ -201,6 +207,7 @@ def _summary(results: Sequence[ArmResult], level: float | None, options: Options
             "steps": len(result.steps),
             "rollouts": result.rollouts,
             "effective_share": result.effective_share,
+            "learnt_share": result.learnt_share,
             "accuracy_before": result.before,
             "accuracy_after": result.after,
             "rollouts_to_common_accuracy": goal and goal.rollouts,

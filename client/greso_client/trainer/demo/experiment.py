@@ -88,6 +88,7 @@ class Experiment:
                 rounds=collected.rounds,
                 groups=len(collected.groups),
                 effective=len(collected.effective),
+                learnt_from=min(len(collected.effective), TRAIN_BATCH_SIZE),
                 examined=collected.examined,
                 skipped_easy=collected.skipped.easy,
                 skipped_hard=collected.skipped.hard,

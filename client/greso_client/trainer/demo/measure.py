@@ -22,6 +22,7 @@ class StepRow:
     rounds: int
     groups: int
     effective: int
+    learnt_from: int
     examined: int
     skipped_easy: int
     skipped_hard: int
@@ -67,6 +68,11 @@ class ArmResult:
     def effective_share(self) -> float:
         """The share of the rolled-out groups whose rewards differed."""
         return self.total("effective") / max(1.0, self.total("groups"))
+
+    @property
+    def learnt_share(self) -> float:
+        """The share of the rolled-out groups that went into an update: effective, and not beyond the train batch."""
+        return self.total("learnt_from") / max(1.0, self.total("groups"))
 
     @property
     def curve(self) -> list[Point]:

@@ -15,14 +15,15 @@ REFILL_ROUNDS = 20  # an arm that refills gives a step up after so many; 10 (as 
 MORE = """\
 arms:
   dynamic  dynamic sampling (DAPO): full rounds of prompts until enough groups are effective; the others are thrown away
-  greso    asks the service first, which skips prompts that it predicts to be wasted, and sizes the later rounds
+  greso    the service first skips prompts that it predicts to be wasted, and sizes the later rounds by what is missing
+  adaptive the second half alone: dynamic sampling with rounds sized by what is missing, nothing skipped
   grpo     plain GRPO: one round a step, trains on what is effective in it, however little
 
 examples:
-  greso demo                          both arms, about 4 minutes on 2 cores
-  greso demo --quick                  under a minute: shows that everything works, not what it saves
-  greso demo --arms dynamic greso grpo --seed 2
-  greso demo --url http://127.0.0.1:8080    use a service that runs already
+  greso demo                    dynamic, then greso: about 4 minutes on 2 cores
+  greso demo --quick            about a minute: shows that everything works, not what it saves
+  greso demo --arms dynamic adaptive greso grpo --seed 2
+  greso demo --url http://127.0.0.1:8080      use a service that runs already
 """
 
 
@@ -37,6 +38,7 @@ class Arm:
 ARMS = {
     "dynamic": Arm({"policy": "uniform", "min_rollout_batch_size": ROLLOUT_BATCH_SIZE}, REFILL_ROUNDS),
     "greso": Arm({"policy": "greso"}, REFILL_ROUNDS),
+    "adaptive": Arm({"policy": "uniform"}, REFILL_ROUNDS),
     "grpo": Arm({"policy": "uniform"}, 1),
 }
 
@@ -83,7 +85,7 @@ class Sizes:
 
 
 FULL = Sizes(pool=3_000, held_out=1_000, samples=4, rollouts=130_000, evaluate_every=5_000, start_accuracy=0.35)
-QUICK = Sizes(pool=1_000, held_out=500, samples=2, rollouts=16_000, evaluate_every=4_000, start_accuracy=0.25)
+QUICK = Sizes(pool=1_000, held_out=500, samples=2, rollouts=20_000, evaluate_every=4_000, start_accuracy=0.4)
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -109,7 +111,7 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument(
         "--out", type=Path, default=defaults.out, metavar="DIR", help="folder for the results (default: ./%(default)s)"
     )
-    parser.add_argument("--quick", action="store_true", help="small sizes: under a minute")
+    parser.add_argument("--quick", action="store_true", help="small sizes: about a minute")
     given = parser.parse_args(arguments)
     return Options(given.url, tuple(dict.fromkeys(given.arms)), given.seed, given.rollouts, given.out, given.quick)
 

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from greso_client.trainer.demo.measure import ArmResult, reached, smoothed
 
 # Told apart by colour-blind readers too (Okabe and Ito's palette).
-COLOURS = {"dynamic": "#0072B2", "greso": "#D55E00", "grpo": "#009E73"}
-EASY, HARD = "#56B4E9", "#CC79A7"
+COLOURS = {"dynamic": "#0072B2", "greso": "#D55E00", "adaptive": "#CC79A7", "grpo": "#009E73"}
+EASY, HARD = "#56B4E9", "#332288"
 STEPS_AVERAGED = 9  # in the lines over steps, which jump from step to step
 
 
@@ -39,8 +39,9 @@ def _accuracy(axes: Axes, results: Sequence[ArmResult], level: float | None) -> 
             axes.annotate(
                 f"{goal.rollouts:,.0f}",
                 (goal.rollouts, 0),
-                xytext=(4, 6 + 14 * results.index(result)),
+                xytext=(-4, 6 + 14 * results.index(result)),
                 textcoords="offset points",
+                ha="right",
                 color=colour,
             )
     if level is not None:
@@ -50,7 +51,7 @@ def _accuracy(axes: Axes, results: Sequence[ArmResult], level: float | None) -> 
     axes.set_ylim(0, 1)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left")
 
 
 def _exploration(axes: Axes, results: Sequence[ArmResult]) -> None:

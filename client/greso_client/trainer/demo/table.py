@@ -20,8 +20,9 @@ def summary_table(results: Sequence[ArmResult], level: float | None) -> Table:
         table.add_row(name, *(value(result) for result in results))
 
     row("steps", lambda r: f"{len(r.steps):,}")
-    row("rollouts (responses generated)", lambda r: f"{r.rollouts:,}")
+    row("rollouts (responses)", lambda r: f"{r.rollouts:,}")
     row("groups that were effective", lambda r: f"{r.effective_share:.0%}")
+    row("groups that were learnt from", lambda r: f"{r.learnt_share:.0%}")
     row("held-out accuracy before", lambda r: f"{r.before:.3f}")
     row("held-out accuracy after", lambda r: f"{r.after:.3f}")
     if level is not None:
@@ -32,7 +33,7 @@ def summary_table(results: Sequence[ArmResult], level: float | None) -> Table:
     table.add_section()
     row("seconds of training", lambda r: f"{r.total('seconds'):.1f}")
     row("  in rollout", lambda r: f"{r.total('rollout_seconds'):.1f}")
-    row("  in the service's calls", lambda r: f"{r.total('service_seconds'):.1f} ({service_share(r):.1%})")
+    row("  in the service's calls", lambda r: f"{service_share(r):.1%}")
     return table
 
 
