@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from greso_service.api.app import create_app
 from greso_service.history.base import History
 from greso_service.history.memory import MemoryHistory
-from greso_service.settings import Settings
+from greso_service.settings import load
 
 Story = Callable[[httpx.AsyncClient], Awaitable[None]]
 
@@ -23,7 +23,7 @@ PROBLEM_FIELDS = {"type", "title", "status", "detail", "instance"}
 @functools.cache
 def _shared() -> FastAPI:
     # Building one takes a tenth of a second, too long for each of hundreds of tests.
-    return create_app(Settings(), MemoryHistory())
+    return create_app(load(), MemoryHistory())
 
 
 def client_of(app: FastAPI) -> httpx.AsyncClient:
@@ -51,7 +51,7 @@ def within(story: Story, history: History | None = None, **settings: Any) -> Non
     """Tell a story to a client of a started application of its own."""
 
     async def told() -> None:
-        app = create_app(Settings(**settings), MemoryHistory() if history is None else history)
+        app = create_app(load(settings), MemoryHistory() if history is None else history)
         async with app.router.lifespan_context(app), client_of(app) as client:
             await story(client)
 

@@ -18,6 +18,8 @@ from greso_service.core.spec import RunSpec
 from greso_service.core.state import PromptArrays, RunState
 from greso_service.plans import Plan
 
+EVEN = Exploration(0.5, 0.5)
+
 Groups = Sequence[tuple[str, Sequence[float]]]
 
 
@@ -44,13 +46,9 @@ def report(state: RunState, step: int, groups: Groups, *, final: bool = False) -
     return _done(state, plans.report(state, step, prompts, rewards, final=final))
 
 
-def select(
-    state: RunState, step: int, prompts: Sequence[str], *, limit: int | None = None, at_least: int = 0
-) -> Any:
+def select(state: RunState, step: int, prompts: Sequence[str], *, limit: int | None = None, at_least: int = 0) -> Any:
     """Select, explained."""
-    return _done(
-        state, plans.select(state, step, prompts, limit=limit, at_least=at_least, explain=True, stale=False)
-    )
+    return _done(state, plans.select(state, step, prompts, limit=limit, at_least=at_least, explain=True, stale=False))
 
 
 def draw(state: RunState, step: int, count: int | None = None) -> Any:
@@ -71,7 +69,7 @@ def streak(state: RunState, prompt: str) -> tuple[int, int]:
 
 def mixed(effective: int, easy: int, hard: int, prefix: str = "p") -> list[tuple[str, list[float]]]:
     """So many groups of each outcome, of distinct prompts."""
-    rewards: list[list[float]] = [[0, 1]] * effective + [[1, 1]] * easy + [[0, 0]] * hard
+    rewards = [[0.0, 1.0]] * effective + [[1.0, 1.0]] * easy + [[0.0, 0.0]] * hard
     return [(f"{prefix}{number}", earned) for number, earned in enumerate(rewards)]
 
 
@@ -79,7 +77,7 @@ def question(
     streaks: Sequence[int],
     kinds: Sequence[int],
     draws: Sequence[float],
-    exploration: Exploration = Exploration(0.5, 0.5),
+    exploration: Exploration = EVEN,
     **spec: Any,
 ) -> Question:
     """A decision about candidates whose state and draws are given; the view holds nobody else."""

@@ -12,7 +12,7 @@ import pytest
 
 from greso_service.history.base import START, Appended, History, Listed, Mark, Moved, Once, RunKey, Seen
 
-from ..stores import Store
+from ..stores import Store  # noqa: TID252
 
 KEY = RunKey("default", "run")
 OTHER = RunKey("default", "other")

@@ -19,7 +19,7 @@ from greso_service.history.base import START, Appended, History, Moved, Once, Ru
 from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
 
-from ..stores import DEADLINE, RedisStore
+from ..stores import DEADLINE, RedisStore  # noqa: TID252
 from .test_history import KEY, OTHER, begun, mark_of, once, over
 
 MOST_COMMANDS = 8  # no method of a History on a small run sends more

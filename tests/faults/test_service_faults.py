@@ -1,4 +1,4 @@
-"""Kills, freezes and restarts of the service and of its Redis: every acknowledged report is in the state exactly once."""
+"""Kills, freezes and restarts of the service and of its Redis: every acknowledged report counts exactly once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import httpx
 import pytest
 import redis
 
-from ..asgi import problem
-from ..servers import RedisServer, Service, eventually
+from ..asgi import problem  # noqa: TID252
+from ..servers import RedisServer, Service, eventually  # noqa: TID252
 
 GROUPS = 7  # per report
 
@@ -94,7 +94,9 @@ def views(service: Service, run: str) -> list[Any]:
     return [service.json("GET", path + each) for each in ("", "/steps?limit=1000", "/prompts?limit=1000&sort=visits")]
 
 
-def test_a_service_killed_during_reports_counts_each_acknowledged_one_once(start_service: Callable[..., Service]) -> None:
+def test_a_service_killed_during_reports_counts_each_acknowledged_one_once(
+    start_service: Callable[..., Service],
+) -> None:
     service = start_service("--snapshot-every", "20")
     service.json("PUT", "/v1/runs/r", {"train_batch_size": 25})
     with Trainer([service.url], "r") as trainer:
@@ -189,12 +191,12 @@ def test_a_redis_killed_and_started_again(redis_at: RedisServer, start_service: 
 def test_the_embedded_redis_killed_under_the_service(start_service: Callable[..., Service]) -> None:
     service = start_service()
     service.json("PUT", "/v1/runs/r", {"train_batch_size": 25})
-    with redis.Redis(unix_socket_path=str(service.folder / "data" / "redis.sock")) as client:
-        with Trainer([service.url], "r") as trainer:
-            trainer.went_on(15)
-            assert isinstance(info := client.info("server"), dict)
-            os.kill(info["process_id"], signal.SIGKILL)
-            trainer.went_on(15)
+    socket = str(service.folder / "data" / "redis.sock")
+    with redis.Redis(unix_socket_path=socket) as client, Trainer([service.url], "r") as trainer:
+        trainer.went_on(15)
+        server: Any = client.info("server")
+        os.kill(server["process_id"], signal.SIGKILL)
+        trainer.went_on(15)
     assert trainer.retries
     assert totals(service, "r")["groups"] == GROUPS * trainer.acknowledged
 
@@ -253,6 +255,6 @@ def test_long_schedules_of_kills_of_everything(redis_at: RedisServer, start_serv
                 case _:
                     redis_at.kill()
                     redis_at.start()
-    eventually(lambda: all(replica.ready() for replica in replicas))
+    eventually(lambda: all(replica.call("GET", "/v1/runs/r").is_success for replica in replicas))
     assert totals(replicas[0], "r")["groups"] == GROUPS * sum(trainer.acknowledged for trainer in trainers)
     assert views(replicas[0], "r") == views(replicas[1], "r")

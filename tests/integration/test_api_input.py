@@ -9,7 +9,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from ..asgi import over_shared, pointers, problem
+from ..asgi import over_shared, pointers, problem  # noqa: TID252
 
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -114,12 +114,15 @@ def test_steps_are_whole_numbers_from_0(verb: str, step: Any) -> None:
     over_shared(story)
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e999", "1" + "0" * 400, '"1"', "null", "[]", "true", "{}"])
+@pytest.mark.parametrize(
+    "number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e999", "1" + "0" * 400, '"1"', "null", "[]", "true", "{}"]
+)
 def test_rewards_are_finite_numbers(number: str) -> None:
     async def story(client: httpx.AsyncClient) -> None:
         await begin(client)
-        body = f'{{"step": 0, "results": [{{"prompt": "a", "rewards": [1]}}, {{"prompt": "b", "rewards": [0, {number}]}}]}}'
-        answer = await refused(client, "POST", "/v1/runs/r/report", body.encode(), JSON)
+        groups = f'[{{"prompt": "a", "rewards": [1]}}, {{"prompt": "b", "rewards": [0, {number}]}}]'
+        body = f'{{"step": 0, "results": {groups}}}'.encode()
+        answer = await refused(client, "POST", "/v1/runs/r/report", body, JSON)
         assert pointers(answer) == ["/results/1/rewards/1"]
 
     over_shared(story)
@@ -184,7 +187,17 @@ def test_lines_say_where_they_are_wrong(lines: bytes, status: int, where: str) -
     over_shared(story)
 
 
-@pytest.mark.parametrize("lines", [b'"a"\n"b"\n', b'"a"\n"b"', b'"a"\r\n"b"\r\n', b'  "a" \n"b"\n', '"a"\n"\\u2028b"'.encode(), '"a"\n"\u2028b"\n'.encode()])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b'"a"\n"b"\n',
+        b'"a"\n"b"',
+        b'"a"\r\n"b"\r\n',
+        b'  "a" \n"b"\n',
+        b'"a"\n"\\u2028b"',
+        '"a"\n"\u2028b"\n'.encode(),
+    ],
+)
 def test_lines_are_taken(lines: bytes) -> None:
     async def story(client: httpx.AsyncClient) -> None:
         await begin(client)
@@ -304,7 +317,9 @@ def test_run_names_that_are_none(name: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "with space", "é", "x" * 129, "tab\tbed", "\x7f"])
-@pytest.mark.parametrize(("method", "path"), [("POST", "/v1/runs/r/report"), ("POST", "/v1/runs/r/draw"), ("PUT", "/v1/runs/r/pool")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/v1/runs/r/report"), ("POST", "/v1/runs/r/draw"), ("PUT", "/v1/runs/r/pool")]
+)
 def test_idempotency_keys_are_visible_ascii(key: str, method: str, path: str) -> None:
     async def story(client: httpx.AsyncClient) -> None:
         await begin(client)
@@ -425,7 +440,9 @@ def test_a_long_list_of_faults_is_cut() -> None:
     over_shared(story)
 
 
-@pytest.mark.parametrize("prompt", ["a/b", "a//b", "..", "%2F", "é\u2028", "a?b#c", "\0", " ", "+", "x" * 256, "a/groups", "🤖"])
+@pytest.mark.parametrize(
+    "prompt", ["a/b", "a//b", "..", "%2F", "é\u2028", "a?b#c", "\0", " ", "+", "x" * 256, "a/groups", "🤖"]
+)
 def test_any_id_can_be_looked_at(prompt: str) -> None:
     async def story(client: httpx.AsyncClient) -> None:
         await begin(client)

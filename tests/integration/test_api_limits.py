@@ -15,8 +15,8 @@ from greso_service.errors import Unavailable
 from greso_service.history.base import Listed
 from greso_service.history.memory import MemoryHistory
 
-from ..asgi import over_shared, pointers, problem, within
-from ..stores import PassingHistory
+from ..asgi import over_shared, pointers, problem, within  # noqa: TID252
+from ..stores import PassingHistory  # noqa: TID252
 
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -108,10 +108,13 @@ class Gate(MemoryHistory):
     def __init__(self) -> None:
         super().__init__()
         self.open = asyncio.Event()
+        self.full = asyncio.Event()
         self.waiting = 0
 
     async def runs(self, tenant: str) -> list[Listed]:
         self.waiting += 1
+        if self.waiting == 3:
+            self.full.set()
         await self.open.wait()
         return await super().runs(tenant)
 
@@ -121,9 +124,7 @@ def test_overload_is_503_before_the_body_is_read() -> None:
 
     async def story(client: httpx.AsyncClient) -> None:
         busy = [asyncio.create_task(client.get("/v1/runs")) for _ in range(3)]
-        async with asyncio.timeout(10):
-            while gate.waiting < 3:
-                await asyncio.sleep(0.001)
+        await asyncio.wait_for(gate.full.wait(), 10)
         read = False
 
         async def body() -> AsyncIterator[bytes]:
@@ -239,7 +240,9 @@ def test_while_the_store_is_away_select_is_stale_and_all_else_503() -> None:
     within(story, store)
 
 
-@pytest.mark.parametrize(("given", "kept"), [("abc-123", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("", False)])
+@pytest.mark.parametrize(
+    ("given", "kept"), [("abc-123", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("", False)]
+)
 def test_request_ids(given: str, kept: bool) -> None:
     async def story(client: httpx.AsyncClient) -> None:
         answer = await client.get("/nothing", headers={"X-Request-Id": given})
@@ -261,8 +264,12 @@ def test_request_ids_are_given_to_every_answer_and_differ() -> None:
 
 def test_metrics_count_what_was_done_and_name_no_run() -> None:
     async def story(client: httpx.AsyncClient) -> None:
-        await client.put("/v1/runs/secret-run", json={"exploration_bounds": [0, 1], "p_hard": 0, "min_keep_probability": 0})
-        results = [{"prompt": f"p{number}", "rewards": rewards} for number, rewards in enumerate([[0, 1], [1, 1], [0, 0], [1]])]
+        await client.put(
+            "/v1/runs/secret-run", json={"exploration_bounds": [0, 1], "p_hard": 0, "min_keep_probability": 0}
+        )
+        results = [
+            {"prompt": f"p{number}", "rewards": rewards} for number, rewards in enumerate([[0, 1], [1, 1], [0, 0], [1]])
+        ]
         await client.post("/v1/runs/secret-run/report", json={"step": 0, "results": results})
         await client.post("/v1/runs/secret-run/select", json={"step": 1, "prompts": ["p0", "p2", "new"]})
         await client.get("/v1/runs/secret-run/prompts/p0")

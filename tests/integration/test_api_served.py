@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from ..asgi import problem
-from ..servers import Service, eventually
+from ..asgi import problem  # noqa: TID252
+from ..servers import Service, eventually  # noqa: TID252
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,9 @@ def test_a_client_that_hangs_up_in_its_body_changes_nothing(service: Service, ru
     assert service.json("GET", f"/v1/runs/{run_name}") == before
 
 
-@pytest.mark.parametrize("sent", [b"\x00\xff\x16\x03\x01 TLS?\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n"])
+@pytest.mark.parametrize(
+    "sent", [b"\x00\xff\x16\x03\x01 TLS?\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n"]
+)
 def test_what_is_no_http_is_400_and_harms_nobody(service: Service, sent: bytes) -> None:
     assert heads(spoken(service, sent))[:1] == [400]
     assert service.ready()

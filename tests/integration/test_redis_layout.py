@@ -13,7 +13,7 @@ from greso_service.history.base import RunKey
 from greso_service.history.redis import _CHUNK_BYTES, _SNAPSHOT_GRACE
 from greso_service.runs import Idempotency, Runs
 
-from ..stores import RedisStore
+from ..stores import RedisStore  # noqa: TID252
 
 PAGE = (Path(__file__).parents[2] / "docs" / "redis-layout.md").read_text()
 KEY = RunKey("default", "run")
@@ -55,7 +55,8 @@ async def use_everything(store: RedisStore) -> dict[str, Any]:
 
         async def watched(*args: Any, **options: Any) -> Any:
             answer = await send(*args, **options)
-            seen.update({key.decode(): store.redis.type(key).decode() for key in store.keys()})  # type: ignore[union-attr]
+            found = store.keys()
+            seen.update({key.decode(): store.redis.type(key).decode() for key in found})
             return answer
 
         client.execute_command = watched
@@ -81,18 +82,20 @@ def test_fields_of_hashes_are_described(redis_store: RedisStore) -> None:
     assert set(redis.hgetall("greso:{default/run}:head")) == {b"mark", b"active"}
     fields = redis.hgetall("greso:{default/run}:snap")
     assert set(fields) == {b"mark", fields[b"mark"] + b":0"}
-    [(mark, entry)] = redis.xrevrange("greso:{default/run}:log", count=1)  # type: ignore[misc]
+    [(mark, entry)] = redis.xrevrange("greso:{default/run}:log", count=1)
     assert set(entry) == {b"e"}
     assert redis.hget("greso:{default/run}:head", "mark") == mark
     record = redis.get("greso:{default/run}:once:retry-1")
     assert isinstance(record, bytes)
     assert record == bytes(32) + b'{"added":2,"pool":2}'
-    assert 86_000 < redis.ttl("greso:{default/run}:once:retry-1") <= 86_400  # type: ignore[operator]
+    assert 86_000 < redis.ttl("greso:{default/run}:once:retry-1") <= 86_400
     assert redis.zrange("greso:{default/run}:onces", 0, -1) == [b"retry-1"]
 
 
 def test_every_event_type_is_described_with_its_number() -> None:
-    described = {row[1].strip("`"): int(row[0]) for row in rows("Events") if row[0].isdecimal() and row[1].startswith("`")}
+    described = {
+        row[1].strip("`"): int(row[0]) for row in rows("Events") if row[0].isdecimal() and row[1].startswith("`")
+    }
     numbers = {kind.__name__: number for kind, (number, _, _) in codec._BY_TYPE.items()}
     assert described == numbers
     assert set(described) == {kind.__name__ for kind in get_args(Event)}

@@ -16,8 +16,8 @@ from greso_service.history.base import Appended, History, Mark, Moved, Once, Run
 from greso_service.history.codec import CodecError
 from greso_service.runs import Idempotency, Runs
 
-from ..folding import content
-from ..stores import PassingHistory, RedisStore
+from ..folding import content  # noqa: TID252
+from ..stores import PassingHistory, RedisStore  # noqa: TID252
 
 KEY = RunKey("default", "run")
 LOG, HEAD, SNAP = (f"greso:{{default/run}}:{part}" for part in ("log", "head", "snap"))
@@ -46,8 +46,10 @@ async def state_of(runs: Runs) -> dict[str, Any]:
     return content(state)
 
 
-async def report(runs: Runs, step: int, *groups: tuple[str, Sequence[float]], key: str = "", final: bool = False) -> Any:
-    once = Idempotency(key, key.encode().ljust(32, b"."))if key else None
+async def report(
+    runs: Runs, step: int, *groups: tuple[str, Sequence[float]], key: str = "", final: bool = False
+) -> Any:
+    once = Idempotency(key, key.encode().ljust(32, b".")) if key else None
     names, earned = [name for name, _ in groups], [rewards for _, rewards in groups]
     answer = await runs.report(KEY, step, names, earned, final=final, once=once)
     return {**json.loads(answer.body), "replayed": answer.replayed}
@@ -72,7 +74,9 @@ async def act(runs: Runs, choose: random.Random, number: int) -> tuple[str, Any]
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("snapshot_every", [1, 7, 10_000])
-def test_replicas_interleaved_at_random_agree_bit_for_bit(redis_store: RedisStore, seed: int, snapshot_every: int) -> None:
+def test_replicas_interleaved_at_random_agree_bit_for_bit(
+    redis_store: RedisStore, seed: int, snapshot_every: int
+) -> None:
     choose = random.Random(seed)
 
     async def story(*replicas: Runs) -> None:
@@ -300,7 +304,7 @@ def test_a_start_from_a_snapshot_reads_only_what_came_after(redis_store: RedisSt
             await report(one, number, (f"p{number}", [0, 1]))
         await one.close()
         mark = redis_store.redis.hget(SNAP, "mark")
-        redis_store.redis.xtrim(LOG, minid=mark, approximate=False)  # type: ignore[arg-type]
+        redis_store.redis.xtrim(LOG, minid=mark, approximate=False)
         async with redis_store.opened() as history:
             assert await state_of(replica(history)) == await state_of(one)
 

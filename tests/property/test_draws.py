@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from greso_service.core.draws import Ids, uniforms
 
-from ..folding import report, run, select
+from ..folding import report, run, select  # noqa: TID252
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 FORMS = {

@@ -18,9 +18,9 @@ from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState
 from greso_service.history import codec, snapshot
 
-from ..folding import content, run, streak
-from ..folding import report as report_to
-from .traces import PROMPTS, Action, play, plan, rewards, solved_or_not, specs, steps, traces
+from ..folding import content, run, streak  # noqa: TID252
+from ..folding import report as report_to  # noqa: TID252
+from .traces import PROMPTS, Action, plan, play, rewards, solved_or_not, specs, steps, traces
 
 
 def begun(event: Event) -> RunState:

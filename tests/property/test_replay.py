@@ -15,7 +15,7 @@ from greso_service.history.base import RunKey
 from greso_service.history.memory import MemoryHistory
 from greso_service.runs import Idempotency, Runs
 
-from ..folding import content
+from ..folding import content  # noqa: TID252
 from .traces import Action, Draw, Patch, Pool, Report, Select, specs, traces
 
 KEY = RunKey("default", "run")

@@ -34,13 +34,19 @@ EVENTS: dict[str, Event] = {
     "pooled-nothing": Pooled([], index()),
     "selected": Selected(12, 512, 384, 70, 58),
     "drawn": Selected(2**53 - 1, 3, 2, 1, 0, Cursor(4, 17, 2_000_000)),
-    "reported": Reported(12, True, [b"a", b"b"], index(0, 1, 0), Rewards.of([[1, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]])),
+    "reported": Reported(
+        12, True, [b"a", b"b"], index(0, 1, 0), Rewards.of([[1, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
+    ),
     "reported-ragged": Reported(0, False, [b"x" * 256], index(0, 3), Rewards.of([[0.25, -1.5, 3e300], []])),
     "reported-graded": Reported(1, False, [], index(1, 2), Rewards.of([[0, 0.5, 1, 0.5, 0, 0], [1, 1, 1, 0.5, 1, 1]])),
     "reported-nothing": Reported(3, True, [], index(), Rewards.of([])),
-    "reported-many": Reported(9, False, [f"p{i}".encode() for i in range(900)], np.arange(900), Rewards.of([[0, 1]] * 900)),
+    "reported-many": Reported(
+        9, False, [f"p{i}".encode() for i in range(900)], np.arange(900), Rewards.of([[0, 1]] * 900)
+    ),
 }  # fmt: skip
-RECORDED = {name: Recorded(event, 1_764_000_000_123, 2**64 - 1 - place) for place, (name, event) in enumerate(EVENTS.items())}
+RECORDED = {
+    name: Recorded(event, 1_764_000_000_123, 2**64 - 1 - place) for place, (name, event) in enumerate(EVENTS.items())
+}
 
 
 def plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from greso_service.core.controller import NO_STEP, Exploration, Progress, next_rollout_batch_size, observe
 from greso_service.core.spec import RunSpec
 
-from ..folding import counts, mixed, report, run, select
+from ..folding import counts, mixed, report, run, select  # noqa: TID252
 
 START = Progress(Exploration(0.5, 0.5))
 MANY = {"train_batch_size": 1000}

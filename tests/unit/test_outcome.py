@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ UNDETERMINED, EFFECTIVE, EASY, HARD = Outcome
 BIGGEST = float(np.finfo(np.float64).max)
 
 
-def judged(*groups: list[float], **spec: Any) -> Outcomes:
+def judged(*groups: Sequence[float], **spec: Any) -> Outcomes:
     return classify(Rewards.of(groups), RunSpec.of(spec))
 
 

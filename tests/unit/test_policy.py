@@ -12,8 +12,8 @@ from greso_service.core.policy import POLICIES, PromptView, Reason, keep_probabi
 from greso_service.core.prompts import UNKNOWN
 from greso_service.core.spec import RunSpec
 
-from ..folding import question, report, run
-from ..folding import select as select_in
+from ..folding import question, report, run  # noqa: TID252
+from ..folding import select as select_in  # noqa: TID252
 
 NEW, EFFECTIVE, EASY, HARD = Outcome
 
@@ -33,7 +33,9 @@ def test_reasons() -> None:
     assert (selection.skipped(Reason.SKIP_EASY), selection.skipped(Reason.SKIP_HARD)) == (1, 1)
 
 
-@pytest.mark.parametrize(("limit", "examined", "selected"), [(0, 0, 0), (1, 1, 1), (3, 3, 3), (4, 5, 4), (5, 6, 4), (99, 6, 4)])
+@pytest.mark.parametrize(
+    ("limit", "examined", "selected"), [(0, 0, 0), (1, 1, 1), (3, 3, 3), (4, 5, 4), (5, 6, 4), (99, 6, 4)]
+)
 def test_limit_judges_in_order_until_so_many_are_kept(limit: int, examined: int, selected: int) -> None:
     selection = select(SIX, limit=limit)
     assert (selection.examined, selection.selected) == (examined, selected)

@@ -10,7 +10,7 @@ import pytest
 from greso_service.core.draws import epoch_key
 from greso_service.core.pool import Cursor, permuted
 
-from ..folding import draw, pool, report, run
+from ..folding import draw, pool, report, run  # noqa: TID252
 
 
 @pytest.mark.parametrize("key", [0, 1, 2**64 - 1, epoch_key(0, 0)])

@@ -11,7 +11,22 @@ from greso_service.core import draws
 from greso_service.core.draws import U64, Ids
 from greso_service.core.prompts import UNKNOWN, PromptTable
 
-STRANGE = ["a", "a\0", "\0", "é", "e\u0301", "漢字" * 40, "x" * 256, "x" * 255, "/../", "%2F", '"', " ", "\n", "🤖" * 64]
+STRANGE = [
+    "a",
+    "a\0",
+    "\0",
+    "é",
+    "e\u0301",
+    "漢字" * 40,
+    "x" * 256,
+    "x" * 255,
+    "/../",
+    "%2F",
+    '"',
+    " ",
+    "\n",
+    "🤖" * 64,
+]
 
 
 def table_of(prompts: list[str], at_a_time: int = 10**9) -> PromptTable:

@@ -14,7 +14,7 @@ from greso_service.core.state import RunState
 from greso_service.history import snapshot
 from greso_service.history.codec import CodecError
 
-from ..folding import content, draw, mixed, pool, report, run, select
+from ..folding import content, draw, mixed, pool, report, run, select  # noqa: TID252
 
 
 def grown_state() -> RunState:
@@ -118,7 +118,9 @@ def test_a_header_that_lacks_something_is_refused(missing: str) -> None:
         snapshot.decode(with_header(header, arrays))
 
 
-@pytest.mark.parametrize("inner", [b"", b"\0", b"\xff\xff\xff\xff", struct.pack("<I", 2) + b"[]", struct.pack("<I", 4) + b"null"])
+@pytest.mark.parametrize(
+    "inner", [b"", b"\0", b"\xff\xff\xff\xff", struct.pack("<I", 2) + b"[]", struct.pack("<I", 4) + b"null"]
+)
 def test_nonsense_is_refused(inner: bytes) -> None:
     with pytest.raises(CodecError):
         snapshot.decode(whole_of(inner))

@@ -115,7 +115,9 @@ def test_initial_probabilities_not_given_move_inside_given_bounds() -> None:
 
 
 def test_a_spec_survives_its_dict() -> None:
-    spec = RunSpec.of({"seed": 2**63 - 1, "easy_share": 0.1 + 0.2, "exploration_bounds": (0.2, 0.7), "hard_max_mean": 0.1})
+    spec = RunSpec.of(
+        {"seed": 2**63 - 1, "easy_share": 0.1 + 0.2, "exploration_bounds": (0.2, 0.7), "hard_max_mean": 0.1}
+    )
     assert RunSpec.of(spec.to_dict()) == spec
 
 

@@ -8,12 +8,12 @@ import pytest
 from greso_service.core.draws import Ids
 from greso_service.core.outcome import Outcome
 
-from ..folding import mixed, report, run, select, streak
+from ..folding import mixed, report, run, select, streak  # noqa: TID252
 
 EASY, HARD, NONE = Outcome.EASY, Outcome.HARD, Outcome.UNDETERMINED
 
 # history, z, kind, keep; where same_kind differs, its z and keep
-VECTORS = {
+VECTORS: dict[str, tuple[list[list[float]], int, Outcome, float, tuple[int, float] | None]] = {
     "none": ([], 0, NONE, 1.0, None),
     "one solved group": ([[1, 1, 1, 1]], 1, EASY, 0.5, None),
     "three all-wrong groups": ([[0, 0, 0, 0]] * 3, 3, HARD, 0.125, None),

@@ -178,6 +178,10 @@ def _say_what_it_is_worth(
         short = sum(row.reason != "complete" for row in result.steps)
         if short and ARMS[result.arm].max_rounds > 1:
             lines.append(f"{short} of {len(result.steps)} steps of {result.arm} ended without a full batch.")
+    if "adaptive" not in options.arms and {"dynamic", "greso"} <= set(options.arms):
+        lines.append(
+            "Rounds sized by what is missing are part of the saving; --arms adaptive greso shows skipping alone."
+        )
     if options.quick:
         lines.append("--quick is too short to show a saving; it shows that everything works.")
     for line in lines:
