@@ -27,8 +27,8 @@ bench: .venv/.dev ## measure the service; prints a table
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'greso needs Python 3.11 or later: make PYTHON=/path/to/python3.11 ...' >&2; exit 1; }
 	@echo "creating .venv ..." && $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
 .venv/.service: .venv/bin/python $(MANIFEST)
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
 	@echo "installing the service ..." && $(PIP) -e '.[service]' && touch $@
 .venv/.trainer: .venv/.service
 	@echo "installing the trainer (torch is large: this takes a while) ..." && $(PIP) -e '.[service,trainer]' && touch $@
@@ -39,5 +39,5 @@ lock: .venv/bin/python ## pin all dependencies anew in requirements.lock; torch 
 	@$(BIN)/python -m pip install --quiet uv && grep '^torch==' requirements.lock | $(BIN)/uv pip compile pyproject.toml \
 		--all-extras --group dev --universal --python-version 3.11 --no-annotate --no-header --quiet --upgrade \
 		-c /dev/stdin -o requirements.lock
-clean: ## remove .venv and what tests and demos leave
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis demo dist
+clean: ## remove .venv and the caches (not ./demo)
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -54,9 +54,7 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         options = Options.make(url, run, api_key, strict, budget, spool, spool_bytes)
-        self._io = AsyncioIO(
-            httpx.AsyncClient(base_url=options.url, headers=options.headers(__version__), transport=transport)
-        )
+        self._io = AsyncioIO(httpx.AsyncClient(**options.http(__version__), transport=transport))
         self._core = Core(self._io, run, options)
 
     async def create_run(self, **spec: Any) -> RunState:

@@ -71,9 +71,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         options = Options.make(url, run, api_key, strict, budget, spool, spool_bytes)
-        self._io = BlockingIO(
-            lambda: httpx.Client(base_url=options.url, headers=options.headers(__version__), transport=transport)
-        )
+        self._io = BlockingIO(lambda: httpx.Client(**options.http(__version__), transport=transport))
         self._core = Core(self._io, run, options)
 
     def create_run(self, **spec: Any) -> RunState:

@@ -171,7 +171,9 @@ class Session(Generic[T]):
         """Why the step ends after this round, None when it goes on."""
         last = self._rounds == self._max_rounds
         if reported is not None and reported.step.complete and not (last and reported.step.missing > 0):
-            if len(self._effective) >= self._core.fallback.train_batch_size:
+            # Compared with the service's own count, not with a remembered batch size: an operator may change that.
+            away = self._degraded and reported.step.effective < len(self._effective)
+            if not reported.step.missing and (away or reported.step.effective == len(self._effective)):
                 return "complete"
             log.warning(
                 "greso: step %d was completed at the service without these groups or with groups from elsewhere; "

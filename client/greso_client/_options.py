@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from greso_client._spool import Spool
@@ -51,7 +51,13 @@ class Options:
         )
         return cls(url.rstrip("/"), api_key, strict, budget, kept)
 
-    def headers(self, version: str) -> dict[str, str]:
+    def http(self, version: str) -> dict[str, Any]:
+        """Arguments of the httpx client. A proxy of the environment does not lead to this machine's loopback."""
+        host = urlsplit(self.url).hostname or ""
+        loopback = host in {"localhost", "::1"} or host.startswith("127.")
+        return {"base_url": self.url, "headers": self._headers(version), "trust_env": not loopback}
+
+    def _headers(self, version: str) -> dict[str, str]:
         """What each request carries."""
         headers = {"Accept": "application/json", "User-Agent": f"greso-client/{version}"}
         if self.api_key is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -123,7 +124,10 @@ def _spec(fields: Mapping[str, Any]) -> bytes:
 
 def checked_step(step: int) -> int:
     """The step as an int (numpy's integers too), refused when negative."""
-    number = int(step)
+    try:
+        number = operator.index(step)
+    except TypeError:
+        raise invalid("/step", f"{step!r} must be a whole number") from None
     if number < 0:
         raise invalid("/step", f"{number} must be 0 or more")
     return number

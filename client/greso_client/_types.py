@@ -176,7 +176,7 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """One step of a run as recorded; `p_easy` and `p_hard` as they were in it."""
+    """One step of a run as recorded; `p_easy` and `p_hard` as it left them."""
 
     step: int
     examined: int

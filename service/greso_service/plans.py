@@ -74,7 +74,7 @@ def draw(state: RunState, step: int, count: int | None) -> Plan:
     if not state.pool_size:
         raise Conflict("the pool is empty; add prompts with PUT /v1/runs/{run}/pool, or use select")
     wanted = _batch_size(state, step) if count is None else count
-    cursor, left, chunk = state.cursor, state.pool_size, max(2 * wanted, 64)
+    cursor, left, chunk = state.cursor, state.pool_size, min(max(2 * wanted, 64), _CHUNK)
     kept = np.zeros(0, np.int64)
     skipped_easy = skipped_hard = 0
     while kept.size < wanted and left:

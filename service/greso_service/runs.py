@@ -11,6 +11,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -32,10 +33,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_PAGE = 256  # events read at a time while catching up: bounds what is held in memory twice
+_PAGE = 256  # events read at a time while catching up
 _TRIES = (
     50  # decisions, and fresh starts, against a history that moves: each lost race means that another one got through
 )
+_LARGE = 65_536  # bytes of an event
 _LONG = 20_000  # prompts from which a decision leaves the event loop, so that other runs' answers don't wait for it
 
 
@@ -61,7 +63,8 @@ class _Live:
 class Runs:
     """All runs of a History. One instance serves one process; several processes may share the History.
 
-    `observe` is told what each write through this instance added to a run's totals (for metrics).
+    The states of the `max_live_runs` runs used last are kept folded in memory. `observe` is told what each write
+    through this instance added to a run's totals (for metrics).
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Runs:
         *,
         idempotency_ttl: int,
         snapshot_every: int,
+        max_live_runs: int = 100,
         observe: Callable[[RunKey, Totals], None] = lambda _key, _added: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -78,7 +82,8 @@ class Runs:
         self._snapshot_every = snapshot_every
         self._observe = observe
         self._clock = clock
-        self._live: dict[RunKey, _Live] = {}
+        self._most_live = max_live_runs
+        self._live: OrderedDict[RunKey, _Live] = OrderedDict()  # the most recently used last
 
     async def create(self, key: RunKey, given: dict[str, Any]) -> tuple[Answer, bool]:
         """Create a run, or find it there with an equal spec; whether it was created comes with the answer.
@@ -160,7 +165,7 @@ class Runs:
 
     async def draw(self, key: RunKey, step: int, count: int | None, once: Idempotency | None = None) -> Answer:
         """Walk the pool for prompts to roll out."""
-        return await self._commit(key, lambda state: plans.draw(state, step, count), once)
+        return await self._commit(key, lambda state: plans.draw(state, step, count), once, size=count or 0)
 
     async def report(
         self,
@@ -206,12 +211,20 @@ class Runs:
     async def _held(self, key: RunKey) -> AsyncIterator[_Live]:
         """The run as this replica knows it, for one caller at a time; forgotten again if it turns out not to exist."""
         live = self._live.setdefault(key, _Live())
+        self._live.move_to_end(key)
         async with live.lock:
             try:
                 yield live
             finally:
                 if live.state is None and self._live.get(key) is live:
                     del self._live[key]
+        self._forget_idle()
+
+    def _forget_idle(self) -> None:
+        """Drop the states that were not used longest; each is folded again from its history when it is asked for."""
+        for key, live in list(self._live.items())[: max(len(self._live) - self._most_live, 0)]:
+            if not live.lock.locked() and (live.saving is None or live.saving.done()):
+                del self._live[key]
 
     async def _look(self, key: RunKey, look: Callable[[RunState], T]) -> T:
         async with self._held(key) as live:
@@ -248,7 +261,8 @@ class Runs:
         match result:
             case Appended(mark):
                 await self._fold(key, live, mark, planned.events, size)
-                self._save_if_due(key, live)
+                live.unsaved += sum(map(_weight, payloads))
+                await self._save_if_due(key, live)
                 return Answer(planned.answer)
             case Seen(digest, answer):
                 if once is not None and digest != once.digest:
@@ -266,7 +280,6 @@ class Runs:
         await _placed(size, lambda: _fold_events(state, events))
         self._observe(key, state.totals.since(before))
         live.state, live.mark = state, mark
-        live.unsaved += len(events)
 
     async def _current(self, key: RunKey, live: _Live) -> RunState:
         """The run's state, caught up with the history. Raises `NotFound` if there is no such run."""
@@ -303,21 +316,28 @@ class Runs:
             if not payloads:
                 return met
             met = met or own in payloads
-            await asyncio.to_thread(_fold_payloads, live, payloads)
+            try:
+                await asyncio.to_thread(_fold_payloads, live, payloads)
+            except BaseException:
+                live.state, live.mark = None, START  # it may be folded in part: begin again
+                raise
 
-    def _save_if_due(self, key: RunKey, live: _Live) -> None:
+    async def _save_if_due(self, key: RunKey, live: _Live) -> None:
         if live.unsaved < self._snapshot_every or (live.saving is not None and not live.saving.done()):
             return
         if live.state is None:
             return
         live.unsaved = 0
-        live.saving = asyncio.create_task(self._save(key, live.mark, snapshot.Frozen(live.state)))
+        frozen = await _placed(live.state.table.size, partial(snapshot.Frozen, live.state))
+        live.saving = asyncio.create_task(self._save(key, live.mark, frozen))
 
     async def _save(self, key: RunKey, mark: Mark, frozen: snapshot.Frozen) -> None:
         try:
             await self._history.save(key, mark, await asyncio.to_thread(frozen.encode))
         except Unavailable as error:
             log.warning("run %s/%s: snapshot not kept (the history is whole): %s", *key, error)
+        except Exception:
+            log.exception("run %s/%s: snapshot not made; starts will take longer (the history is whole)", *key)
 
     def _payload(self, event: Event) -> bytes:
         return codec.encode(Recorded(event, self._now_ms(), secrets.randbits(64)))
@@ -341,7 +361,12 @@ def _fold_payloads(live: _Live, payloads: Sequence[bytes]) -> None:
         else:
             live.state.fold(event)
         live.mark = live.mark.then(payload)
-    live.unsaved += len(payloads)
+    live.unsaved += sum(map(_weight, payloads))
+
+
+def _weight(payload: bytes) -> int:
+    """How many events one counts for when a snapshot is due: a large one takes as long to fold as many small ones."""
+    return 1 + len(payload) // _LARGE
 
 
 async def _placed(size: int, work: Callable[[], T]) -> T:

@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     )
     deadline: float = Field(
         2.0,
-        description="Seconds a request may spend on Redis in all, retries included; then it answers 503.",
+        description="Seconds one exchange with Redis may take, its retry included; then the request answers 503.",
         ge=0.05,
         le=60,
     )
@@ -101,6 +101,9 @@ class Settings(BaseSettings):
     )
     snapshot_every: int = Field(
         256, description="Events of a run between two snapshots (they shorten start-up).", ge=1, le=1_000_000
+    )
+    max_live_runs: int = Field(
+        100, description="Runs kept ready in memory; others are read from Redis again when asked for.", ge=1, le=100_000
     )
     max_body_bytes: int = Field(
         32 * 1024 * 1024, description="Largest request body, in bytes.", ge=1_024, le=1024 * 1024 * 1024

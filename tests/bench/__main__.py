@@ -53,7 +53,7 @@ def served() -> Iterator[str]:
 
 def _ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/readyz").status_code == 200
+        return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=300, help="round trips per figure (default %(default)s)")
     asked = parser.parse_args()
     console = Console()
-    with served() as url, httpx.Client(base_url=url, timeout=60) as client:
+    with served() as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
         with console.status(f"filling a run of {asked.prompts:,} prompts ..."):
             rows = fill(client, asked.prompts)
         table = Table(title=f"milliseconds per round trip, run of {asked.prompts:,} prompts", title_justify="left")
@@ -102,7 +102,9 @@ def fill(client: httpx.Client, prompts: int) -> str:
     ids = [prompt_id(number) for number in range(prompts)]
     lines = "\n".join(map(json.dumps, ids)).encode()
     began = time.perf_counter()
-    client.put("/v1/runs/bench/pool", content=lines, headers={"Content-Type": "application/x-ndjson"})
+    client.put(
+        "/v1/runs/bench/pool", content=lines, headers={"Content-Type": "application/x-ndjson"}
+    ).raise_for_status()
     upload = time.perf_counter() - began
     draws = random.Random(0)
     for start in range(0, prompts, 8192):

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from greso_service.history.base import START, Appended, History, Moved, Once, Ru
 from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
 
+from ..servers import RedisServer, eventually  # noqa: TID252
 from ..stores import DEADLINE, RedisStore  # noqa: TID252
 from .test_history import KEY, OTHER, begun, mark_of, once, over
 
@@ -96,9 +98,16 @@ def test_every_key_that_belongs_to_a_run_carries_its_hash_tag(redis_store: Redis
 def test_a_used_up_idempotency_key_leaves_no_trace(redis_store: RedisStore) -> None:
     async def story(history: History) -> None:
         mark = await begun(history, b"a")
-        await history.append(KEY, mark, [b"b"], at_ms=1_000, once=once("short", ttl=1))
-        await history.append(KEY, mark.then(b"b"), [b"c"], at_ms=100_000, once=once("later", ttl=60))
-        assert redis_store.redis.zrange("greso:{default/run}:onces", 0, -1) == [b"later"]
+        await history.append(KEY, mark, [b"b"], at_ms=1, once=once("short", ttl=1))
+        mark = mark.then(b"b")
+        give_up = time.monotonic() + 10
+        while b"short" in redis_store.redis.zrange("greso:{default/run}:onces", 0, -1):
+            assert time.monotonic() < give_up
+            await asyncio.sleep(0.1)
+            await history.append(KEY, mark, [b"c"], at_ms=1, once=once(f"later{mark.number}", ttl=60))
+            mark = mark.then(b"c")
+        assert redis_store.redis.get("greso:{default/run}:once:short") is None
+        assert b"later2" in redis_store.redis.zrange("greso:{default/run}:onces", 0, -1)
 
     over(redis_store, story)
 
@@ -335,15 +344,48 @@ def test_a_snapshot_never_finished_disappears_by_itself(redis_store: RedisStore)
     over(redis_store, story)
 
 
-def test_replicas_that_do_not_confirm_make_a_write_unavailable(redis_store: RedisStore) -> None:
+def test_a_write_that_no_replica_confirms_is_unavailable(redis_store: RedisStore) -> None:
     async def story() -> None:
-        history = RedisHistory(connect(redis_store.redis_url, 0.5), deadline=0.5, replicas=1)
+        history = RedisHistory(connect(redis_store.redis_url, 0.5), deadline=DEADLINE, replicas=1, confirm_within=0.1)
         try:
             with pytest.raises(Unavailable, match="0 of 1 replicas"):
                 await history.append(KEY, START, [b"a"], at_ms=1)
-            # What was written stays written: repeating the same append finds it there, still not confirmed.
+            # What was written stays written; repeating the same append finds it there, still not confirmed.
+            assert await history.read(KEY, START, 10) == [b"a"]
+            with pytest.raises(Unavailable, match="0 of 1 replicas"):
+                await history.append(KEY, START, [b"a"], at_ms=1)
             assert await history.read(KEY, START, 10) == [b"a"]
         finally:
             await history.close()
 
     asyncio.run(story())
+
+
+def test_a_write_counts_when_its_replica_confirms_also_a_repeated_one(tmp_path: Path) -> None:
+    async def story() -> None:
+        client = connect(primary.url, 1.0)
+        history = RedisHistory(client, deadline=DEADLINE, replicas=1, confirm_within=0.5)
+        try:
+            mark = await begun(history, b"a")
+            replica.signal(signal.SIGSTOP)
+            for _ in range(2):
+                with pytest.raises(Unavailable, match="0 of 1 replicas"):
+                    await history.append(KEY, mark, [b"b"], at_ms=1, once=once())
+            replica.signal(signal.SIGCONT)
+            assert await history.append(KEY, mark, [b"b"], at_ms=1, once=once()) == once_seen()
+            with replica.client() as reader:
+                assert reader.xlen("greso:{default/run}:log") == 2
+        finally:
+            await history.close()
+
+    primary, replica = RedisServer(tmp_path / "primary"), RedisServer(tmp_path / "replica")
+    try:
+        primary.start()
+        replica.options = ("--replicaof", f"127.0.0.1 {primary.port}")
+        replica.start()
+        with primary.client() as asking:
+            eventually(lambda: "state=online" in str(asking.execute_command("INFO", "replication")))
+        asyncio.run(story())
+    finally:
+        primary.close()
+        replica.close()

@@ -168,7 +168,7 @@ def test_an_unforeseen_failure_is_500_with_the_request_id_of_its_log(caplog: pyt
     with caplog.at_level(logging.ERROR):
         within(story, Broken(MemoryHistory()))
     [record] = [record for record in caplog.records if record.exc_info]
-    assert "GET /v1/runs failed" in record.getMessage()
+    assert "GET '/v1/runs' failed" in record.getMessage()
 
 
 class Away(PassingHistory):

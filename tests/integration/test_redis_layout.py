@@ -87,7 +87,7 @@ def test_fields_of_hashes_are_described(redis_store: RedisStore) -> None:
     assert redis.hget("greso:{default/run}:head", "mark") == mark
     record = redis.get("greso:{default/run}:once:retry-1")
     assert isinstance(record, bytes)
-    assert record == bytes(32) + b'{"added":2,"pool":2}'
+    assert record == bytes(32) + b'0{"added":2,"pool":2}'
     assert 86_000 < redis.ttl("greso:{default/run}:once:retry-1") <= 86_400
     assert redis.zrange("greso:{default/run}:onces", 0, -1) == [b"retry-1"]
 

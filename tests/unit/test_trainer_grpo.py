@@ -15,6 +15,8 @@ from greso_client.trainer.model import build_model
 from greso_client.trainer.rollout import TorchEngine
 from greso_client.trainer.task import ANSWER_TOKENS, END, encode, make_dataset
 
+torch.set_num_threads(1)  # these tensors are small, and waiting threads would take the cores from others
+
 PROMPTS = [encode(problem.question) for problem in make_dataset(3, pool=4, held_out=1).pool]
 
 

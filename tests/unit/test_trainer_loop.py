@@ -7,7 +7,6 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
-import pytest
 import torch
 
 from greso_client import Client
@@ -18,21 +17,14 @@ from greso_client.trainer.rollout import Completions, TorchEngine
 from greso_client.trainer.task import ANSWER_TOKENS, END, Problem, encode, make_dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from tests.servers import Service
 
 PROBLEM = Problem("add/0", "   1+   2=", "3")
 DATA = make_dataset(5, pool=60, held_out=20)
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads cost more than they give, and would take the cores from the service."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+torch.set_num_threads(1)  # these tensors are small, and waiting threads would take the cores from others
 
 
 def completions(*answers: list[int]) -> Completions:

@@ -12,6 +12,8 @@ from greso_client.trainer.rollout import TorchEngine
 from greso_client.trainer.task import ANSWER_TOKENS, END, Problem, encode, make_dataset
 
 MODEL = build_model(3)
+torch.set_num_threads(1)  # these tensors are small, and waiting threads would take the cores from others
+
 PROMPTS = [encode(problem.question) for problem in make_dataset(3, pool=12, held_out=1).pool]
 
 

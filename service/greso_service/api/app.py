@@ -12,6 +12,7 @@ import orjson
 from fastapi import FastAPI, Response
 from fastapi.responses import RedirectResponse
 from pydantic.json_schema import models_json_schema
+from redis.asyncio import RedisCluster
 
 from greso_service.api import each_step, problems, wire
 from greso_service.api import runs as run_routes
@@ -36,6 +37,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         store,
         idempotency_ttl=settings.idempotency_ttl,
         snapshot_every=settings.snapshot_every,
+        max_live_runs=settings.max_live_runs,
         observe=lambda _key, added: metrics.count(added),
     )
     health = Health(store, metrics)
@@ -79,10 +81,14 @@ def _redis(settings: Settings) -> History:
     if settings.redis_url is None:
         raise StartupError("set GRESO_REDIS_URL, or start with `greso serve`, which brings a Redis of its own")
     kind, _, number = settings.durability.partition(":")
+    client = connect(settings.redis_url, settings.redis_timeout)
+    if kind == "replicas" and isinstance(client, RedisCluster):
+        raise StartupError("--durability replicas:N is for redis:// and redis+sentinel://; on a cluster use `redis`")
     return RedisHistory(
-        connect(settings.redis_url, settings.redis_timeout),
+        client,
         deadline=settings.deadline,
         replicas=int(number) if kind == "replicas" else 0,
+        confirm_within=0.8 * settings.redis_timeout,
     )
 
 

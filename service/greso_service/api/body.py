@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+from collections.abc import Callable
 from typing import TypeVar
 
 import orjson
@@ -16,9 +18,11 @@ from greso_service.errors import Fault, InvalidInput
 from greso_service.runs import Idempotency
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+_LONG = 2**20  # bytes; takes some 5 ms to read
 _KEY = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -28,8 +32,9 @@ async def read(request: Request, model: type[M]) -> M:
     Raises `InvalidInput` (400 for what is no JSON, else 422) and HTTP 415 for another content type.
     """
     media_type(request, JSON)
+    content = await request.body()
     try:
-        return model.model_validate_json(await request.body())
+        return await _placed(content, lambda: model.model_validate_json(content))
     except ValidationError as error:
         faults = faults_of(error)
         malformed = error.errors()[0]["type"] == "json_invalid"
@@ -38,8 +43,13 @@ async def read(request: Request, model: type[M]) -> M:
 
 async def read_lines(request: Request) -> list[str]:
     """The request's NDJSON body: one JSON string a line."""
+    content = await request.body()
+    return await _placed(content, lambda: _prompts(content))
+
+
+def _prompts(content: bytes) -> list[str]:
     prompts = []
-    for number, line in enumerate((await request.body()).splitlines()):
+    for number, line in enumerate(content.splitlines()):
         try:
             prompt = orjson.loads(line)
         except orjson.JSONDecodeError as error:
@@ -65,6 +75,11 @@ async def idempotency(request: Request) -> Idempotency | None:
         return None
     if not _KEY.fullmatch(key):
         raise InvalidInput(Fault("/header/idempotency-key", "must be 1 to 128 visible ASCII characters"))
-    digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode())
-    digest.update(await request.body())
-    return Idempotency(key, digest.digest())
+    content = await request.body()
+    head = f"{request.method} {request.url.path}\n".encode()
+    return Idempotency(key, await _placed(content, lambda: hashlib.sha256(head + content).digest()))
+
+
+async def _placed(content: bytes, work: Callable[[], T]) -> T:
+    """Do short work at once and long work in a thread, so that other requests don't wait for it."""
+    return work() if len(content) < _LONG else await asyncio.to_thread(work)

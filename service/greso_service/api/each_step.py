@@ -71,6 +71,8 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
     async def draw(run: RunName, request: Request) -> Response:
         """Each epoch is a fresh permutation of the pool; no position is given twice."""
         asked = await body.read(request, wire.DrawRequest)
+        if (asked.count or 0) > settings.max_prompts:
+            raise InvalidInput(Fault("/count", f"is {asked.count}; max_prompts is {settings.max_prompts}"))
         return json_response(
             await runs.draw(RunKey(TENANT, run), asked.step, asked.count, await body.idempotency(request))
         )

@@ -78,7 +78,7 @@ class Guard:
                 else:
                     await self._app(scope, self._counted(receive), _tagged(watching))
             except Exception as error:
-                log.exception("%s %s failed", scope["method"], scope["path"])
+                log.exception("%s %r failed", scope["method"], scope["path"])
                 if started_answering:
                     raise
                 await problems.unexpected(error)(scope, receive, _tagged(watching))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, create_model
+from pydantic import BaseModel, ConfigDict, FailFast, Field, FiniteFloat, create_model
 from typing_extensions import TypedDict
 
 from greso_service.core import spec
@@ -16,6 +16,11 @@ _STRICT = ConfigDict(extra="forbid", strict=True)
 
 Step = Annotated[int, Field(ge=0, le=LARGEST_STEP, description="optimiser step of the trainer")]
 Kind = Literal["new", "effective", "easy", "hard"]
+
+
+# Lists end at their first wrong item: a complaint about each of a million would cost minutes.
+Prompts = Annotated[list[str], FailFast()]
+Rewards = Annotated[list[FiniteFloat], FailFast()]
 
 
 class _Request(BaseModel):
@@ -51,7 +56,7 @@ class SelectRequest(_Request):
     """Which of these candidates to roll out?"""
 
     step: Step
-    prompts: list[str] = Field(description="ids of the candidates, 1 to 256 UTF-8 bytes each")
+    prompts: Prompts = Field(description="ids of the candidates, 1 to 256 UTF-8 bytes each")
     limit: int | None = Field(None, ge=0, description="judge in order until so many are kept")
     at_least: int = Field(0, ge=0, description="keep so many, filling up with the skipped that came closest")
     explain: bool = Field(False, description="say why, for each examined candidate")
@@ -67,7 +72,7 @@ class DrawRequest(_Request):
 class PoolRequest(_Request):
     """Prompts that join the pool."""
 
-    prompts: list[str] = Field(description="ids, 1 to 256 UTF-8 bytes each; known ones are ignored")
+    prompts: Prompts = Field(description="ids, 1 to 256 UTF-8 bytes each; known ones are ignored")
 
 
 class ReportedGroup(TypedDict):
@@ -75,14 +80,14 @@ class ReportedGroup(TypedDict):
 
     __pydantic_config__ = _STRICT  # type: ignore[misc]
     prompt: str
-    rewards: list[FiniteFloat]
+    rewards: Rewards
 
 
 class ReportRequest(_Request):
     """What rollouts of a step earned."""
 
     step: Step
-    results: list[ReportedGroup]
+    results: Annotated[list[ReportedGroup], FailFast()]
     final: bool = Field(False, description="the step ends with this report, however many effective groups it has")
 
 

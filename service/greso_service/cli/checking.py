@@ -12,7 +12,7 @@ from greso_service.preflight import Finding, look
 from greso_service.settings import ENV_PREFIX, Settings, variable
 
 COLOUR = {"ok": "green", "warning": "yellow", "error": "red"}
-CLIENT_VARIABLES = {"GRESO_URL"}  # read by the commands that talk to a running service
+CLIENT_VARIABLES = {"GRESO_URL", "GRESO_API_KEY"}  # read by the commands that talk to a running service
 
 
 def check(settings: Settings) -> int:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from greso_service.errors import GresoError
+from greso_service.settings import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,7 +36,9 @@ class Service:
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
         try:
-            self._http = httpx.Client(base_url=self.url, timeout=TIMEOUT, transport=transport)
+            # A proxy of the environment does not lead to this machine's loopback.
+            trust_env = not is_loopback(httpx.URL(self.url).host)
+            self._http = httpx.Client(base_url=self.url, timeout=TIMEOUT, transport=transport, trust_env=trust_env)
         except httpx.InvalidURL as error:
             raise ServiceError(f"{url!r} is no URL ({error}); give --url http://host:port") from None
 

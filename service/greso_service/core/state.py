@@ -279,4 +279,5 @@ def _in_turn(index: Index) -> list[Index]:
     first = np.searchsorted(ordered, ordered)
     turn = np.empty(index.size, dtype=np.int64)
     turn[order] = np.arange(index.size) - first
-    return [np.flatnonzero(turn == number) for number in range(int(turn.max()) + 1)]
+    ends = np.cumsum(np.bincount(turn))[:-1]
+    return np.split(np.argsort(turn, kind="stable"), ends)

@@ -1,22 +1,33 @@
 -- Appends events to a run's log if it ends where the caller believes, and keeps an idempotency key with them.
 -- KEYS: log, head, once, onces. ARGV: expected mark, time in ms, once's name or '', its record, its life in s,
 -- then an id and a payload for each event.
+-- A write where there is nothing to write: WAIT counts the replicas that have it, and so all that came before it.
+local function touch()
+  redis.call('HSET', KEYS[2], 'active', ARGV[2])
+end
+
 local named = ARGV[3] ~= ''
 if named then
   local first = redis.call('GET', KEYS[3])
-  if first then return {'seen', first} end
+  if first then
+    touch()
+    return {'seen', first}
+  end
 end
 local mark = redis.call('HGET', KEYS[2], 'mark') or '0-0'
 local last = ARGV[#ARGV - 1]
 -- The reply to an earlier try was lost: ids are chained checksums, so the same id means the same events.
-if mark == last then return {'appended'} end
+if mark == last then
+  touch()
+  return {'appended'}
+end
 if mark ~= ARGV[1] then return {'moved'} end
 for i = 6, #ARGV, 2 do
   redis.call('XADD', KEYS[1], ARGV[i], 'e', ARGV[i + 1])
 end
 redis.call('HSET', KEYS[2], 'mark', last, 'active', ARGV[2])
 if named then
-  local now = math.floor(ARGV[2] / 1000)
+  local now = tonumber(redis.call('TIME')[1])  -- the clock by which the record expires, not the caller's
   redis.call('SET', KEYS[3], ARGV[4], 'EX', ARGV[5])
   redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
   redis.call('ZADD', KEYS[4], now + ARGV[5] + 1, ARGV[3])

@@ -105,6 +105,7 @@ class History(Protocol):
     async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
         """At most `limit` payloads behind `after`, oldest first; None when the history does not contain `after`.
 
+        Fewer may come than there are, to keep a reply small; none only when there are none.
         A run that does not exist has an empty history that contains only `START`.
         """
         ...

@@ -146,11 +146,21 @@ def _write_rewards(rewards: Rewards) -> bytes:
     lengths, values = rewards.lengths, rewards.values
     equal = lengths.size > 0 and bool((lengths == lengths[0]).all())
     body = struct.pack("<B", equal) + (lengths[:1] if equal else lengths).astype("<u2").tobytes()
-    distinct, codes = np.unique(values, return_inverse=True)
+    distinct, codes = _coded(values)
     if distinct.size > 256 or 8 * distinct.size > values.size * 4:
         return body + struct.pack("<H", 0) + values.astype("<f8").tobytes()
     packed = np.packbits(codes.astype(np.bool_)) if distinct.size <= 2 else codes.astype(np.uint8)
     return body + struct.pack("<H", distinct.size) + distinct.astype("<f8").tobytes() + packed.tobytes()
+
+
+def _coded(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """The distinct values, ascending, and each value's place among them."""
+    ends = np.array([values.min(), values.max()]) if values.size else values
+    upper = values == ends[-1:]
+    if ends.size and (upper | (values == ends[0])).all():  # right or wrong, as most rewards are: no need to sort
+        return (ends, upper) if ends[0] < ends[1] else (ends[:1], ~upper)
+    distinct, codes = np.unique(values, return_inverse=True)
+    return distinct, codes
 
 
 def _read_rewards(reader: _Reader, groups: int) -> Rewards:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import secrets
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -39,7 +40,10 @@ _AWAY = (
 )
 _CANT_WRITE = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED", "BUSY")  # passing states of a server
 _DIGEST_BYTES = 32
+_PLAIN, _COMPRESSED = b"0", b"1"  # how an idempotency record keeps its answer
+_LARGE_ANSWER = 4096  # bytes: from here on compressed, since it is kept for a day and hardly ever read
 _CHUNK_BYTES = 8 * 2**20  # of a snapshot per command: each stays well inside a command's time-out
+_READ_BYTES = 4 * 2**20  # of events per read, likewise
 _SNAPSHOT_GRACE = 300  # seconds until the chunks of a snapshot that was never finished disappear
 _PAUSE = (
     1.0  # seconds of failing at once after a failure, so that an outage costs one time-out a second, not one a call
@@ -55,7 +59,8 @@ class _Script:
 class RedisHistory:
     """Keeps histories in a Redis client that it then owns.
 
-    `deadline`: seconds that one call may take in all. `replicas`: how many must confirm an append (0: none is asked).
+    `deadline`: seconds that one call may take in all. `replicas`: how many must confirm an append within
+    `confirm_within` seconds, which must be less than the client's own time-out (0: none is asked; not for clusters).
     """
 
     def __init__(
@@ -64,11 +69,13 @@ class RedisHistory:
         *,
         deadline: float,
         replicas: int = 0,
+        confirm_within: float = 0.4,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis: Any = redis  # its type stubs tell sync from async by overloads that a union defeats
         self._deadline = deadline
         self._replicas = replicas
+        self._confirm_ms = int(confirm_within * 1000)
         self._clock = clock
         self._away_until = 0.0
         self._append = _Script("append.lua")
@@ -84,7 +91,7 @@ class RedisHistory:
         for payload in payloads:
             mark = mark.then(payload)
             events += [str(mark), payload]
-        named = [once.key, once.digest + once.answer, once.ttl] if once else ["", b"", 0]
+        named = [once.key, once.digest + _packed(once.answer), once.ttl] if once else ["", b"", 0]
         keys = [_key(key, "log"), _key(key, "head"), _key(key, f"once:{named[0]}"), _key(key, "onces")]
         args = [str(after), at_ms, *named, *events]
         async with self._reached():
@@ -94,7 +101,7 @@ class RedisHistory:
             reply = await self._evaluate(self._append, keys, args, durable=True)
         match reply:
             case [b"seen", record]:
-                return Seen(record[:_DIGEST_BYTES], record[_DIGEST_BYTES:])
+                return Seen(record[:_DIGEST_BYTES], _unpacked(record[_DIGEST_BYTES:]))
             case [b"moved"]:
                 return Moved()
             case _:
@@ -103,8 +110,9 @@ class RedisHistory:
     async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
         """See `History.read`."""
         async with self._reached():
-            reply = await self._evaluate(self._read, [_key(key, "log"), _key(key, "head")], [str(after), limit])
-        return None if reply is None else [fields[1] for _, fields in reply]
+            keys = [_key(key, "log"), _key(key, "head")]
+            payloads: list[bytes] | None = await self._evaluate(self._read, keys, [str(after), limit, _READ_BYTES])
+        return payloads
 
     async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
         """See `History.save`."""
@@ -164,9 +172,9 @@ class RedisHistory:
 
     async def ping(self) -> None:
         """See `History.ping`."""
-        self._away_until = 0.0
-        async with self._reached():
+        async with self._reached(asking=True):
             await self._redis.ping()
+        self._away_until = 0.0
 
     async def close(self) -> None:
         """See `History.close`."""
@@ -178,10 +186,17 @@ class RedisHistory:
         return await _run(self._redis, script, keys, args)
 
     async def _evaluate_durably(self, script: _Script, keys: list[str], args: list[Any]) -> Any:
-        # WAIT speaks of the writes of its own connection, so both go over one.
-        async with self._redis.client() as connection:
-            reply = await _run(connection, script, keys, args)
-            confirmed = await connection.wait(self._replicas, int(self._deadline * 1000 / 2))
+        # WAIT speaks of the writes of its own connection, so both go over one, and are repeated together.
+        for command in (("EVALSHA", script.sha), ("EVAL", script.text)):
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.execute_command(*command, len(keys), *keys, *args)
+            pipeline.execute_command("WAIT", self._replicas, self._confirm_ms)
+            reply, confirmed = await pipeline.execute(raise_on_error=False)
+            if not isinstance(reply, NoScriptError):
+                break
+        for failure in (reply, confirmed):
+            if isinstance(failure, Exception):
+                raise failure
         if confirmed < self._replicas:
             raise Unavailable(
                 f"{confirmed} of {self._replicas} replicas confirmed the write; repeat the request with the same"
@@ -190,8 +205,8 @@ class RedisHistory:
         return reply
 
     @asynccontextmanager
-    async def _reached(self) -> AsyncIterator[None]:
-        if self._clock() < self._away_until:
+    async def _reached(self, *, asking: bool = False) -> AsyncIterator[None]:
+        if self._clock() < self._away_until and not asking:
             raise Unavailable("Redis did not answer a moment ago; try again", _PAUSE)
         try:
             async with asyncio.timeout(self._deadline):
@@ -210,6 +225,15 @@ async def _run(redis: Any, script: _Script, keys: list[str], args: list[Any]) ->
         return await redis.evalsha(script.sha, len(keys), *keys, *args)
     except NoScriptError:
         return await redis.eval(script.text, len(keys), *keys, *args)
+
+
+def _packed(answer: bytes) -> bytes:
+    small = len(answer) < _LARGE_ANSWER
+    return _PLAIN + answer if small else _COMPRESSED + zlib.compress(answer, 1)
+
+
+def _unpacked(record: bytes) -> bytes:
+    return record[1:] if record[:1] == _PLAIN else zlib.decompress(record[1:])
 
 
 def _line(error: BaseException) -> str:

@@ -32,25 +32,26 @@ class Metrics:
             "greso_requests_refused", "Requests turned away because too many were in flight.", registry=registry
         )
         self.store_up = Gauge("greso_store_up", "1 if Redis answered the last ping, else 0.", registry=registry)
-        self._examined = Counter("greso_prompts_examined", "Candidates judged.", registry=registry)
-        self._selected = Counter("greso_prompts_selected", "Candidates to roll out.", registry=registry)
-        self._skipped = Counter("greso_prompts_skipped", "Candidates skipped, by kind.", ["kind"], registry=registry)
-        self._groups = Counter("greso_groups", "Groups reported, by outcome.", ["outcome"], registry=registry)
-        self._rollouts = Counter("greso_rollouts", "Responses generated, as reported.", registry=registry)
-        for kind in ("easy", "hard"):
-            self._skipped.labels(kind)
-        for outcome in ("effective", "easy", "hard", "undetermined"):
-            self._groups.labels(outcome)
+        examined = Counter("greso_prompts_examined", "Candidates judged.", registry=registry)
+        selected = Counter("greso_prompts_selected", "Candidates to roll out.", registry=registry)
+        skipped = Counter("greso_prompts_skipped", "Candidates skipped, by kind.", ["kind"], registry=registry)
+        groups = Counter("greso_groups", "Groups reported, by outcome.", ["outcome"], registry=registry)
+        rollouts = Counter("greso_rollouts", "Responses generated, as reported.", registry=registry)
+        # Looked up once: they are counted at every write, and exist from the start with 0.
+        self._counters = {
+            "examined": examined,
+            "selected": selected,
+            "skipped_easy": skipped.labels("easy"),
+            "skipped_hard": skipped.labels("hard"),
+            **{name: groups.labels(name) for name in ("effective", "easy", "hard", "undetermined")},
+            "rollouts": rollouts,
+        }
 
     def count(self, added: Totals) -> None:
         """Count what a write added to a run's totals."""
-        self._examined.inc(added.examined)
-        self._selected.inc(added.selected)
-        self._skipped.labels("easy").inc(added.skipped_easy)
-        self._skipped.labels("hard").inc(added.skipped_hard)
-        for outcome in ("effective", "easy", "hard", "undetermined"):
-            self._groups.labels(outcome).inc(getattr(added, outcome))
-        self._rollouts.inc(added.rollouts)
+        for name, counter in self._counters.items():
+            if amount := getattr(added, name):
+                counter.inc(amount)
 
     def exposition(self) -> bytes:
         """All metrics in the Prometheus text format."""
