@@ -238,7 +238,7 @@ class Core:
             )
         except UnavailableError as error:
             self._without_service(error)
-            await self._delivery.keep(request)
+            await self._delivery.keep(request, ahead=any(deferred.creates for deferred in self._deferred))
             return self.fallback.report(step, checked, final)
         self.fallback.learn(reported)
         return reported

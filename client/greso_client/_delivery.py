@@ -45,14 +45,14 @@ class Delivery:
         # How often the service failed over the oldest report: its key, and the times.
         self._failures = ("", 0)
 
-    async def keep(self, request: Request) -> None:
-        """Spool a report that could not be delivered."""
+    async def keep(self, request: Request, *, ahead: bool) -> None:
+        """Spool a report that could not be delivered; `ahead` of its run, if that could not be created yet."""
         if self._spool is None:
             self._counts.add(dropped=1)
             return
         spool = self._spool
         try:
-            dropped = await self._disk(partial(spool.append, request, time.time()))
+            dropped = await self._disk(partial(spool.append, request, time.time(), ahead=ahead))
         except _DiskError as error:
             self._counts.add(dropped=1)
             self._say(f"{error}; a report is lost, training goes on")

@@ -32,13 +32,17 @@ _KEEP_SHARE = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A spooled request and where it stands: `at` is the wall-clock second it was kept, `size` its bytes."""
+    """A spooled request and where it stands: `at` is the wall-clock second it was kept, `size` its bytes.
+
+    `ahead`: it was kept before its run could be created.
+    """
 
     request: Request
     at: float
     file: str
     offset: int
     size: int
+    ahead: bool
 
 
 class Spool:
@@ -55,9 +59,12 @@ class Spool:
         """Whether nothing waits (a file exists only while something does)."""
         return not self.path.exists()
 
-    def append(self, request: Request, at: float) -> int:
-        """Keep a request; returns how many older ones were dropped for it. OSError: not kept, nothing else lost."""
-        record = {"at": at, "key": request.key, "method": request.method, "path": request.path}
+    def append(self, request: Request, at: float, *, ahead: bool = False) -> int:
+        """Keep a request; returns how many older ones were dropped for it. OSError: not kept, nothing else lost.
+
+        `ahead`: its run could not be created yet, so that a run created later is the one that it is meant for.
+        """
+        record = {"at": at, "key": request.key, "method": request.method, "path": request.path, "ahead": ahead}
         record |= {"type": request.content_type, "body": (request.body or b"").decode()}
         line = _DUE + json.dumps(record, separators=(",", ":")).encode()[1:] + b"\n"
         with self._locked():
@@ -87,9 +94,10 @@ class Spool:
                 self._settle(place, refused)
 
     def retire(self, run_path: str, before: float, reason: str) -> int:
-        """Move aside what was kept before a moment for a run; returns how many."""
+        """Move aside what was kept before a moment for a run, unless ahead of it; returns how many."""
         with self._locked():
-            old = [e for e in self._due() if e.at < before and e.request.path.startswith(f"{run_path}/")]
+            kept = [e for e in self._due() if e.at < before and e.request.path.startswith(f"{run_path}/")]
+            old = [entry for entry in kept if not entry.ahead]
             for entry in old:
                 self._settle(entry, reason)
             self._passed = ("", 0)  # those between them are still due
@@ -182,7 +190,7 @@ class Spool:
             while (line := file.readline()).endswith(b"\n"):
                 request = _request(line) if line.startswith(_DUE) else None
                 if request is not None:
-                    yield Entry(request[0], request[1], identity, start, len(line))
+                    yield Entry(request[0], request[1], identity, start, len(line), request[2])
                 start += len(line)
 
     def _settle(self, entry: Entry, refused: str | None) -> None:
@@ -250,11 +258,11 @@ def _identity(line: bytes) -> str:
         return ""
 
 
-def _request(line: bytes) -> tuple[Request, float] | None:
-    """The request in a line; None when the line is damaged."""
+def _request(line: bytes) -> tuple[Request, float, bool] | None:
+    """The request in a line, when it was kept and whether ahead of its run; None when the line is damaged."""
     try:
         record: dict[str, Any] = json.loads(line)
         request = Request(record["method"], record["path"], record["body"].encode(), record["type"], record["key"])
-        return request, float(record["at"])
+        return request, float(record["at"]), bool(record["ahead"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -24,7 +24,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Rollout(Generic[T]):
-    """What a rollout function returns per prompt: the G rewards, and whatever the trainer needs again (`data`)."""
+    """What a rollout function returns per prompt: the G rewards, and whatever the trainer needs again (`data`).
+
+    `data` may be None, but is always given: a forgotten one would be found only when training on it.
+    """
 
     rewards: Sequence[float]
     data: T

@@ -378,13 +378,13 @@ def test_a_write_counts_when_its_replica_confirms_also_a_repeated_one(tmp_path: 
         finally:
             await history.close()
 
-    primary, replica = RedisServer(tmp_path / "primary"), RedisServer(tmp_path / "replica")
+    primary, replica = RedisServer(tmp_path / "p", "--repl-diskless-sync-delay", "0"), RedisServer(tmp_path / "r")
     try:
         primary.start()
         replica.options = ("--replicaof", f"127.0.0.1 {primary.port}")
         replica.start()
         with primary.client() as asking:
-            eventually(lambda: "state=online" in str(asking.execute_command("INFO", "replication")))
+            eventually(lambda: "'state': 'online'" in str(asking.info("replication")))
         asyncio.run(story())
     finally:
         primary.close()

@@ -7,6 +7,7 @@ import inspect
 import itertools
 import random
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -245,3 +246,20 @@ def test_every_call_of_the_client_is_in_the_table_of_the_page() -> None:
         re.findall(r"`(\w+)(?:\([^`]*\))?`(?=[,| ])", "\n".join(row.split("|")[1] + "|" for row in rows.splitlines()))
     )
     assert documented == {name for name in vars(Client) if not name.startswith("_")}
+
+
+def test_reports_of_a_run_that_could_not_be_created_yet_outlive_their_process(url: str, tmp_path: Path) -> None:
+    run, spool = f"client-{next(NAMES)}", tmp_path / "spool"
+    with socket.socket() as nobody, Client(_closed(nobody), run=run, budget=0.2, spool=spool) as away:
+        away.create_run(train_batch_size=4)
+        assert away.report(0, [Group("a", HARD)]).degraded
+    with Client(url, run=run, spool=spool, budget=20.0) as back:
+        back.create_run(train_batch_size=4)
+        back.flush()
+        assert back.state().totals.groups == 1
+        assert back.counters.refused == 0
+
+
+def _closed(unused: socket.socket) -> str:
+    unused.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
+    return f"http://127.0.0.1:{unused.getsockname()[1]}"

@@ -1,0 +1,147 @@
+"""Many runs, impatient callers and large answers: what a replica keeps, forgets and gives again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+from typing import Any
+
+import pytest
+
+from greso_service.errors import KeyReused, NotFound
+from greso_service.history.base import Mark, RunKey
+from greso_service.history.memory import MemoryHistory
+from greso_service.runs import Idempotency, Runs
+
+from ..folding import content  # noqa: TID252
+from ..stores import PassingHistory, RedisStore  # noqa: TID252
+
+
+def key(number: int) -> RunKey:
+    return RunKey("default", f"run-{number}")
+
+
+def once(name: str) -> Idempotency:
+    return Idempotency(name, name.encode().ljust(32, b"."))
+
+
+def replica(history: Any, **options: Any) -> Runs:
+    return Runs(history, **{"idempotency_ttl": 86_400, "snapshot_every": 10, **options})
+
+
+async def state_of(runs: Runs, number: int) -> dict[str, Any]:
+    await runs.show(key(number))
+    state = runs._live[key(number)].state
+    assert state is not None
+    return content(state)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_runs_not_used_lately_are_forgotten_and_read_again(most: int) -> None:
+    async def story() -> None:
+        history = MemoryHistory()
+        small, large = replica(history, max_live_runs=most), replica(history, max_live_runs=100)
+        choose = random.Random(2)
+        for number in range(6):
+            await small.create(key(number), {"seed": number})
+        for turn in range(200):
+            number = choose.randrange(6)
+            await small.report(key(number), turn // 20, [f"p{turn % 9}"], [[0, turn % 2]], final=False)
+            assert len(small._live) <= most + 1  # one may be making its snapshot
+        await small.close()
+        assert [await state_of(small, number) for number in range(6)] == [
+            await state_of(large, number) for number in range(6)
+        ]
+        await small.close()
+
+    asyncio.run(story())
+
+
+def test_the_run_in_use_is_not_forgotten_under_its_user() -> None:
+    async def story() -> None:
+        runs = replica(MemoryHistory(), max_live_runs=1)
+        for number in range(8):
+            await runs.create(key(number), {})
+        await asyncio.gather(
+            *(
+                runs.report(key(turn % 8), 0, [f"p{turn}"], [[0, 1]], final=False, once=once(str(turn)))
+                for turn in range(160)
+            )
+        )
+        for number in range(8):
+            assert json.loads((await runs.show(key(number))).body)["totals"]["groups"] == 20
+        await runs.close()
+
+    asyncio.run(story())
+
+
+def test_asking_for_runs_that_are_not_there_costs_no_memory() -> None:
+    async def story() -> None:
+        runs = replica(MemoryHistory())
+        for number in range(50):
+            with pytest.raises(NotFound):
+                await runs.show(key(number))
+        assert len(runs._live) == 0
+
+    asyncio.run(story())
+
+
+class Slow(PassingHistory):
+    """Answers when others had their turn, so that callers can be cancelled at every place."""
+
+    async def append(self, *args: Any, **options: Any) -> Any:
+        await asyncio.sleep(0)
+        answer = await self.inner.append(*args, **options)
+        await asyncio.sleep(0)
+        return answer
+
+    async def read(self, run: RunKey, after: Mark, limit: int) -> list[bytes] | None:
+        await asyncio.sleep(0)
+        return await self.inner.read(run, after, min(limit, 2))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_callers_that_hang_up_at_any_moment_leave_the_state_whole(seed: int) -> None:
+    async def story() -> None:
+        choose = random.Random(seed)
+        history = MemoryHistory()
+        replicas = [replica(Slow(history), snapshot_every=3) for _ in range(2)]
+        await replicas[0].create(key(0), {"train_batch_size": 30})
+        for turn in range(80):
+            writing = [
+                asyncio.create_task(
+                    runs.report(key(0), turn // 10, [f"p{turn}-{place}"], [[0, 1]], final=False, once=once(f"{turn}"))
+                )
+                for place, runs in enumerate(replicas)
+            ]
+            for _ in range(choose.randrange(12)):
+                await asyncio.sleep(0)
+            for task in choose.sample(writing, choose.randrange(3)):
+                task.cancel()
+            for task in writing:
+                with contextlib.suppress(asyncio.CancelledError, KeyReused):
+                    await task
+        states = [await state_of(runs, 0) for runs in [*replicas, replica(history)]]
+        assert states[1:] == states[:1] * 2
+        assert 0 < states[0]["totals"]["groups"] <= 80
+        for runs in replicas:
+            await runs.close()
+
+    asyncio.run(story())
+
+
+def test_a_large_answer_is_given_again_to_the_byte(redis_store: RedisStore) -> None:
+    async def story() -> None:
+        prompts = [f"prompt {number}" for number in range(3000)]
+        async with redis_store.opened() as one, redis_store.opened() as two:
+            await replica(one).create(key(0), {})
+            first = await replica(one).select(key(0), 0, prompts, explain=True, once=once("k"))
+            again = await replica(two).select(key(0), 0, prompts, explain=True, once=once("k"))
+            assert (again.body, again.replayed) == (first.body, True)
+            assert len(first.body) > 100_000
+            [record] = redis_store.redis.keys("*:once:*")
+            assert redis_store.redis.strlen(record) < len(first.body) / 10
+
+    asyncio.run(story())
