@@ -177,7 +177,7 @@ class Session(Generic[T]):
                 return "complete"
             log.warning(
                 "greso: step %d was completed at the service without these groups or with groups from elsewhere; "
-                "a trainer that resumes from a checkpoint should rewind its run first", self._step,
+                "a trainer that goes back to an older step needs a run of a new name", self._step,
             )  # fmt: skip
             return "late"
         return "max_rounds" if last else None

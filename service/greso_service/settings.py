@@ -118,11 +118,16 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="Log for people, or one JSON object a line.")
 
     @model_validator(mode="after")
-    def _loopback_without_keys(self) -> Settings:
+    def _consistent(self) -> Settings:
         if not (self.allow_unauthenticated or is_loopback(self.host)):
             raise ValueError(
                 f"without keys greso listens on loopback only, not on {self.host}; leave --host at 127.0.0.1 (and put"
                 " a proxy in front), or give --allow-unauthenticated if everyone who reaches it may do everything"
+            )
+        if self.durability != "redis" and (self.redis_url is None or "+cluster" in self.redis_url):
+            raise ValueError(
+                f"--durability {self.durability} waits for replicas, which the embedded Redis has none of and a cluster"
+                " is not asked for; give --redis-url redis://... or redis+sentinel://..., or --durability redis"
             )
         return self
 

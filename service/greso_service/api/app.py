@@ -12,7 +12,6 @@ import orjson
 from fastapi import FastAPI, Response
 from fastapi.responses import RedirectResponse
 from pydantic.json_schema import models_json_schema
-from redis.asyncio import RedisCluster
 
 from greso_service.api import each_step, problems, wire
 from greso_service.api import runs as run_routes
@@ -81,11 +80,8 @@ def _redis(settings: Settings) -> History:
     if settings.redis_url is None:
         raise StartupError("set GRESO_REDIS_URL, or start with `greso serve`, which brings a Redis of its own")
     kind, _, number = settings.durability.partition(":")
-    client = connect(settings.redis_url, settings.redis_timeout)
-    if kind == "replicas" and isinstance(client, RedisCluster):
-        raise StartupError("--durability replicas:N is for redis:// and redis+sentinel://; on a cluster use `redis`")
     return RedisHistory(
-        client,
+        connect(settings.redis_url, settings.redis_timeout),
         deadline=settings.deadline,
         replicas=int(number) if kind == "replicas" else 0,
         confirm_within=0.8 * settings.redis_timeout,

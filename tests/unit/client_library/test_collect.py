@@ -122,7 +122,7 @@ def test_a_step_that_was_complete_before_is_said_to_be_late(
     service.newest = 7
     got = collect(core, 3, learnable)
     assert (got.reason, got.complete, len(got.effective)) == ("late", False, 1)
-    assert "rewind" in caplog.text
+    assert "run of a new name" in caplog.text
 
 
 def test_without_the_service_a_step_is_collected_all_the_same(core: Core, service: FakeService, io: ClockIO) -> None:
