@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import settings as examples
 from schemathesis import Case
 from schemathesis.core.result import Ok
+from typer.testing import CliRunner
 
 from greso_service.api.app import create_app
+from greso_service.cli import app as cli
 from greso_service.history.memory import MemoryHistory
 from greso_service.settings import load
 
@@ -36,7 +38,10 @@ OPERATIONS: dict[str, Any] = {
 
 
 def test_the_committed_description_is_current() -> None:
-    assert json.loads(OPENAPI.read_text()) == DESCRIBED, "run: .venv/bin/greso openapi > docs/openapi.json"
+    printed = CliRunner().invoke(cli, ["openapi"])
+    assert printed.exit_code == 0
+    assert OPENAPI.read_text() == printed.stdout, "run: .venv/bin/greso openapi > docs/openapi.json"
+    assert json.loads(printed.stdout) == DESCRIBED
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -110,7 +110,7 @@ def test_versions_and_sizes_are_as_described() -> None:
 
 
 def test_the_worked_example_is_what_the_service_writes() -> None:
-    block = PAGE.partition("0 0 0 0:\n\n```\n")[2].partition("```")[0]
+    block = PAGE.partition("0 0 0 0:\n\n```text\n")[2].partition("```")[0]
     payload = bytes.fromhex("".join(re.match(r"(?:[0-9a-f]{2} {1,2})+", line)[0] for line in block.splitlines()))  # type: ignore[index]
     recorded = codec.decode(payload)
     assert codec.encode(recorded) == payload

@@ -7,10 +7,12 @@ import importlib.util
 import json
 import os
 import platform
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
@@ -143,6 +145,8 @@ def _train_arm(experiment: "Experiment", result: ArmResult, url: str, progress: 
             accuracy = accuracy if row.accuracy is None else row.accuracy
             doing = f"step {row.step}, {row.rollouts:,} rollouts, accuracy {accuracy:.2f}"
             progress.update(task, completed=row.rollouts, doing=doing)
+            if row.accuracy is not None and not progress.console.is_terminal:
+                progress.console.print(f"{result.arm}: {doing}", highlight=False)  # a log shows no bar that moves
         _add_exploration(result, client)
         recorded = client.state().totals.rollouts
     if recorded != result.rollouts:
@@ -239,15 +243,16 @@ def _summary(results: Sequence[ArmResult], level: float | None, options: Options
 def _say_next(results: Sequence[ArmResult], options: Options, console: Console) -> None:
     out = options.out
     run = results[-1].run
+    greso = "greso" if shutil.which("greso") else Path(sys.executable).with_name("greso")
     if options.url is None:
-        look = f"greso serve --data-dir {out / 'service'}    and, beside it:    greso show {run}"
+        look = f"{greso} serve --data-dir {out / 'service'}    and, beside it:    {greso} show {run}"
     else:
-        look = f"greso show {run} --url {options.url}"
+        look = f"{greso} show {run} --url {options.url}"
     console.print(
         f"\nNext:\n"
         f"  look at the picture     {out / 'demo.png'} (the figures: {out / 'steps.csv'}, {out / 'summary.json'})\n"
         f"  look into the run       {look}\n"
-        f"  add it to your own loop (with the service from: greso serve)\n\n{LOOP}",
+        f"  add it to your own loop (with the service from: {greso} serve)\n\n{LOOP}",
         markup=False,
         highlight=False,
         soft_wrap=True,
