@@ -51,6 +51,7 @@ class Core:
         self._io = io
         self._strict = options.strict
         self._budget = options.budget
+        self._spool = options.spool
         self.counts = Counts()
         chance = chance or random.Random()  # noqa: S311 - jitter and shuffling, no secrets
         self._breaker = Breaker(options.url, _advice(options))
@@ -269,7 +270,9 @@ class Core:
             done = False
         finally:
             self._closed = True
-        if not done:
+        if self._deferred:
+            log.warning("greso: the service was away to the end: create_run and add_prompts were not sent")
+        if not done and self._spool is not None and not self._spool.is_empty():
             log.warning("greso: reports remain in the spool; the next client of this run delivers them")
 
 

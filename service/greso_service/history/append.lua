@@ -21,7 +21,10 @@ if mark == last then
   touch()
   return {'appended'}
 end
-if mark ~= ARGV[1] then return {'moved'} end
+if mark ~= ARGV[1] then
+  if mark ~= '0-0' then touch() end  -- the caller may find its own events among the newer ones
+  return {'moved'}
+end
 for i = 6, #ARGV, 2 do
   redis.call('XADD', KEYS[1], ARGV[i], 'e', ARGV[i + 1])
 end
