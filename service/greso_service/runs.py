@@ -51,11 +51,12 @@ class Idempotency:
 
 @dataclass(slots=True)
 class _Live:
-    """A run as this replica has folded it: `state` up to `mark`, None until loaded."""
+    """A run as this replica has folded it: `state` and then `unfolded` up to `mark`; `state` is None until loaded."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     state: RunState | None = None
     mark: Mark = START
+    unfolded: Sequence[Event] = ()
     unsaved: int = 0
     saving: asyncio.Task[None] | None = None
 
@@ -159,7 +160,10 @@ class Runs:
             return await self._commit(key, plan, once, size=len(prompts))
         except Unavailable:
             live = self._live.get(key)
-            if live is None or live.state is None:
+            if live is None:
+                raise
+            self._settle(key, live)
+            if live.state is None:
                 raise
             return Answer(plan(live.state, stale=True).answer)
 
@@ -213,6 +217,7 @@ class Runs:
         live = self._live.setdefault(key, _Live())
         self._live.move_to_end(key)
         async with live.lock:
+            self._settle(key, live)
             try:
                 yield live
             finally:
@@ -260,9 +265,14 @@ class Runs:
         result = await self._history.append(key, live.mark, payloads, at_ms=self._now_ms(), once=named)
         match result:
             case Appended(mark):
-                await self._fold(key, live, mark, planned.events, size)
+                live.mark, live.unfolded = mark, planned.events
                 live.unsaved += sum(map(_weight, payloads))
-                await self._save_if_due(key, live)
+                if size < _LONG and live.unsaved < self._snapshot_every:
+                    # The answer is known: it goes out first.
+                    asyncio.get_running_loop().call_soon(self._settle, key, live)
+                else:
+                    await _placed(size, partial(self._settle, key, live))
+                    await self._save_if_due(key, live)
                 return Answer(planned.answer)
             case Seen(digest, answer):
                 if once is not None and digest != once.digest:
@@ -273,13 +283,16 @@ class Runs:
                 # others have written since.
                 return Answer(planned.answer) if await self._catch_up(key, live, payloads[0]) else None
 
-    async def _fold(self, key: RunKey, live: _Live, mark: Mark, events: Sequence[Event], size: int) -> None:
+    def _settle(self, key: RunKey, live: _Live) -> None:
+        """Fold what was appended and not folded yet. Nobody may look at `live.state` before."""
+        events, live.unfolded = live.unfolded, ()
+        if not events or live.state is None:
+            return
         state, live.state = live.state, None  # if folding fails the run is loaded anew
-        assert state is not None  # noqa: S101 - only called with a loaded run
         before = replace(state.totals)
-        await _placed(size, lambda: _fold_events(state, events))
+        _fold_events(state, events)
         self._observe(key, state.totals.since(before))
-        live.state, live.mark = state, mark
+        live.state = state
 
     async def _current(self, key: RunKey, live: _Live) -> RunState:
         """The run's state, caught up with the history. Raises `NotFound` if there is no such run."""

@@ -135,6 +135,22 @@ def test_one_of_many_different_creations_wins(redis_store: RedisStore) -> None:
     over(redis_store, story)
 
 
+def test_what_looks_wrong_to_a_replica_that_is_behind_is_judged_again(redis_store: RedisStore) -> None:
+    async def story(one: Runs, two: Runs) -> None:
+        await one.create(KEY, {"exploration_bounds": [0.4, 0.6]})
+        await two.show(KEY)
+        await one.add_prompts(KEY, ["a"])
+        assert json.loads((await two.draw(KEY, 0, 1)).body)["prompts"] == ["a"]
+        await one.change(KEY, {"exploration_bounds": [0.1, 0.9]})
+        assert json.loads((await two.change(KEY, {"p_easy": 0.2})).body)["exploration"]["easy"] == 0.2
+        await one.delete(KEY)
+        await one.create(KEY, {})
+        with pytest.raises(Conflict, match="pool is empty"):
+            await two.draw(KEY, 0, 1)
+
+    over(redis_store, story)
+
+
 def test_a_key_used_on_one_replica_is_known_on_the_other(redis_store: RedisStore) -> None:
     async def story(one: Runs, two: Runs) -> None:
         await one.create(KEY, {})
