@@ -8,7 +8,8 @@ from typing import Any
 
 import redis
 
-from greso_service.history.base import Appended, History, Listed, Mark, Moved, Once, RunKey, Seen
+from greso_service.core.mark import Mark
+from greso_service.history.base import Appended, History, Listed, Moved, Once, RunKey, Seen
 from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
 
@@ -70,6 +71,20 @@ class PassingHistory:
     async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
         """See `History`."""
         return await self.inner.read(key, after, limit)
+
+    async def begin(
+        self, key: RunKey, payloads: AsyncIterator[Sequence[bytes]], *, at_ms: int, once: Once | None = None
+    ) -> Appended | Moved | Seen:
+        """See `History`."""
+        return await self.inner.begin(key, payloads, at_ms=at_ms, once=once)
+
+    async def recall(self, key: RunKey, name: str) -> Seen | None:
+        """See `History`."""
+        return await self.inner.recall(key, name)
+
+    async def remember(self, key: RunKey, once: Once) -> None:
+        """See `History`."""
+        await self.inner.remember(key, once)
 
     async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
         """See `History`."""

@@ -109,9 +109,22 @@ class AsyncClient:
         """See `Client.delete_run`."""
         await self._core.delete_run()
 
+    async def rewind(self, step: int) -> RunState:
+        """See `Client.rewind`."""
+        return await self._core.rewind(step)
+
+    async def fork(self, run: str, step: int | None = None) -> RunState:
+        """See `Client.fork`."""
+        return await self._core.fork(run, step)
+
     async def flush(self, within: float | None = None) -> bool:
         """See `Client.flush`."""
         return await self._core.flush(within)
+
+    @property
+    def generation(self) -> int | None:
+        """See `Client.generation`."""
+        return self._core.generation
 
     @property
     def counters(self) -> Counters:

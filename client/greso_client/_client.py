@@ -11,7 +11,8 @@ import httpx
 
 from greso_client._collect import Session
 from greso_client._core import Core
-from greso_client._io import BlockingIO, run
+from greso_client._io import BlockingIO
+from greso_client._io import run as _run
 from greso_client._options import Options
 from greso_client._types import (
     Collected,
@@ -80,11 +81,11 @@ class Client:
         Raises `ConflictError` when it exists with another spec. Service away: the run is created with the next call
         that reaches it, and what is known of it comes back (`degraded`).
         """
-        return run(self._core.create_run(spec))
+        return _run(self._core.create_run(spec))
 
     def update_run(self, **changes: Any) -> RunState:
         """Change tunables of the live run; raises `UnavailableError` while the service is away."""
-        return run(self._core.update_run(changes))
+        return _run(self._core.update_run(changes))
 
     def add_prompts(self, prompts: Iterable[str]) -> PoolSize:
         """Add prompts (1-256 UTF-8 bytes each) to the run's pool; known ones are ignored.
@@ -92,7 +93,7 @@ class Client:
         Many are sent in parts of 50,000, each with a budget of its own. The ids are also remembered here, to draw
         from while the service is away; parts that could not be sent are sent with the next call that reaches it.
         """
-        return run(self._core.add_prompts(prompts))
+        return _run(self._core.add_prompts(prompts))
 
     def select(
         self, step: int, prompts: Sequence[str], limit: int | None = None, at_least: int = 0, explain: bool = False
@@ -102,7 +103,7 @@ class Client:
         `limit`: judge in order until so many are kept. `at_least`: fill up to so many with skipped ones. `explain`: say
         why for each. Service away: all of them, up to `limit`.
         """
-        return run(self._core.select(step, prompts, limit, at_least, explain))
+        return _run(self._core.select(step, prompts, limit, at_least, explain))
 
     def draw(self, step: int, count: int | None = None) -> Drawn:
         """Prompts from the run's pool to roll out in this step; default count: the current rollout batch size.
@@ -110,7 +111,7 @@ class Client:
         Raises `ConflictError` when the pool is empty. Service away: the prompts come from a shuffled walk over those
         that this client added; raises `UnavailableError` when it added none.
         """
-        return run(self._core.draw(step, count))
+        return _run(self._core.draw(step, count))
 
     def report(self, step: int, groups: Iterable[Group], final: bool = False) -> Reported:
         """What rollouts earned; `final` ends the step. Rewards: finite numbers; the outcome, not a shaped reward.
@@ -118,7 +119,7 @@ class Client:
         Reports spooled earlier go first, for at most half of the budget. Service away, or earlier reports still under
         way: the report is spooled and judged here.
         """
-        return run(self._core.report(step, groups, final))
+        return _run(self._core.report(step, groups, final))
 
     def collect(
         self,
@@ -136,33 +137,64 @@ class Client:
 
         A select that keeps nothing just goes on with more candidates. The step ends when it is complete, after
         `max_rounds` rounds, or when nothing is left to roll out; see `Collected.reason`. What `rollout` raises is
-        passed on, and the step stays open: collecting it again goes on with it.
+        passed on and its round is lost, but the step stays open: if the next `collect` is of the same step, it goes
+        on, and its result holds the groups and counts of both.
         """
 
         async def roll_out(chosen: list[str]) -> Sequence[Rollout[T] | None]:
             return rollout(chosen)
 
-        return run(Session(self._core, step, roll_out, prompts, max_rounds).run())
+        return _run(Session(self._core, step, roll_out, prompts, max_rounds).run())
 
     def state(self) -> RunState:
         """Spec and state of the run."""
-        return run(self._core.state())
+        return _run(self._core.state())
 
     def steps(self, after: int | None = None, limit: int | None = None) -> list[StepRow]:
         """The recorded steps after step `after`, at most `limit`."""
-        return run(self._core.steps(after, limit))
+        return _run(self._core.steps(after, limit))
 
     def prompt(self, prompt: str) -> PromptState:
         """What the service knows of one prompt."""
-        return run(self._core.prompt(prompt))
+        return _run(self._core.prompt(prompt))
 
     def delete_run(self) -> None:
         """Delete the run and all that is known of it."""
-        run(self._core.delete_run())
+        _run(self._core.delete_run())
+
+    def rewind(self, step: int) -> RunState:
+        """Go back to the run as it was when `step` completed, and forget all that came later: call it when a trainer
+        resumes from its checkpoint of that step.
+
+        The run gets the next generation, which this client takes: from now on writes of any other trainer of the run
+        are refused with `FencedError`. Spooled reports are delivered first, however many there are. Raises
+        `ConflictError` when the step has not completed, `UnavailableError` while the service is away (never degraded);
+        then it may have taken effect nevertheless: call it again.
+        """
+        return _run(self._core.rewind(step))
+
+    def fork(self, run: str, step: int | None = None) -> RunState:
+        """Make a new run, which begins where this one stood when `step` completed; default: where it stands now.
+
+        Returns the new run's state; this client goes on with its own run. Spooled reports are delivered first. Raises
+        `ConflictError` when there is a run of that name or the step has not completed, `UnavailableError` while the
+        service is away.
+        """
+        return _run(self._core.fork(run, step))
 
     def flush(self, within: float | None = None) -> bool:
         """Deliver spooled reports for at most `within` seconds (default: the budget); True when none are left."""
-        return run(self._core.flush(within))
+        return _run(self._core.flush(within))
+
+    @property
+    def generation(self) -> int | None:
+        """The run's generation as this client knows it (how often the run was rewound); None until an answer said it.
+
+        It goes with every write, so that a trainer taken for dead can't spoil the run of the one that took its place:
+        see `FencedError`. Taken from the first answer that carries one, then only from `create_run` (which itself is
+        never refused for it) and `rewind`.
+        """
+        return self._core.generation
 
     @property
     def counters(self) -> Counters:
@@ -172,7 +204,7 @@ class Client:
     def close(self) -> None:
         """Deliver spooled reports for at most one budget and close the connections. What remains stays on disk."""
         try:
-            run(self._core.finish())
+            _run(self._core.finish())
         finally:
             self._io.close()
 

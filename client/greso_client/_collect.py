@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from greso_client._core import Core
-from greso_client._types import Collected, CollectedGroup, Drawn, Group, Reason, Reported, Rollout, Selection, Skipped
+from greso_client._harvest import Harvest
+from greso_client._types import Collected, CollectedGroup, Group, Reason, Reported, Rollout
 
 log = logging.getLogger("greso_client")
 
@@ -37,17 +38,17 @@ class Candidates:
     def __init__(self, prompts: Iterable[str], leftover: deque[str]) -> None:
         self._ahead = leftover if isinstance(prompts, Iterator) else deque[str]()
         self._source = iter(prompts)
-        self._skipped: set[str] = set()
+        self._passed_over: set[str] = set()
 
     def take(self, count: int) -> list[str]:
         """Up to `count` candidates; none when there are no more."""
         taken: list[str] = []
         repeats = 0
-        while len(taken) < count and repeats < max(FEWEST_REPEATS, 2 * len(self._skipped)):
+        while len(taken) < count and repeats < max(FEWEST_REPEATS, 2 * len(self._passed_over)):
             prompt = self._ahead.popleft() if self._ahead else next(self._source, None)
             if prompt is None:
                 break
-            if prompt in self._skipped:
+            if prompt in self._passed_over:
                 repeats += 1
             else:
                 repeats = 0
@@ -58,9 +59,9 @@ class Candidates:
         """Put candidates that were not examined in front again."""
         self._ahead.extendleft(reversed(prompts))
 
-    def skipped(self, prompts: Iterable[str]) -> None:
-        """Remember what this step skipped."""
-        self._skipped.update(prompts)
+    def pass_over(self, prompts: Iterable[str]) -> None:
+        """Don't offer these again in this step: it skipped them, or rolled them out before it was broken off."""
+        self._passed_over.update(prompts)
 
 
 class Session(Generic[T]):
@@ -77,39 +78,45 @@ class Session(Generic[T]):
         if max_rounds < 1:
             raise ValueError(f"max_rounds {max_rounds} must be 1 or more")
         self._core = core
-        self._step = step
         self._roll_out = roll_out
         self._candidates = None if prompts is None else Candidates(prompts, core.leftover)
         self._max_rounds = max_rounds
-        self._groups: list[CollectedGroup[T]] = []
-        self._effective: list[CollectedGroup[T]] = []
-        self._rounds = self._examined = self._easy = self._hard = self._failed = 0
-        self._degraded = False
-        self._seconds = 0.0
+        broken_off, core.broken_off = core.broken_off, None
+        self._got = Harvest[T](step) if broken_off is None or broken_off.step != step else broken_off
+        if self._candidates is not None:
+            self._candidates.pass_over(group.prompt for group in self._got.groups)
 
     async def run(self) -> Collected[T]:
         """The whole step."""
+        try:
+            reason = await self._collect()
+        except BaseException:
+            # The groups so far count at the service, so the caller must be able to get at them.
+            self._core.broken_off = self._got
+            raise
+        return self._got.collected(reason)
+
+    async def _collect(self) -> Reason:
+        got = self._got
         await self._timed(self._core.learn_run())
-        # None: the service knows how many a first round takes.
-        size = None if self._candidates is None else self._core.fallback.rollout_batch_size
-        reason: Reason | None = None
-        while reason is None:
-            prompts = await self._choose(size)
+        if got.size is None and self._candidates is not None:
+            got.size = self._core.fallback.rollout_batch_size
+        while True:
+            prompts = await self._choose(got.size)
             if not prompts:
-                reason = "no_candidates"
-                break
+                await self._report([], final=True)
+                return "no_candidates"
             reported = await self._round(prompts)
-            if reported is not None:
-                size = reported.next_rollout_batch_size
             reason = self._reason(reported)
-        if reason == "no_candidates" or (reason == "max_rounds" and reported is None):
-            await self._report([], final=True)
-        return self._collected(reason)
+            if reason == "max_rounds" and reported is None:
+                await self._report([], final=True)
+            if reason is not None:
+                return reason
 
     async def _choose(self, size: int | None) -> list[str]:
-        if self._candidates is None or size is None:
-            drawn = await self._timed(self._core.draw(self._step, size))
-            self._count(drawn)
+        if self._candidates is None or size is None:  # the service knows how many a first round takes
+            drawn = await self._timed(self._core.draw(self._got.step, size))
+            self._got.count(drawn)
             return drawn.prompts
         chosen: list[str] = []
         offer = size
@@ -129,14 +136,14 @@ class Session(Generic[T]):
     async def _select(self, candidates: Candidates, offered: list[str], limit: int) -> tuple[list[str], int]:
         """The kept ones of the offered candidates, and how many were examined."""
         try:
-            selection = await self._timed(self._core.select(self._step, offered, limit=limit))
+            selection = await self._timed(self._core.select(self._got.step, offered, limit=limit))
         except BaseException:
             candidates.give_back(offered)
             raise
-        self._count(selection)
+        self._got.count(selection)
         candidates.give_back(offered[selection.examined :])
         kept = set(selection.selected)
-        candidates.skipped(offered[index] for index in range(selection.examined) if index not in kept)
+        candidates.pass_over(offered[index] for index in range(selection.examined) if index not in kept)
         return [offered[index] for index in selection.selected], selection.examined
 
     async def _round(self, prompts: list[str]) -> Reported | None:
@@ -147,66 +154,51 @@ class Session(Generic[T]):
                 f"the rollout function returned {len(results)} items for {len(prompts)} prompts; "
                 "it must return one per prompt, in order, None where a rollout failed"
             )
-        self._rounds += 1
+        got = self._got
+        got.rounds += 1
         groups = [
             CollectedGroup(prompt, result.rewards, result.data)
             for prompt, result in zip(prompts, results, strict=True)
             if result is not None
         ]
-        self._failed += len(prompts) - len(groups)
+        got.failed += len(prompts) - len(groups)
         if not groups:
             return None
-        reported = await self._report(groups, final=self._rounds == self._max_rounds)
-        self._groups += groups
-        self._effective += [groups[index] for index in reported.effective]
+        reported = await self._report(groups, final=self._is_last())
+        got.groups += groups
+        got.effective += [groups[index] for index in reported.effective]
+        got.size = reported.next_rollout_batch_size
         return reported
 
     async def _report(self, groups: Sequence[CollectedGroup[T]], final: bool) -> Reported:
         plain = [Group(group.prompt, group.rewards) for group in groups]
-        reported = await self._timed(self._core.report(self._step, plain, final))
-        self._degraded |= reported.degraded
+        reported = await self._timed(self._core.report(self._got.step, plain, final))
+        self._got.degraded |= reported.degraded
         return reported
+
+    def _is_last(self) -> bool:
+        # A step that was broken off may have had more rounds than are allowed now.
+        return self._got.rounds >= self._max_rounds
 
     def _reason(self, reported: Reported | None) -> Reason | None:
         """Why the step ends after this round, None when it goes on."""
-        last = self._rounds == self._max_rounds
-        if reported is not None and reported.step.complete and not (last and reported.step.missing > 0):
+        if reported is not None and reported.step.complete and not (self._is_last() and reported.step.missing > 0):
             # Compared with the service's own count, not with a remembered batch size: an operator may change that.
-            away = self._degraded and reported.step.effective < len(self._effective)
-            if not reported.step.missing and (away or reported.step.effective == len(self._effective)):
+            mine = len(self._got.effective)
+            away = self._got.degraded and reported.step.effective < mine
+            if not reported.step.missing and (away or reported.step.effective == mine):
                 return "complete"
             log.warning(
-                "greso: step %d was completed at the service without these groups or with groups from elsewhere; "
-                "a trainer that goes back to an older step needs a run of a new name", self._step,
-            )  # fmt: skip
+                "greso: step %d was completed at the service without these groups or with groups from elsewhere; a "
+                "trainer that resumes from a checkpoint calls client.rewind(step) first, with the checkpoint's step",
+                self._got.step,
+            )
             return "late"
-        return "max_rounds" if last else None
-
-    def _count(self, answer: Selection | Drawn) -> None:
-        self._examined += answer.examined
-        self._easy += answer.skipped.easy
-        self._hard += answer.skipped.hard
-        self._degraded |= answer.degraded
+        return "max_rounds" if self._is_last() else None
 
     async def _timed(self, call: Awaitable[R]) -> R:
         start = self._core.now()
         try:
             return await call
         finally:
-            self._seconds += self._core.now() - start
-
-    def _collected(self, reason: Reason) -> Collected[T]:
-        return Collected(
-            step=self._step,
-            effective=self._effective,
-            groups=self._groups,
-            rounds=self._rounds,
-            rollouts=sum(len(group.rewards) for group in self._groups),
-            examined=self._examined,
-            skipped=Skipped(self._easy, self._hard),
-            failed=self._failed,
-            complete=reason == "complete",
-            reason=reason,
-            degraded=self._degraded,
-            service_seconds=self._seconds,
-        )
+            self._got.service_seconds += self._core.now() - start

@@ -11,6 +11,7 @@
     │   ├── ForbiddenError (PermissionError)   401, 403
     │   ├── NotFoundError (LookupError)        404
     │   └── ConflictError                      409
+    │       └── FencedError                    409: the run was rewound by another trainer, this one must stop
     └── ClosedError (RuntimeError)             the client was closed
 
 Each is also the standard error it resembles (in brackets), and each can be pickled: trainers send errors between
@@ -132,12 +133,27 @@ class NotFoundError(RefusedError, LookupError):
 
 
 class ConflictError(RefusedError):
-    """The state of the run forbids it: another spec, an empty pool, an older generation."""
+    """The state of the run forbids it: another spec, an empty pool, a step that has not completed."""
+
+
+class FencedError(ConflictError):
+    """Another trainer rewound the run: this one was taken for dead. Nothing it does may reach the run any more.
+
+    Raised whatever `strict` is. The only right answer is to end; a trainer that starts anew begins with `create_run()`
+    and `rewind()`.
+    """
+
+    def __str__(self) -> str:
+        """What happened, and what the service said."""
+        return f"another trainer rewound this run; this one was taken for dead and must stop: {self.problem}"
 
 
 class ClosedError(GresoError, RuntimeError):
     """The client was closed."""
 
+
+# Problem type of a write with another generation than the run's (docs/api.md, Greso-Generation).
+STALE_GENERATION = "urn:greso:problem:stale-generation"
 
 _BY_STATUS: dict[int, type[RefusedError]] = {
     400: InvalidRequestError,
@@ -154,6 +170,8 @@ _BY_STATUS: dict[int, type[RefusedError]] = {
 
 def refusal(problem: Problem) -> RefusedError:
     """The error class that fits a 4xx problem."""
+    if problem.type == STALE_GENERATION:
+        return FencedError(problem)
     return _BY_STATUS.get(problem.status, RefusedError)(problem)
 
 

@@ -98,6 +98,13 @@ class Fallback:
                 if answer.step.complete:
                     self._spec["rollout_batch_size"] = answer.next_rollout_batch_size
 
+    def rewound(self, state: RunState, step: int) -> None:
+        """Take over a run's state as it was when `step` completed: the later steps are no more."""
+        self.learn_state(state)
+        with self._lock:
+            self._step, self._groups, self._effective = step + 1, 0, 0
+            self._batch_size = None
+
     def learn_prompts(self, prompts: Sequence[str]) -> None:
         """Remember the prompts this client added: the pool of a local walk."""
         with self._lock:

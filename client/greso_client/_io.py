@@ -54,6 +54,8 @@ def _headers(request: Request) -> dict[str, str]:
     headers = {} if request.body is None else {"Content-Type": request.content_type}
     if request.key is not None:
         headers["Idempotency-Key"] = request.key
+    if request.generation is not None:
+        headers["Greso-Generation"] = str(request.generation)
     return headers
 
 

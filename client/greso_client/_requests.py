@@ -29,13 +29,16 @@ POOL_PART = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, the same on each attempt. `key`: its idempotency key, on every POST."""
+    """One request, the same on each attempt. `key`: its idempotency key, on every POST. `generation`: of the run, as
+    whoever writes believes it to be (the fencing token); None where it isn't known or nothing is written.
+    """
 
     method: str
     path: str
     body: bytes | None = None
     content_type: str = "application/json"
     key: str | None = None
+    generation: int | None = None
 
 
 def _post(path: str, body: Mapping[str, Any]) -> Request:
@@ -71,6 +74,14 @@ class RunRequests:
     def delete(self) -> Request:
         """DELETE the run."""
         return Request("DELETE", self._path)
+
+    def rewind(self, step: int) -> Request:
+        """POST the step to go back to."""
+        return _post(f"{self._path}/rewind", {"step": step})
+
+    def fork(self, run: str, step: int | None) -> Request:
+        """POST for a new run that begins at the end of a step."""
+        return _post(f"{self._path}/fork", {"run": run} if step is None else {"run": run, "step": step})
 
     def pool(self, prompts: Sequence[str]) -> Iterator[Request]:
         """PUT prompts into the pool: NDJSON, in parts."""

@@ -1,9 +1,9 @@
 """Reports that could not be delivered yet, on disk: JSON lines, appended and synced, bounded, safe between processes.
 
-The first line names the file's identity; each further line is one request with its idempotency key. A delivered line
-is marked in place (one byte), a file with nothing left is removed, and only a full one is rewritten. No file stays
-open between calls, so a fork or a kill at any moment leaves nothing but, at worst, a torn last line, which the next
-append cuts off and every reader passes over: that report was never acknowledged as kept.
+The first line names the file's identity; each further line is one request with its idempotency key and fencing token.
+A delivered line is marked in place (one byte), a file with nothing left is removed, and only a full one is rewritten.
+No file stays open between calls, so a fork or a kill at any moment leaves nothing but, at worst, a torn last line,
+which the next append cuts off and every reader passes over: that report was never acknowledged as kept.
 
 Two locks, both `flock` on files beside the spool: a short one around each access, and a long one for whoever delivers.
 """
@@ -65,7 +65,8 @@ class Spool:
         `ahead`: its run could not be created yet, so that a run created later is the one that it is meant for.
         """
         record = {"at": at, "key": request.key, "method": request.method, "path": request.path, "ahead": ahead}
-        record |= {"type": request.content_type, "body": (request.body or b"").decode()}
+        record |= {"generation": request.generation, "type": request.content_type}
+        record["body"] = (request.body or b"").decode()
         line = _DUE + json.dumps(record, separators=(",", ":")).encode()[1:] + b"\n"
         with self._locked():
             size = self._mend()
@@ -262,7 +263,12 @@ def _request(line: bytes) -> tuple[Request, float, bool] | None:
     """The request in a line, when it was kept and whether ahead of its run; None when the line is damaged."""
     try:
         record: dict[str, Any] = json.loads(line)
-        request = Request(record["method"], record["path"], record["body"].encode(), record["type"], record["key"])
+        # Spools of release 0.1 have no generation.
+        generation = record.get("generation")
+        request = Request(
+            record["method"], record["path"], record["body"].encode(), record["type"], record["key"],
+            None if generation is None else int(generation),
+        )  # fmt: skip
         return request, float(record["at"]), bool(record["ahead"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -4,6 +4,7 @@ GresoError
 ├── InvalidInput      the request's content is wrong (422, or 400 / 413 by `status`)
 ├── NotFound          no such run or prompt (404)
 ├── Conflict          the request contradicts what is there (409)
+│   └── StaleGeneration  the run was rewound since the writer last knew it (409)
 ├── KeyReused         an idempotency key came back with another body (422)
 ├── Unavailable       the store does not answer; try again (503)
 └── StartupError      the service can't start as configured (exit code 1)
@@ -41,6 +42,10 @@ class NotFound(GresoError):
 
 class Conflict(GresoError):
     """The request contradicts the present state; nothing was applied."""
+
+
+class StaleGeneration(Conflict):
+    """The write carries the generation of a run that has been rewound since; nothing was applied."""
 
 
 class KeyReused(GresoError):

@@ -21,10 +21,14 @@ _CHUNK = 65_536  # prompts per event of a large upload, and places examined at a
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Events to append, all or none, and the answer (JSON) that goes with them."""
+    """Events to append, all or none, and the answer (JSON) that goes with them.
+
+    `state`: what the events make, where folding them on the present state can't tell.
+    """
 
     events: Sequence[Event]
     answer: bytes = b""
+    state: RunState | None = None
 
 
 def select(

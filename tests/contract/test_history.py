@@ -6,11 +6,12 @@ import asyncio
 import os
 import time
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from greso_service.history.base import START, Appended, History, Listed, Mark, Moved, Once, RunKey, Seen
+from greso_service.core.mark import START, Mark
+from greso_service.history.base import Appended, History, Listed, Moved, Once, RunKey, Seen
 
 from ..stores import Store  # noqa: TID252
 
@@ -229,6 +230,99 @@ def test_a_key_is_forgotten_after_its_life(store: Store) -> None:
             assert time.monotonic() < give_up
             await asyncio.sleep(0.05)
         assert result == Appended(mark.then(b"c"))
+
+    over(store, story)
+
+
+async def told(*parts: list[bytes]) -> AsyncIterator[list[bytes]]:
+    for part in parts:
+        yield part
+
+
+def test_a_run_begins_with_a_whole_history(store: Store) -> None:
+    async def story(history: History) -> None:
+        assert await history.begin(KEY, told([b"a", b"b"], [], [b"c"]), at_ms=3) == Appended(mark_of(b"a", b"b", b"c"))
+        assert await whole(history) == [b"a", b"b", b"c"]
+        assert await history.runs("default") == [Listed(KEY.run, 3)]
+        after = mark_of(b"a", b"b", b"c")
+        assert await history.append(KEY, after, [b"d"], at_ms=4) == Appended(after.then(b"d"))
+
+    over(store, story)
+
+
+def test_a_run_that_exists_does_not_begin_again(store: Store) -> None:
+    async def story(history: History) -> None:
+        await begun(history, b"a")
+        assert await history.begin(KEY, told([b"b"]), at_ms=3) == Moved()
+        assert await history.begin(KEY, told([b"a", b"b"]), at_ms=3) == Moved()
+        assert await whole(history) == [b"a"]
+
+    over(store, story)
+
+
+def test_a_beginning_that_breaks_off_leaves_nothing(store: Store) -> None:
+    async def broken() -> AsyncIterator[list[bytes]]:
+        yield [b"a"]
+        raise ConnectionResetError
+
+    async def story(history: History) -> None:
+        with pytest.raises(ConnectionResetError):
+            await history.begin(KEY, broken(), at_ms=3)
+        assert await history.runs("default") == []
+        assert await history.read(KEY, START, 10) == []
+        assert await history.begin(KEY, told([b"b"]), at_ms=3) == Appended(mark_of(b"b"))
+        assert await whole(history) == [b"b"]
+
+    over(store, story)
+
+
+def test_of_20_beginnings_one_wins(store: Store) -> None:
+    async def story(history: History) -> None:
+        results = await asyncio.gather(
+            *(history.begin(KEY, told([b"%d" % number], [b"x"]), at_ms=3) for number in range(20))
+        )
+        [winner] = [number for number, result in enumerate(results) if isinstance(result, Appended)]
+        assert await whole(history) == [b"%d" % winner, b"x"]
+
+    over(store, story)
+
+
+def test_a_beginning_keeps_its_key(store: Store) -> None:
+    async def story(history: History) -> None:
+        assert await history.recall(KEY, "k") is None
+        assert isinstance(await history.begin(KEY, told([b"a"]), at_ms=3, once=once()), Appended)
+        assert await history.recall(KEY, "k") == Seen(DIGEST, b"answer")
+        assert await history.recall(KEY, "l") is None
+        again = once(digest=OTHER_DIGEST, answer=b"another")
+        assert await history.begin(KEY, told([b"b"]), at_ms=4, once=again) == Seen(DIGEST, b"answer")
+        assert await whole(history) == [b"a"]
+        assert await history.drop(KEY)
+        assert await history.recall(KEY, "k") is None
+
+    over(store, story)
+
+
+def test_a_remembered_key_is_found_and_stays_as_it_is(store: Store) -> None:
+    async def story(history: History) -> None:
+        await history.remember(KEY, once())
+        assert await history.recall(KEY, "k") is None
+        mark = await begun(history, b"a")
+        await history.remember(KEY, once())
+        await history.remember(KEY, once(digest=OTHER_DIGEST, answer=b"another"))
+        assert await history.recall(KEY, "k") == Seen(DIGEST, b"answer")
+        assert await history.append(KEY, mark, [b"b"], at_ms=2, once=once()) == Seen(DIGEST, b"answer")
+        assert await history.drop(KEY)
+        assert await history.recall(KEY, "k") is None
+
+    over(store, story)
+
+
+def test_a_beginning_of_many_and_large_payloads(store: Store) -> None:
+    payloads = [b"%d" % number for number in range(3000)] + [bytes([number]) * 3_000_000 for number in range(4)]
+
+    async def story(history: History) -> None:
+        assert await history.begin(KEY, told(payloads), at_ms=3) == Appended(mark_of(*payloads))
+        assert await whole(history) == payloads
 
     over(store, story)
 

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from greso_service.core.mark import START
 from greso_service.errors import Unavailable
-from greso_service.history.base import START, Appended, History, Moved, Once, RunKey, Seen
+from greso_service.history.base import Appended, History, Moved, Once, RunKey, Seen
 from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
 

@@ -31,6 +31,21 @@ for number, _ in enumerate(sys.stdin):
     client.report(0, [Group(f"{sys.argv[4]}/{number}", [0.0, 0.0])])
     print(number, flush=True)
 """
+TRAIN_UNTIL_FENCED = """
+import sys
+from greso_client import Client, FencedError, Rollout
+client = Client(sys.argv[1], run=sys.argv[2], spool=sys.argv[3], budget=5.0)
+client.create_run(train_batch_size=4, rollout_batch_size=8)
+client.add_prompts(f"p/{number}" for number in range(40))
+step = 0
+try:
+    while True:
+        assert client.collect(step, lambda prompts: [Rollout([0.0, 1.0], None) for _ in prompts]).complete
+        print(step, flush=True)
+        step += 1
+except FencedError:
+    sys.exit(77)
+"""
 
 
 @pytest.fixture
@@ -233,3 +248,39 @@ def test_a_training_started_while_the_service_is_away_is_complete_afterwards(
         assert (state.pool, state.totals.groups) == (40, rolled.total())
         assert {name: state.spec[name] for name in spec} == spec
         assert [row.complete for row in client.steps()] == [True] * 3
+
+
+def test_a_frozen_trainer_that_wakes_up_ends_and_the_resumed_run_is_none_the_worse(
+    service: oracle.Service, tmp_path: Path
+) -> None:
+    """It is stopped in the middle of anything, replaced over a kill of the service, and goes on as if nothing was."""
+    frozen = subprocess.Popen(
+        [sys.executable, "-c", TRAIN_UNTIL_FENCED, url(service), "r", str(tmp_path / "frozen.jsonl")],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert frozen.stdout is not None
+        while int(frozen.stdout.readline()) < 9:
+            pass
+        frozen.send_signal(signal.SIGSTOP)
+        service.kill()
+        service.start()
+        with Client(url(service), run="r", budget=10.0, strict=True) as client:
+            client.create_run(train_batch_size=4, rollout_batch_size=8)
+            client.report(5, [], final=True)
+            assert client.rewind(5).step == 5
+            service.kill()
+            service.start()
+            assert client.collect(6, roll_out, max_rounds=20).complete
+            known = client.state()
+            assert known.generation == client.generation == 1
+            frozen.send_signal(signal.SIGCONT)
+            assert frozen.wait(timeout=60) == 77
+            assert client.state() == known
+            assert [row.step for row in client.steps()] == list(range(7))
+            assert client.collect(7, roll_out, max_rounds=20).complete
+    finally:
+        frozen.kill()
+        frozen.wait()
+        if frozen.stdout is not None:
+            frozen.stdout.close()

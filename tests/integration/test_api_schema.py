@@ -103,6 +103,8 @@ STORY: list[tuple[str, str, str, Any, int]] = [
     ("GET", "/v1/runs/{run}/prompts/{prompt}", "/v1/runs/r/prompts/a", None, 200),
     ("GET", "/v1/runs/{run}/prompts/{prompt}", "/v1/runs/r/prompts/b", None, 200),
     ("GET", "/v1/runs/{run}/prompts/{prompt}", "/v1/runs/r/prompts/%C3%A9", None, 200),
+    ("POST", "/v1/runs/{run}/fork", "/v1/runs/r/fork", {"run": "s", "step": 0}, 201),
+    ("POST", "/v1/runs/{run}/rewind", "/v1/runs/r/rewind", {"step": 0}, 200),
     ("GET", "/v1/runs", "/v1/runs?limit=1", None, 200),
     ("GET", "/livez", "/livez", None, 200),
     ("GET", "/readyz", "/readyz", None, 503),
@@ -158,3 +160,5 @@ def test_every_operation_says_what_it_is_and_how_it_fails(method: str, path: str
             assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
     if method in {"POST", "PUT"} and path.startswith("/v1/runs/{run}/"):
         assert "Idempotency-Key" in [each["name"] for each in operation["parameters"]]
+    if method != "GET" and path.startswith("/v1/runs/{run}"):
+        assert "Greso-Generation" in [each["name"] for each in operation["parameters"]]

@@ -167,8 +167,8 @@ def test_a_trainer_that_resumes_without_rewinding_is_told(client: Client) -> Non
 def test_a_replayed_report_counts_once(client: Client, url: str) -> None:
     client.create_run()
     request = client._core._requests.report(0, [Group("a", HARD)], False)
-    first, _ = run(client._core._ask(request, answers.reported))
-    again, _ = run(client._core._ask(request, answers.reported))
+    first, _ = run(client._core._contact.ask(request, answers.reported))
+    again, _ = run(client._core._contact.ask(request, answers.reported))
     assert first == again
     assert client.state().totals.groups == 1
 
@@ -214,7 +214,7 @@ def test_the_async_client(url: str, tmp_path: Path) -> None:
 
 
 def test_the_page_has_the_blocks_it_is_known_for() -> None:
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 8
     assert len(BLOCKS[0].strip().splitlines()) <= 14
 
 

@@ -10,8 +10,8 @@ from typing import Any, get_args
 from greso_service.core.events import Event, Reported
 from greso_service.history import codec, snapshot
 from greso_service.history.base import RunKey
-from greso_service.history.redis import _CHUNK_BYTES, _SNAPSHOT_GRACE
-from greso_service.runs import Idempotency, Runs
+from greso_service.history.redis import _CHUNK_BYTES, _DRAFT_GRACE
+from greso_service.runs import Given, Idempotency, Runs
 
 from ..stores import RedisStore  # noqa: TID252
 
@@ -32,7 +32,7 @@ KEYS = {row[0].strip("`"): row for row in rows("Keys")[1:]}
 def pattern(template: str) -> str:
     """A regular expression for the keys that a template stands for."""
     escaped = re.escape(template)
-    for name, shape in (("tenant", "default"), ("run", "run"), ("key", "[!-~]+"), ("random", "[0-9a-f]{16}")):
+    for name, shape in (("tenant", "default"), ("run", "(?:run|fork)"), ("key", "[!-~]+"), ("random", "[0-9a-f]{16}")):
         escaped = escaped.replace(f"<{name}>", shape)
     return escaped
 
@@ -43,12 +43,12 @@ async def use_everything(store: RedisStore) -> dict[str, Any]:
     async with store.opened() as history:
         runs = Runs(history, idempotency_ttl=86_400, snapshot_every=2)
         await runs.create(KEY, {})
-        once = Idempotency("retry-1", bytes(32))
-        await runs.add_prompts(KEY, ["a", "b"], once=once)
+        given = Given(Idempotency("retry-1", bytes(32)))
+        await runs.add_prompts(KEY, ["a", "b"], given=given)
         await runs.draw(KEY, 0, 1)
         await runs.select(KEY, 0, ["c"])
         await runs.change(KEY, {"train_batch_size": 5})
-        await runs.report(KEY, 0, ["a"], [[0, 1]], final=False, once=None)
+        await runs.report(KEY, 0, ["a"], [[0, 1]], final=False)
         await runs.close()
         client: Any = history._redis  # type: ignore[attr-defined]
         send = client.execute_command
@@ -60,8 +60,9 @@ async def use_everything(store: RedisStore) -> dict[str, Any]:
             return answer
 
         client.execute_command = watched
-        await runs.report(KEY, 0, ["a"], [[0, 1]], final=False, once=None)
-        await runs.report(KEY, 0, ["a"], [[0, 1]], final=False, once=None)
+        await runs.report(KEY, 0, ["a"], [[0, 1]], final=False)
+        await runs.report(KEY, 0, ["a"], [[0, 1]], final=False)
+        await runs.fork(KEY, "fork", None)
         await runs.close()
     return seen
 
@@ -106,7 +107,7 @@ def test_versions_and_sizes_are_as_described() -> None:
     assert f"envelope of {codec._HEAD.size} bytes" in PAGE
     assert f"Byte 0 is the version, {snapshot.VERSION}" in PAGE
     assert f"of {_CHUNK_BYTES // 2**20} MiB each" in PAGE
-    assert f"{_SNAPSHOT_GRACE} s at most" in PAGE
+    assert f"{_DRAFT_GRACE} s at most" in PAGE
 
 
 def test_the_worked_example_is_what_the_service_writes() -> None:

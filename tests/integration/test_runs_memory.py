@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from greso_service.core.mark import Mark
 from greso_service.errors import KeyReused, NotFound
-from greso_service.history.base import Mark, RunKey
+from greso_service.history.base import RunKey
 from greso_service.history.memory import MemoryHistory
-from greso_service.runs import Idempotency, Runs
+from greso_service.runs import Given, Idempotency, Runs
 
 from ..folding import content  # noqa: TID252
 from ..stores import PassingHistory, RedisStore  # noqa: TID252
@@ -23,8 +24,8 @@ def key(number: int) -> RunKey:
     return RunKey("default", f"run-{number}")
 
 
-def once(name: str) -> Idempotency:
-    return Idempotency(name, name.encode().ljust(32, b"."))
+def given(name: str) -> Given:
+    return Given(Idempotency(name, name.encode().ljust(32, b".")))
 
 
 def replica(history: Any, **options: Any) -> Runs:
@@ -70,7 +71,7 @@ def test_the_run_in_use_is_not_forgotten_under_its_user() -> None:
             await runs.create(key(number), {})
         await asyncio.gather(
             *(
-                runs.report(key(turn % 8), 0, [f"p{turn}"], [[0, 1]], final=False, once=once(str(turn)))
+                runs.report(key(turn % 8), 0, [f"p{turn}"], [[0, 1]], final=False, given=given(str(turn)))
                 for turn in range(160)
             )
         )
@@ -116,7 +117,7 @@ def test_callers_that_hang_up_at_any_moment_leave_the_state_whole(seed: int) -> 
         for turn in range(80):
             writing = [
                 asyncio.create_task(
-                    runs.report(key(0), turn // 10, [f"p{turn}-{place}"], [[0, 1]], final=False, once=once(f"{turn}"))
+                    runs.report(key(0), turn // 10, [f"p{turn}-{place}"], [[0, 1]], final=False, given=given(f"{turn}"))
                 )
                 for place, runs in enumerate(replicas)
             ]
@@ -141,8 +142,8 @@ def test_a_large_answer_is_given_again_to_the_byte(redis_store: RedisStore) -> N
         prompts = [f"prompt {number}" for number in range(3000)]
         async with redis_store.opened() as one, redis_store.opened() as two:
             await replica(one).create(key(0), {})
-            first = await replica(one).select(key(0), 0, prompts, explain=True, once=once("k"))
-            again = await replica(two).select(key(0), 0, prompts, explain=True, once=once("k"))
+            first = await replica(one).select(key(0), 0, prompts, explain=True, given=given("k"))
+            again = await replica(two).select(key(0), 0, prompts, explain=True, given=given("k"))
             assert (again.body, again.replayed) == (first.body, True)
             assert len(first.body) > 100_000
             [record] = redis_store.redis.keys("*:once:*")

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from greso_service.core.mark import Mark
 from greso_service.errors import Conflict, NotFound, Unavailable
-from greso_service.history.base import Appended, History, Mark, Moved, Once, RunKey, Seen
+from greso_service.history.base import Appended, History, Moved, Once, RunKey, Seen
 from greso_service.history.codec import CodecError
-from greso_service.runs import Idempotency, Runs
+from greso_service.runs import Given, Idempotency, Runs
 
 from ..folding import content  # noqa: TID252
 from ..stores import PassingHistory, RedisStore  # noqa: TID252
@@ -49,9 +50,9 @@ async def state_of(runs: Runs) -> dict[str, Any]:
 async def report(
     runs: Runs, step: int, *groups: tuple[str, Sequence[float]], key: str = "", final: bool = False
 ) -> Any:
-    once = Idempotency(key, key.encode().ljust(32, b".")) if key else None
+    given = Given(Idempotency(key, key.encode().ljust(32, b".")) if key else None)
     names, earned = [name for name, _ in groups], [rewards for _, rewards in groups]
-    answer = await runs.report(KEY, step, names, earned, final=final, once=once)
+    answer = await runs.report(KEY, step, names, earned, final=final, given=given)
     return {**json.loads(answer.body), "replayed": answer.replayed}
 
 

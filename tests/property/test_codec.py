@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from greso_service.core.events import Created, Event, Patched, Pooled, Reported, Selected
+from greso_service.core.events import Created, Event, Forked, Patched, Pooled, Reported, Rewound, Selected, Span
+from greso_service.core.mark import START, Mark
 from greso_service.core.outcome import Rewards
 from greso_service.core.pool import Cursor
-from greso_service.history.base import START, Mark
 from greso_service.history.codec import CodecError, Recorded, decode, encode
 
 counts = st.integers(0, 2**63 - 1)
@@ -37,7 +37,12 @@ def reported(draw: st.DrawFn) -> Reported:
     return Reported(draw(counts), draw(st.booleans()), draw(ids), index, rewards)
 
 
+marks = st.builds(Mark, counts, st.integers(0, 2**32 - 1))
+spans = st.builds(Span, marks, marks, counts)
+
 events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(Rewound, counts, counts, st.lists(spans, max_size=5).map(tuple)),
+    st.builds(Forked, names, st.none() | counts),
     st.builds(Created, json_objects),
     st.builds(Patched, json_objects),
     st.builds(Pooled, ids, indices),

@@ -13,7 +13,7 @@ from greso_service.answers import Answer
 from greso_service.errors import Conflict
 from greso_service.history.base import RunKey
 from greso_service.history.memory import MemoryHistory
-from greso_service.runs import Idempotency, Runs
+from greso_service.runs import Given, Idempotency, Runs
 
 from ..folding import content  # noqa: TID252
 from .traces import Action, Draw, Patch, Pool, Report, Select, specs, traces
@@ -21,17 +21,17 @@ from .traces import Action, Draw, Patch, Pool, Report, Select, specs, traces
 KEY = RunKey("default", "run")
 
 
-async def ask(runs: Runs, action: Action, once: Idempotency) -> Answer:
+async def ask(runs: Runs, action: Action, given: Given) -> Answer:
     match action:
         case Pool(prompts):
-            return await runs.add_prompts(KEY, prompts, once=once)
+            return await runs.add_prompts(KEY, prompts, given=given)
         case Select(step, prompts, limit, at_least):
-            return await runs.select(KEY, step, prompts, limit=limit, at_least=at_least, once=once)
+            return await runs.select(KEY, step, prompts, limit=limit, at_least=at_least, given=given)
         case Draw(step, count):
-            return await runs.draw(KEY, step, count, once)
+            return await runs.draw(KEY, step, count, given)
         case Report(step, groups, final):
             earned = [rewards for _, rewards in groups]
-            return await runs.report(KEY, step, [prompt for prompt, _ in groups], earned, final=final, once=once)
+            return await runs.report(KEY, step, [prompt for prompt, _ in groups], earned, final=final, given=given)
         case Patch():
             raise AssertionError("PATCH takes no idempotency key")
 
@@ -61,7 +61,7 @@ async def _replaying(spec: dict[str, Any], trace: list[Action], again: list[int]
         for runs in replicas:
             await runs.show(KEY)  # catch up
             before = state_of(runs)
-            answer = await ask(runs, trace[number], once(number, trace[number]))
+            answer = await ask(runs, trace[number], named(number, trace[number]))
             assert (answer.body, answer.replayed) == (answers[number].body, True)
             await runs.show(KEY)
             assert state_of(runs) == before
@@ -71,7 +71,7 @@ async def _replaying(spec: dict[str, Any], trace: list[Action], again: list[int]
             await replicas[0].change(KEY, action.changes)
             continue
         try:
-            answers[number] = await ask(replicas[number % 2], action, once(number, action))
+            answers[number] = await ask(replicas[number % 2], action, named(number, action))
         except Conflict:  # a draw from an empty pool
             continue
         if number < len(again) and again[number] in answers:
@@ -85,5 +85,5 @@ async def _replaying(spec: dict[str, Any], trace: list[Action], again: list[int]
         await runs.close()
 
 
-def once(number: int, action: Action) -> Idempotency:
-    return Idempotency(f"key-{number}", hashlib.sha256(repr(action).encode()).digest())
+def named(number: int, action: Action) -> Given:
+    return Given(Idempotency(f"key-{number}", hashlib.sha256(repr(action).encode()).digest()))

@@ -11,9 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+import typer
 import typer.main
 
-from greso_service.cli import app, looking, reference, run
+from greso_service.cli import app, looking, reference, run, time_travel
+from greso_service.cli.service import Service, ServiceError
 from greso_service.settings import Settings, default_text, option, variable
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -45,7 +47,7 @@ def test_each_setting_is_one_option_with_its_variable_and_default(command: str) 
 
 
 def test_every_command_shows_examples() -> None:
-    assert set(GROUP.commands) == {"serve", "check", "demo", "runs", "show", "openapi"}
+    assert set(GROUP.commands) == {"serve", "check", "demo", "runs", "show", "rewind", "fork", "openapi"}
     for name, command in GROUP.commands.items():
         assert f"greso {name}" in (command.help or "").partition("Examples:")[2]
 
@@ -111,8 +113,8 @@ def test_the_openapi_description_needs_no_redis(
 # Looking at a running service
 
 
-def answering(status: int, content: str) -> looking.Service:
-    return looking.Service("http://greso", httpx.MockTransport(lambda _: httpx.Response(status, text=content)))
+def answering(status: int, content: str) -> Service:
+    return Service("http://greso", httpx.MockTransport(lambda _: httpx.Response(status, text=content)))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def answering(status: int, content: str) -> looking.Service:
     ],
 )
 def test_a_refusal_is_told_in_the_services_words(status: int, content: str, message: str) -> None:
-    with answering(status, content) as service, pytest.raises(looking.ServiceError) as refusal:
+    with answering(status, content) as service, pytest.raises(ServiceError) as refusal:
         service.get("v1", "runs", "x")
     assert str(refusal.value) == message
 
@@ -155,7 +157,7 @@ def test_names_are_encoded_in_paths() -> None:
         asked.append(request.url.raw_path)
         return httpx.Response(200, json={})
 
-    with looking.Service("http://greso/", httpx.MockTransport(answer)) as service:
+    with Service("http://greso/", httpx.MockTransport(answer)) as service:
         service.get("v1", "runs", "r", "prompts", "a/b ?#%é")
     assert asked == [b"/v1/runs/r/prompts/a%2Fb%20%3F%23%25%C3%A9"]
 
@@ -172,6 +174,61 @@ def test_the_latest_steps_are_shown_with_the_one_at_work(capsys: pytest.CaptureF
         after, limit = (int(request.url.params[name]) for name in ("after", "limit"))
         return httpx.Response(200, json={"steps": [{"step": number} for number in range(after + 1, 102)][:limit]})
 
-    with looking.Service("http://greso", httpx.MockTransport(answer)) as service:
+    with Service("http://greso", httpx.MockTransport(answer)) as service:
         looking.show_run(service, "r", 3, as_json=True)
     assert [row["step"] for row in json.loads(capsys.readouterr().out)["steps"]] == [99, 100, 101]
+
+
+# Time travel
+
+
+def asked_of(answers: dict[str, Any], asked: list[tuple[str, str, Any]]) -> Service:
+    def answer(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content) if request.content else None
+        asked.append((request.method, request.url.path, body))
+        return httpx.Response(200, json=answers[request.method])
+
+    return Service("http://greso", httpx.MockTransport(answer))
+
+
+def test_a_rewind_tells_what_was_forgotten(capsys: pytest.CaptureFixture[str]) -> None:
+    before = {"step": 520, "generation": 0, "totals": {"groups": 5_000}}
+    after = {"step": 400, "generation": 1, "totals": {"groups": 3_800}}
+    asked: list[tuple[str, str, Any]] = []
+    with asked_of({"GET": before, "POST": after}, asked) as service:
+        time_travel.rewind(service, "r", 400, yes=True)
+    assert asked[1] == ("POST", "/v1/runs/r/rewind", {"step": 400})
+    assert capsys.readouterr().out.startswith("r is back at step 400, generation 1: 1,200 groups forgotten.")
+
+
+def test_a_rewind_at_a_terminal_asks_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {"step": 520, "generation": 0, "totals": {"groups": 5_000}}
+    asked: list[tuple[str, str, Any]] = []
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(typer, "confirm", refuse := Refuses())
+    with asked_of({"GET": before}, asked) as service, pytest.raises(typer.Abort):
+        time_travel.rewind(service, "r", 400, yes=False)
+    assert [method for method, _, _ in asked] == ["GET"]
+    assert refuse.questions == ["r is at step 520 with 5,000 groups; forget all that came after step 400?"]
+
+
+class Refuses:
+    """Answers every question with no."""
+
+    def __init__(self) -> None:
+        self.questions: list[str] = []
+
+    def __call__(self, question: str, abort: bool) -> None:
+        self.questions.append(question)
+        assert abort
+        raise typer.Abort
+
+
+@pytest.mark.parametrize(("step", "when"), [(None, "now"), (4, "when step 4 completed")])
+def test_a_fork_tells_where_it_begins(capsys: pytest.CaptureFixture[str], step: int | None, when: str) -> None:
+    made = {"step": 4, "prompts": 9, "totals": {"groups": 16}}
+    asked: list[tuple[str, str, Any]] = []
+    with asked_of({"POST": made}, asked) as service:
+        time_travel.fork(service, "r", "s", step)
+    assert asked == [("POST", "/v1/runs/r/fork", {"run": "s"} | ({} if step is None else {"step": 4}))]
+    assert capsys.readouterr().out == f"s begins as r was {when}: step 4, 16 groups, 9 prompts\n"

@@ -12,7 +12,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from greso_service.core.events import Created, Event, Patched, Pooled, Reported, Selected
+from greso_service.core.events import Created, Event, Forked, Patched, Pooled, Reported, Rewound, Selected, Span
+from greso_service.core.mark import START, Mark
 from greso_service.core.outcome import Rewards
 from greso_service.core.pool import Cursor
 from greso_service.core.spec import RunSpec
@@ -43,6 +44,12 @@ EVENTS: dict[str, Event] = {
     "reported-many": Reported(
         9, False, [f"p{i}".encode() for i in range(900)], np.arange(900), Rewards.of([[0, 1]] * 900)
     ),
+    "rewound": Rewound(
+        400, 3, (Span(START, Mark(12, 2**32 - 1), 2**40), Span(Mark(20, 7), Mark(2**33, 0), 400))
+    ),
+    "rewound-nothing": Rewound(0, 1, ()),
+    "forked": Forked("dapo-7b", 400),
+    "forked-now": Forked("dapo-7b", None),
 }  # fmt: skip
 RECORDED = {
     name: Recorded(event, 1_764_000_000_123, 2**64 - 1 - place) for place, (name, event) in enumerate(EVENTS.items())
@@ -53,7 +60,7 @@ def plain(value: Any) -> Any:
     """An event as nested plain values, arrays with their types, that can be compared."""
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.tolist()
-    if isinstance(value, Cursor):
+    if isinstance(value, Cursor | tuple):
         return value
     if isinstance(value, Recorded | Rewards | Event):
         return type(value).__name__, {each.name: plain(getattr(value, each.name)) for each in fields(value)}
@@ -95,7 +102,7 @@ def test_the_envelope_is_as_documented() -> None:
 
 def test_type_numbers() -> None:
     numbers = {type(event): encode(RECORDED[name])[1] for name, event in EVENTS.items()}
-    assert numbers == {Created: 1, Patched: 2, Pooled: 3, Selected: 4, Reported: 5}
+    assert numbers == {Created: 1, Patched: 2, Pooled: 3, Selected: 4, Reported: 5, Rewound: 6, Forked: 7}
 
 
 def test_large_bodies_are_compressed_and_small_ones_are_not() -> None:

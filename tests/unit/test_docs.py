@@ -154,7 +154,10 @@ def test_every_query_parameter_is_described(openapi: dict[str, Any]) -> None:
 def test_every_problem_type_is_described_and_no_other() -> None:
     rows = {(code(row[0]), code(row[1])) for row in table(API, "## Errors")}
     types = {(str(status), f"urn:greso:problem:{name}") for status, name in problems._TYPES.items()}
-    assert rows == types | {("422", "urn:greso:problem:idempotency-key-reused")}
+    assert rows == types | {
+        ("409", "urn:greso:problem:stale-generation"),
+        ("422", "urn:greso:problem:idempotency-key-reused"),
+    }
 
 
 def test_the_limits_are_those_of_the_settings() -> None:

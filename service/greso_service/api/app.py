@@ -13,7 +13,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import RedirectResponse
 from pydantic.json_schema import models_json_schema
 
-from greso_service.api import each_step, problems, wire
+from greso_service.api import each_step, problems, time_travel, wire
 from greso_service.api import runs as run_routes
 from greso_service.api.guard import Guard
 from greso_service.api.health import Health
@@ -25,7 +25,16 @@ from greso_service.runs import Runs
 from greso_service.settings import Settings
 from greso_service.telemetry.metrics import CONTENT_TYPE, Metrics
 
-_REQUESTS = (wire.RunSpec, wire.RunChanges, wire.SelectRequest, wire.DrawRequest, wire.PoolRequest, wire.ReportRequest)
+_REQUESTS = (
+    wire.RunSpec,
+    wire.RunChanges,
+    wire.SelectRequest,
+    wire.DrawRequest,
+    wire.PoolRequest,
+    wire.ReportRequest,
+    wire.RewindRequest,
+    wire.ForkRequest,
+)
 
 
 def create_app(settings: Settings, history: History | None = None) -> FastAPI:
@@ -64,7 +73,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
     )
     app.state.health = health
     # Routes are tried in order: those that every step calls come first.
-    routers = [each_step.router(runs, settings), run_routes.router(runs)]
+    routers = [each_step.router(runs, settings), run_routes.router(runs), time_travel.router(runs)]
     for router in routers:
         app.include_router(router)
     _add_service_routes(app, health, metrics)

@@ -1,4 +1,4 @@
-"""Reading requests: content type, JSON or NDJSON, idempotency key. Whatever is wrong becomes a fault with its place."""
+"""Reading requests: content type, JSON or NDJSON, keys, generation. What is wrong becomes a fault with its place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from greso_service.api.problems import faults_of
 from greso_service.errors import Fault, InvalidInput
-from greso_service.runs import Idempotency
+from greso_service.runs import Given, Idempotency
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -23,6 +23,7 @@ T = TypeVar("T")
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 _LONG = 2**20  # bytes; takes some 5 ms to read
+_GENERATION = re.compile(r"[0-9]{1,15}")
 _KEY = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -68,8 +69,22 @@ def media_type(request: Request, *allowed: str) -> str:
     return given
 
 
-async def idempotency(request: Request) -> Idempotency | None:
-    """The request's idempotency key, bound to its method, path and body."""
+async def given(request: Request) -> Given:
+    """What a write came with: its idempotency key, bound to its method, path and body, and its generation."""
+    return Given(await _idempotency(request), generation(request))
+
+
+def generation(request: Request) -> int | None:
+    """The generation of the run that the request was made for."""
+    text = request.headers.get("greso-generation")
+    if text is None:
+        return None
+    if not _GENERATION.fullmatch(text):
+        raise InvalidInput(Fault("/header/greso-generation", "must be the run's generation, a whole number from 0 on"))
+    return int(text)
+
+
+async def _idempotency(request: Request) -> Idempotency | None:
     key = request.headers.get("idempotency-key")
     if key is None:
         return None

@@ -40,7 +40,7 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
             limit=asked.limit,
             at_least=asked.at_least,
             explain=asked.explain,
-            once=await body.idempotency(request),
+            given=await body.given(request),
         )
         return json_response(answer)
 
@@ -58,8 +58,8 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
         else:
             prompts, pointer = (await body.read(request, wire.PoolRequest)).prompts, "/prompts"
         limited(pointer, len(prompts), settings.max_pool_upload, "max_pool_upload")
-        once = await body.idempotency(request)
-        return json_response(await runs.add_prompts(RunKey(TENANT, run), prompts, pointer, once))
+        given = await body.given(request)
+        return json_response(await runs.add_prompts(RunKey(TENANT, run), prompts, pointer, given))
 
     @routes.post(
         "/{run}/draw",
@@ -73,9 +73,7 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
         asked = await body.read(request, wire.DrawRequest)
         if (asked.count or 0) > settings.max_prompts:
             raise InvalidInput(Fault("/count", f"is {asked.count}; max_prompts is {settings.max_prompts}"))
-        return json_response(
-            await runs.draw(RunKey(TENANT, run), asked.step, asked.count, await body.idempotency(request))
-        )
+        return json_response(await runs.draw(RunKey(TENANT, run), asked.step, asked.count, await body.given(request)))
 
     @routes.post(
         "/{run}/report",
@@ -98,7 +96,7 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
             [group["prompt"] for group in asked.results],
             rewards,
             final=asked.final,
-            once=await body.idempotency(request),
+            given=await body.given(request),
         )
         return json_response(answer)
 

@@ -15,7 +15,16 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route
 
-from greso_service.errors import Conflict, Fault, GresoError, InvalidInput, KeyReused, NotFound, Unavailable
+from greso_service.errors import (
+    Conflict,
+    Fault,
+    GresoError,
+    InvalidInput,
+    KeyReused,
+    NotFound,
+    StaleGeneration,
+    Unavailable,
+)
 from greso_service.telemetry.logs import request_id
 
 log = logging.getLogger(__name__)
@@ -90,6 +99,8 @@ def of(error: GresoError) -> Response:
             return problem(422, str(error), faults=[fault], type="idempotency-key-reused")
         case NotFound():
             return problem(404, str(error))
+        case StaleGeneration():
+            return problem(409, str(error), type="stale-generation")
         case Conflict():
             return problem(409, str(error))
         case Unavailable(retry_after=seconds):

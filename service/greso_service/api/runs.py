@@ -13,10 +13,10 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from greso_service.answers import PromptQuery
 from greso_service.api import body, wire
-from greso_service.api.shared import PROBLEMS, TENANT, Limit, RunName, json_response, takes
+from greso_service.api.shared import FENCED, PROBLEMS, TENANT, Limit, RunName, json_response, takes
 from greso_service.errors import Fault, InvalidInput
 from greso_service.history.base import Listed, RunKey
-from greso_service.runs import Runs
+from greso_service.runs import Given, Runs
 
 
 class _IdConvertor(Convertor[str]):
@@ -48,7 +48,7 @@ def router(runs: Runs) -> APIRouter:
     async def create(run: RunName, request: Request) -> Response:
         """201 created; 200 when it exists with an equal spec; 409 when it differs."""
         spec = await body.read(request, wire.RunSpec)
-        answer, created = await runs.create(RunKey(TENANT, run), spec.model_dump(exclude_unset=True))
+        answer, created = await runs.create(RunKey(TENANT, run), spec.model_dump(exclude_unset=True), _given(request))
         return json_response(answer, 201 if created else 200)
 
     @routes.patch(
@@ -61,7 +61,8 @@ def router(runs: Runs) -> APIRouter:
     async def change(run: RunName, request: Request) -> Response:
         """`group_size`, `seed` and `streak_rule` can't change; `p_easy` and `p_hard` set the exploration in force."""
         changes = await body.read(request, wire.RunChanges)
-        return json_response(await runs.change(RunKey(TENANT, run), changes.model_dump(exclude_unset=True)))
+        fields = changes.model_dump(exclude_unset=True)
+        return json_response(await runs.change(RunKey(TENANT, run), fields, _given(request)))
 
     @routes.get("", tags=["runs"], summary="List runs", responses={200: {"model": wire.RunList}})
     async def listed(limit: Limit = 100, cursor: Annotated[str | None, Query()] = None) -> Response:
@@ -73,10 +74,10 @@ def router(runs: Runs) -> APIRouter:
         """Spec and state of a run."""
         return json_response(await runs.show(RunKey(TENANT, run)))
 
-    @routes.delete("/{run}", tags=["runs"], summary="Delete a run", status_code=204)
-    async def delete(run: RunName) -> Response:
+    @routes.delete("/{run}", tags=["runs"], summary="Delete a run", status_code=204, openapi_extra=FENCED)
+    async def delete(run: RunName, request: Request) -> Response:
         """All its keys are gone."""
-        await runs.delete(RunKey(TENANT, run))
+        await runs.delete(RunKey(TENANT, run), _given(request))
         return Response(status_code=204)
 
     @routes.get("/{run}/steps", tags=["looking"], summary="Step by step", responses={200: {"model": wire.StepList}})
@@ -108,6 +109,10 @@ def router(runs: Runs) -> APIRouter:
         return json_response(await runs.prompt(RunKey(TENANT, run), prompt))
 
     return routes
+
+
+def _given(request: Request) -> Given:
+    return Given(generation=body.generation(request))
 
 
 def _page(listed: list[Listed], limit: int, cursor: str | None) -> bytes:

@@ -8,13 +8,12 @@ from fastapi import Path, Query, Response
 
 from greso_service.answers import Answer
 from greso_service.api import body
+from greso_service.api.wire import RUN_NAME
 
 TENANT = "default"
 """Without keys there is one tenant."""
 
-RunName = Annotated[
-    str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="letters, digits, `.`, `_`, `-`; 128 at most")
-]
+RunName = Annotated[str, Path(pattern=RUN_NAME, description="letters, digits, `.`, `_`, `-`; 128 at most")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="rows at most")]
 
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -25,23 +24,34 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "the same key with the same body gets the first answer again and has no second effect",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+}
+_GENERATION = {
+    "name": "Greso-Generation",
+    "in": "header",
+    "description": "the run's generation as the writer knows it: after a rewind by somebody else the answer is 409",
+    "schema": {"type": "integer", "minimum": 0},
+}
+
+FENCED: dict[str, Any] = {"parameters": [_GENERATION]}
+"""OpenAPI of a write without a body of its own reading."""
+
+
 def takes(model: str, *, ndjson: bool = False) -> dict[str, Any]:
-    """OpenAPI of a route that reads its body itself, as the named schema."""
+    """OpenAPI of a write that reads its body itself, as the named schema."""
     content: dict[str, Any] = {body.JSON: {"schema": {"$ref": f"#/components/schemas/{model}"}}}
     if ndjson:
         content[body.NDJSON] = {"schema": {"type": "string", "description": "one JSON string (a prompt's id) a line"}}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": True, "content": content}, **FENCED}
 
 
 def keyed(model: str, *, ndjson: bool = False) -> dict[str, Any]:
     """The same, for a route that honours Idempotency-Key."""
-    key = {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": "the same key with the same body gets the first answer again and has no second effect",
-        "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
-    }
-    return {**takes(model, ndjson=ndjson), "parameters": [key]}
+    return {**takes(model, ndjson=ndjson), "parameters": [_KEY, _GENERATION]}
 
 
 def json_response(answer: Answer, status: int = 200) -> Response:

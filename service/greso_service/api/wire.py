@@ -9,6 +9,8 @@ from typing_extensions import TypedDict
 
 from greso_service.core import spec
 
+RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+
 LARGEST_STEP = 2**53 - 1
 """The largest integer that every JSON reader keeps exact."""
 
@@ -89,6 +91,19 @@ class ReportRequest(_Request):
     step: Step
     results: Annotated[list[ReportedGroup], FailFast()]
     final: bool = Field(False, description="the step ends with this report, however many effective groups it has")
+
+
+class RewindRequest(_Request):
+    """Go back to this step."""
+
+    step: Step
+
+
+class ForkRequest(_Request):
+    """Begin a new run."""
+
+    run: Annotated[str, Field(pattern=RUN_NAME, description="name of the new run")]
+    step: Step | None = Field(None, description="begin as when this step completed; as it is now if left out")
 
 
 class ByKind(BaseModel):

@@ -136,7 +136,8 @@ def runs(
       greso runs
       greso runs --url http://trainer-host:8080 --json
     """
-    from greso_service.cli.looking import Service, show_runs  # noqa: PLC0415
+    from greso_service.cli.looking import show_runs  # noqa: PLC0415
+    from greso_service.cli.service import Service  # noqa: PLC0415
 
     with Service(url) as service:
         show_runs(service, limit, as_json)
@@ -158,13 +159,59 @@ def show(
       greso show my-run --steps 50
       greso show my-run --prompt dapo/17
     """
-    from greso_service.cli.looking import Service, show_prompt, show_run  # noqa: PLC0415
+    from greso_service.cli.looking import show_prompt, show_run  # noqa: PLC0415
+    from greso_service.cli.service import Service  # noqa: PLC0415
 
     with Service(url) as service:
         if prompt is None:
             show_run(service, run, steps, as_json)
         else:
             show_prompt(service, run, prompt, as_json)
+
+
+@app.command()
+def rewind(
+    run: Annotated[str, typer.Argument(help="Name of the run.", show_default=False)],
+    step: Annotated[int, typer.Argument(min=0, help="A completed step: that of the checkpoint.", show_default=False)],
+    url: Url = DEFAULT_URL,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Take a run back to a completed step, for a trainer that resumes from its checkpoint.
+
+    All that came after the step is forgotten, and the run's generation goes up by one: a trainer that was thought dead
+    and still carries the older one is refused. The reference trainer does this by itself.
+
+    \b
+    Examples:
+      greso rewind my-run 400
+      greso rewind my-run 400 --yes
+    """
+    from greso_service.cli import time_travel  # noqa: PLC0415
+    from greso_service.cli.service import Service  # noqa: PLC0415
+
+    with Service(url) as service:
+        time_travel.rewind(service, run, step, yes=yes)
+
+
+@app.command()
+def fork(
+    run: Annotated[str, typer.Argument(help="Name of the run.", show_default=False)],
+    new: Annotated[str, typer.Argument(help="Name of the new run.", show_default=False)],
+    step: Annotated[int | None, typer.Option("--step", min=0, help="Begin where this step completed.")] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Begin a new run with the history of another, whole or up to a completed step.
+
+    \b
+    Examples:
+      greso fork my-run my-run-b
+      greso fork my-run warm --step 400
+    """
+    from greso_service.cli import time_travel  # noqa: PLC0415
+    from greso_service.cli.service import Service  # noqa: PLC0415
+
+    with Service(url) as service:
+        time_travel.fork(service, run, new, step)
 
 
 @app.command()

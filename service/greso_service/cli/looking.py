@@ -5,73 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
-import httpx
 from rich.console import Console
 from rich.table import Table
 
-from greso_service.errors import GresoError
-from greso_service.settings import is_loopback
+from greso_service.cli.service import Object, Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-TIMEOUT = 10.0  # seconds
 PIPE_WIDTH = 240  # characters
 
 SUMMARY = ("run", "policy", "step", "prompts", "skip rate", "rollouts", "avoided", "p_easy", "p_hard")
-
-Object = dict[str, Any]
-
-
-class ServiceError(GresoError):
-    """The service could not be asked, or refused."""
-
-
-class Service:
-    """A running service, read over HTTP; a context manager."""
-
-    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
-        self.url = url.rstrip("/")
-        try:
-            # A proxy of the environment does not lead to this machine's loopback.
-            trust_env = not is_loopback(httpx.URL(self.url).host)
-            self._http = httpx.Client(base_url=self.url, timeout=TIMEOUT, transport=transport, trust_env=trust_env)
-        except httpx.InvalidURL as error:
-            raise ServiceError(f"{url!r} is no URL ({error}); give --url http://host:port") from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.close()
-
-    def get(self, *path: str, **query: str | int) -> Object:
-        """The JSON object at `path` (segments, encoded here).
-
-        Raises:
-            ServiceError: unreachable, refused (with the service's reason), or not a greso service.
-        """
-        try:
-            answer = self._http.get("/" + "/".join(quote(segment, safe="") for segment in path), params=query)
-        except httpx.UnsupportedProtocol:
-            raise ServiceError(f"{self.url!r} is no URL; give --url http://host:port") from None
-        except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise ServiceError(
-                f"no service answers at {self.url} ({reason}); start it with `greso serve`, or give another --url"
-            ) from None
-        try:
-            content = answer.json()
-        except ValueError:
-            content = None
-        if not isinstance(content, dict):
-            raise ServiceError(f"{self.url} answers, but not as greso does; give another --url")
-        if answer.is_error:
-            raise ServiceError(str(content.get("detail") or content.get("title") or f"status {answer.status_code}"))
-        return content
 
 
 def show_runs(service: Service, limit: int, as_json: bool) -> None:

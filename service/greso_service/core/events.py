@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from greso_service.core.mark import Mark
 from greso_service.core.outcome import Rewards
 from greso_service.core.pool import Cursor
 from greso_service.core.prompts import Index
@@ -56,4 +59,43 @@ class Reported:
     rewards: Rewards
 
 
-Event = Created | Patched | Pooled | Selected | Reported
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a history that still counts: the events behind `after`, up to and with `until`.
+
+    Of these, selections of steps later than `step` do not count, and at its end `step` completes, as by an empty final
+    report. None: all of them count, and nothing completes.
+    """
+
+    after: Mark
+    until: Mark
+    step: int | None
+
+    def counts(self, event: Event) -> bool:
+        """Whether an event of this stretch still counts."""
+        return self.step is None or not isinstance(event, Selected) or event.step <= self.step
+
+
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """The state is again as it was when `step` completed: what `kept`, spans of the history before, makes it."""
+
+    step: int
+    generation: int
+    kept: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """The events before this one are those of another run, as of the completion of `step` (None: of that moment)."""
+
+    run: str
+    step: int | None
+
+
+Event = Created | Patched | Pooled | Selected | Reported | Rewound | Forked
+
+
+def completion(step: int) -> Reported:
+    """The empty final report that completes a step; without effect on one that is complete."""
+    return Reported(step, final=True, new=[], index=np.zeros(0, np.int64), rewards=Rewards.of([]))

@@ -11,7 +11,8 @@ from greso_service.core import controller
 from greso_service.core.arrays import grown
 from greso_service.core.controller import Counts, Exploration, Progress
 from greso_service.core.draws import Ids, epoch_key, uniforms
-from greso_service.core.events import Created, Event, Patched, Pooled, Reported, Selected
+from greso_service.core.events import Created, Event, Forked, Patched, Pooled, Reported, Rewound, Selected, Span
+from greso_service.core.mark import START, Mark
 from greso_service.core.outcome import Outcome, Outcomes, classify
 from greso_service.core.policy import PromptView, Question
 from greso_service.core.pool import Cursor, permuted
@@ -78,17 +79,23 @@ class Assessment:
 
 
 class RunState:
-    """The state of one run after some prefix of its history. `fold` moves it on; the rest only looks."""
+    """The state of one run after some prefix of its history. `fold` moves it on; the rest only looks.
+
+    `generation`: how often the run was rewound. What the state is made of: the spans in `past`, which the last rewind
+    left, and all events behind `since`, the mark of that rewind.
+    """
 
     __slots__ = (
         "_assessed",
         "created",
         "cursor",
         "generation",
+        "past",
         "pool",
         "pool_size",
         "progress",
         "prompts",
+        "since",
         "spec",
         "steps",
         "table",
@@ -106,6 +113,8 @@ class RunState:
         self.steps = StepLog()
         self.totals = Totals()
         self.generation = 0
+        self.past: tuple[Span, ...] = ()
+        self.since: Mark = START
         self._assessed: tuple[Reported, Assessment] | None = None
 
     @property
@@ -167,9 +176,17 @@ class RunState:
                 self._fold_pooled(event)
             case Patched():
                 self._fold_patched(event)
+            case Forked():
+                pass
             case Created():
                 raise ValueError("a history has one Created event, its first")
+            case Rewound():
+                raise ValueError("a rewind is no step on; fold the spans that it kept")
         self._assessed = None
+
+    def rewound(self, event: Rewound, mark: Mark) -> None:
+        """Make this state, which the event's spans made, the one behind the event, whose mark is `mark`."""
+        self.generation, self.past, self.since = event.generation, event.kept, mark
 
     def _fold_patched(self, event: Patched) -> None:
         self.spec = self.spec.changed(event.changes)

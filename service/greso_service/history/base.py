@@ -7,10 +7,11 @@ that the caller has folded, or does nothing. That one rule makes retries, replic
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+from greso_service.core.mark import Mark
 
 
 class RunKey(NamedTuple):
@@ -18,31 +19,6 @@ class RunKey(NamedTuple):
 
     tenant: str
     run: str
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A place in a run's history: `number` events, with `chain` = CRC-32 over their payloads one after another."""
-
-    number: int = 0
-    chain: int = 0
-
-    def then(self, payload: bytes) -> Mark:
-        """The mark after one more event."""
-        return Mark(self.number + 1, zlib.crc32(payload, self.chain))
-
-    def __str__(self) -> str:
-        return f"{self.number}-{self.chain}"
-
-    @classmethod
-    def parse(cls, text: bytes) -> Mark:
-        """The mark that `str` wrote."""
-        number, _, chain = text.partition(b"-")
-        return cls(int(number), int(chain))
-
-
-START = Mark()
-"""The mark of a run without events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +84,23 @@ class History(Protocol):
         Fewer may come than there are, to keep a reply small; none only when there are none.
         A run that does not exist has an empty history that contains only `START`.
         """
+        ...
+
+    async def begin(
+        self, key: RunKey, payloads: AsyncIterator[Sequence[bytes]], *, at_ms: int, once: Once | None = None
+    ) -> Appended | Moved | Seen:
+        """Create a run with a whole history, of any length: all of it, or nothing if the run exists (`Moved`).
+
+        A used idempotency key of the run wins. What `payloads` raises is raised, and nothing has happened then.
+        """
+        ...
+
+    async def recall(self, key: RunKey, name: str) -> Seen | None:
+        """What an idempotency key stands for; None if it was not used or is forgotten."""
+        ...
+
+    async def remember(self, key: RunKey, once: Once) -> None:
+        """Keep an idempotency key of a run that exists, for what was done elsewhere; one in use stays as it is."""
         ...
 
     async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:

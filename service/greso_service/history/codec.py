@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core.events import Created, Event, Patched, Pooled, Reported, Selected
+from greso_service.core.events import Created, Event, Forked, Patched, Pooled, Reported, Rewound, Selected, Span
+from greso_service.core.mark import Mark
 from greso_service.core.outcome import Rewards
 from greso_service.core.pool import Cursor
 
@@ -26,6 +27,8 @@ _SELECTED = struct.Struct("<qqqqqB")
 _CURSOR = struct.Struct("<qqq")
 _REPORTED = struct.Struct("<qB")
 _COUNT = struct.Struct("<I")
+_REWOUND = struct.Struct("<qqI")
+_SPAN = struct.Struct("<qIqIq")
 _COMPRESSED = 1
 _WORTH_COMPRESSING = 4096  # bytes; below it are reports of known prompts: packed tight already, and made every step
 _LEVEL = 1  # zlib's fastest: ids shrink to about a third with it, and to little less with slower ones
@@ -121,6 +124,11 @@ def _read_json(reader: _Reader) -> dict[str, Any]:
     return content
 
 
+def _read_forked(reader: _Reader) -> Forked:
+    content = _read_json(reader)
+    return Forked(content["run"], content["step"])
+
+
 def _write_ids(ids: list[bytes]) -> bytes:
     lengths = np.fromiter(map(len, ids), "<u2", len(ids))
     return _COUNT.pack(len(ids)) + lengths.tobytes() + b"".join(ids)
@@ -201,6 +209,21 @@ def _read_reported(reader: _Reader) -> Reported:
     return Reported(step, bool(final), new, index, _read_rewards(reader, index.size))
 
 
+def _write_rewound(event: Rewound) -> bytes:
+    spans = (
+        _SPAN.pack(span.after.number, span.after.chain, span.until.number, span.until.chain, span.step)
+        for span in event.kept
+    )
+    return _REWOUND.pack(event.step, event.generation, len(event.kept)) + b"".join(spans)
+
+
+def _read_rewound(reader: _Reader) -> Rewound:
+    step, generation, count = reader.struct(_REWOUND)
+    spans = (reader.struct(_SPAN) for _ in range(count))
+    kept = tuple(Span(Mark(*fields[:2]), Mark(*fields[2:4]), fields[4]) for fields in spans)
+    return Rewound(step, generation, kept)
+
+
 _BY_TYPE: dict[type, tuple[int, Callable[[Any], bytes], Callable[[_Reader], Event]]] = {
     Created: (1, lambda event: _write_json(event.spec), lambda reader: Created(_read_json(reader))),
     Patched: (2, lambda event: _write_json(event.changes), lambda reader: Patched(_read_json(reader))),
@@ -211,5 +234,7 @@ _BY_TYPE: dict[type, tuple[int, Callable[[Any], bytes], Callable[[_Reader], Even
     ),
     Selected: (4, _write_selected, _read_selected),
     Reported: (5, _write_reported, _read_reported),
+    Rewound: (6, _write_rewound, _read_rewound),
+    Forked: (7, lambda event: _write_json({"run": event.run, "step": event.step}), _read_forked),
 }
 _BY_KIND = {kind: read for kind, _, read in _BY_TYPE.values()}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from greso_service.history.base import START, Appended, Listed, Mark, Moved, Once, RunKey, Seen
+from greso_service.core.mark import START, Mark
+from greso_service.history.base import Appended, Listed, Moved, Once, RunKey, Seen
 
 
 @dataclass(slots=True)
@@ -30,10 +31,8 @@ class MemoryHistory:
     ) -> Appended | Moved | Seen:
         """See `History.append`."""
         log = self._logs.get(key, _Log())
-        if once is not None:
-            seen, expires = log.once.get(once.key, (None, 0.0))
-            if seen is not None and self._clock() < expires:
-                return seen
+        if once is not None and (seen := await self.recall(key, once.key)):
+            return seen
         marks = [after]
         for payload in payloads:
             marks.append(marks[-1].then(payload))
@@ -55,6 +54,23 @@ class MemoryHistory:
         if after.number >= len(log.marks) or log.marks[after.number] != after:
             return None
         return log.payloads[after.number : after.number + limit]
+
+    async def begin(
+        self, key: RunKey, payloads: AsyncIterator[Sequence[bytes]], *, at_ms: int, once: Once | None = None
+    ) -> Appended | Moved | Seen:
+        """See `History.begin`."""
+        whole = [payload async for some in payloads for payload in some]
+        return await self.append(key, START, whole, at_ms=at_ms, once=once)
+
+    async def recall(self, key: RunKey, name: str) -> Seen | None:
+        """See `History.recall`."""
+        seen, expires = self._logs.get(key, _Log()).once.get(name, (None, 0.0))
+        return seen if self._clock() < expires else None
+
+    async def remember(self, key: RunKey, once: Once) -> None:
+        """See `History.remember`."""
+        if (log := self._logs.get(key)) and not await self.recall(key, once.key):
+            log.once[once.key] = (Seen(once.digest, once.answer), self._clock() + once.ttl)
 
     async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
         """See `History.save`."""

@@ -7,7 +7,7 @@ import hashlib
 import secrets
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
@@ -24,8 +24,9 @@ from redis.exceptions import (
     TimeoutError,  # noqa: A004
 )
 
+from greso_service.core.mark import START, Mark
 from greso_service.errors import Unavailable
-from greso_service.history.base import Appended, Listed, Mark, Moved, Once, RunKey, Seen
+from greso_service.history.base import Appended, Listed, Moved, Once, RunKey, Seen
 from greso_service.history.connect import AnyRedis
 
 _AWAY = (
@@ -44,7 +45,8 @@ _PLAIN, _COMPRESSED = b"0", b"1"  # how an idempotency record keeps its answer
 _LARGE_ANSWER = 4096  # bytes: from here on compressed, since it is kept for a day and hardly ever read
 _CHUNK_BYTES = 8 * 2**20  # of a snapshot per command: each stays well inside a command's time-out
 _READ_BYTES = 4 * 2**20  # of events per read, likewise
-_SNAPSHOT_GRACE = 300  # seconds until the chunks of a snapshot that was never finished disappear
+_DRAFT_GRACE = 300  # seconds until the parts of a snapshot or a history that was never finished disappear
+_DRAFT_EVENTS = 1000  # of a history per command: Lua takes some thousand values at once
 _PAUSE = (
     1.0  # seconds of failing at once after a failure, so that an outage costs one time-out a second, not one a call
 )
@@ -80,6 +82,9 @@ class RedisHistory:
         self._away_until = 0.0
         self._append = _Script("append.lua")
         self._read = _Script("read.lua")
+        self._extend = _Script("extend.lua")
+        self._begin = _Script("begin.lua")
+        self._remember = _Script("remember.lua")
         self._keep = _Script("keep.lua")
         self._drop = _Script("drop.lua")
 
@@ -91,21 +96,14 @@ class RedisHistory:
         for payload in payloads:
             mark = mark.then(payload)
             events += [str(mark), payload]
-        named = [once.key, once.digest + _packed(once.answer), once.ttl] if once else ["", b"", 0]
-        keys = [_key(key, "log"), _key(key, "head"), _key(key, f"once:{named[0]}"), _key(key, "onces")]
-        args = [str(after), at_ms, *named, *events]
+        keys = [_key(key, "log"), _key(key, "head"), _once_key(key, once), _key(key, "onces")]
+        args = [str(after), at_ms, *_named(once), *events]
         async with self._reached():
             if after.number == 0:
                 # Before the run exists, so that no run exists that the list does not know.
                 await self._redis.sadd(_index(key.tenant), key.run)
             reply = await self._evaluate(self._append, keys, args, durable=True)
-        match reply:
-            case [b"seen", record]:
-                return Seen(record[:_DIGEST_BYTES], _unpacked(record[_DIGEST_BYTES:]))
-            case [b"moved"]:
-                return Moved()
-            case _:
-                return Appended(mark)
+        return _written(reply, mark)
 
     async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
         """See `History.read`."""
@@ -114,13 +112,44 @@ class RedisHistory:
             payloads: list[bytes] | None = await self._evaluate(self._read, keys, [str(after), limit, _READ_BYTES])
         return payloads
 
+    async def begin(
+        self, key: RunKey, payloads: AsyncIterator[Sequence[bytes]], *, at_ms: int, once: Once | None = None
+    ) -> Appended | Moved | Seen:
+        """See `History.begin`."""
+        draft, mark = _key(key, f"log:{secrets.token_hex(8)}"), START
+        async for some in payloads:
+            for part in _parted(some):
+                events: list[Any] = []
+                for payload in part:
+                    mark = mark.then(payload)
+                    events += [str(mark), payload]
+                async with self._reached():
+                    await self._evaluate(self._extend, [draft], [_DRAFT_GRACE, *events])
+        keys = [_key(key, "log"), _key(key, "head"), _once_key(key, once), _key(key, "onces"), draft]
+        async with self._reached():
+            await self._redis.sadd(_index(key.tenant), key.run)
+            reply = await self._evaluate(self._begin, keys, [str(mark), at_ms, *_named(once)], durable=True)
+        return _written(reply, mark)
+
+    async def recall(self, key: RunKey, name: str) -> Seen | None:
+        """See `History.recall`."""
+        async with self._reached():
+            record = await self._redis.get(_key(key, f"once:{name}"))
+        return None if record is None else _seen(record)
+
+    async def remember(self, key: RunKey, once: Once) -> None:
+        """See `History.remember`."""
+        keys = [_key(key, "head"), _once_key(key, once), _key(key, "onces")]
+        async with self._reached():
+            await self._evaluate(self._remember, keys, _named(once), durable=True)
+
     async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
         """See `History.save`."""
         draft = _key(key, f"snap:{secrets.token_hex(8)}")
         for part, start in enumerate(range(0, len(snapshot), _CHUNK_BYTES)):
             async with self._reached():
                 await self._redis.hset(draft, f"{mark}:{part}", snapshot[start : start + _CHUNK_BYTES])
-                await self._redis.expire(draft, _SNAPSHOT_GRACE)
+                await self._redis.expire(draft, _DRAFT_GRACE)
         async with self._reached():
             await self._evaluate(self._keep, [_key(key, "head"), draft, _key(key, "snap")], [str(mark)])
 
@@ -225,6 +254,43 @@ async def _run(redis: Any, script: _Script, keys: list[str], args: list[Any]) ->
         return await redis.evalsha(script.sha, len(keys), *keys, *args)
     except NoScriptError:
         return await redis.eval(script.text, len(keys), *keys, *args)
+
+
+def _once_key(key: RunKey, once: Once | None) -> str:
+    return _key(key, f"once:{once.key if once else ''}")
+
+
+def _named(once: Once | None) -> list[Any]:
+    """The arguments with which a script keeps an idempotency key."""
+    return [once.key, once.digest + _packed(once.answer), once.ttl] if once else ["", b"", 0]
+
+
+def _seen(record: bytes) -> Seen:
+    return Seen(record[:_DIGEST_BYTES], _unpacked(record[_DIGEST_BYTES:]))
+
+
+def _written(reply: Any, mark: Mark) -> Appended | Moved | Seen:
+    match reply:
+        case [b"seen", record]:
+            return _seen(record)
+        case [b"moved"]:
+            return Moved()
+        case _:
+            return Appended(mark)
+
+
+def _parted(payloads: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """The payloads in parts, each small enough for one command within its time-out."""
+    part: list[bytes] = []
+    size = 0
+    for payload in payloads:
+        part.append(payload)
+        size += len(payload)
+        if size >= _READ_BYTES or len(part) == _DRAFT_EVENTS:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _packed(answer: bytes) -> bytes:

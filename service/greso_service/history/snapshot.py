@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greso_service.core.controller import Counts, Exploration, Progress
-from greso_service.core.events import Created
+from greso_service.core.events import Created, Span
+from greso_service.core.mark import START, Mark
 from greso_service.core.pool import Cursor
 from greso_service.core.prompts import PromptTable
 from greso_service.core.spec import RunSpec
@@ -50,6 +51,8 @@ class Frozen:
             "cursor": asdict(state.cursor),
             "totals": asdict(state.totals),
             "generation": state.generation,
+            "past": [[str(span.after), str(span.until), span.step] for span in state.past],
+            "since": str(state.since),
         }
 
     def encode(self) -> bytes:
@@ -96,8 +99,15 @@ def _state(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> RunState:
     state.cursor = Cursor(**header["cursor"])
     state.totals = Totals(**header["totals"])
     state.generation = header["generation"]
+    # Snapshots from before there were rewinds don't have these.
+    state.past = tuple(Span(_mark(after), _mark(until), step) for after, until, step in header.get("past", ()))
+    state.since = _mark(header.get("since", str(START)))
     progress = header["progress"]
     state.progress = Progress(
         Exploration(**progress["exploration"]), progress["step"], progress["complete"], Counts(**progress["counts"])
     )
     return state
+
+
+def _mark(text: str) -> Mark:
+    return Mark.parse(text.encode())

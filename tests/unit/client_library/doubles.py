@@ -37,6 +37,10 @@ def problem(status: int, detail: str = "", **more: Any) -> httpx.Response:
     return httpx.Response(status, json=body, headers=headers)
 
 
+def stale_generation(sent: int, now: int) -> httpx.Response:
+    return problem(409, f"the run is at {now}, the request at {sent}", type="urn:greso:problem:stale-generation")
+
+
 @dataclass
 class FakeService:
     """Keeps one run. `down`: nobody listens. `script`: answers (or errors) to give first, in order."""
@@ -53,6 +57,8 @@ class FakeService:
     closed_steps: set[int] = field(default_factory=set)
     position: int = 0
     answered: dict[str, httpx.Response] = field(default_factory=dict)
+    generation: int = 0
+    forks: list[str] = field(default_factory=list)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -80,6 +86,9 @@ class FakeService:
 
     def route(self, request: httpx.Request) -> httpx.Response:
         _, _, _, _, *rest = request.url.path.split("/")
+        token = request.headers.get("greso-generation")
+        if token is not None and self.exists and int(token) != self.generation:
+            return stale_generation(int(token), self.generation)
         if not rest and request.method in {"PUT", "PATCH"}:
             self.spec |= json.loads(request.content)
             status = 200 if self.exists else 201
@@ -97,8 +106,9 @@ class FakeService:
         totals = dict.fromkeys(names, 0)
         totals["groups"] = sum(len(report["results"]) for report in self.reports)
         return {
-            "run": "test", "generation": 0, "step": max(self.newest, 0), "exploration": {"easy": 0.5, "hard": 0.5},
-            "prompts": len(self.pool), "pool": len(self.pool), "epoch": 0, "spec": self.spec,
+            "run": "test", "generation": self.generation, "step": max(self.newest, 0),
+            "exploration": {"easy": 0.5, "hard": 0.5}, "epoch": 0, "spec": self.spec,
+            "prompts": len(self.pool), "pool": len(self.pool),
             "totals": totals | {"skipped": both, "zero_variance": both},
         }  # fmt: skip
 
@@ -121,7 +131,7 @@ class FakeService:
         answer = {
             "selected": selected, "examined": examined, "skipped": {"easy": 0, "hard": examined - len(selected)},
             "exploration": {"easy": 0.4, "hard": 0.6}, "rollout_batch_size": self.spec["rollout_batch_size"],
-            "generation": 0, "stale": False,
+            "generation": self.generation, "stale": False,
         }  # fmt: skip
         if body.get("explain"):
             kept = set(selected)
@@ -144,8 +154,9 @@ class FakeService:
             if prompt not in self.skip:
                 prompts.append(prompt)
         return httpx.Response(200, json={
-            "prompts": prompts, "epoch": self.position // len(self.pool), "examined": examined, "generation": 0,
+            "prompts": prompts, "epoch": self.position // len(self.pool), "examined": examined,
             "skipped": {"easy": 0, "hard": examined - len(prompts)}, "exploration": {"easy": 0.5, "hard": 0.5},
+            "generation": self.generation,
         })  # fmt: skip
 
     def do_report(self, request: httpx.Request) -> httpx.Response:
@@ -166,12 +177,32 @@ class FakeService:
         wanted = most if complete or not sofar else -(-int(missing * 1.25 * len(counted)) // sofar)
         return httpx.Response(200, json={
             "effective": effective, "zero_variance": {"easy": 0, "hard": len(results) - len(effective)},
-            "undetermined": 0, "next_rollout_batch_size": min(most, max(1, wanted)), "generation": 0,
-            "exploration": {"easy": 0.5, "hard": 0.5},
+            "undetermined": 0, "next_rollout_batch_size": min(most, max(1, wanted)),
+            "generation": self.generation, "exploration": {"easy": 0.5, "hard": 0.5},
             "step": {
                 "number": step, "groups": len(counted), "effective": sofar, "missing": missing, "complete": complete,
             },
         })  # fmt: skip
+
+    def do_rewind(self, request: httpx.Request) -> httpx.Response:
+        step = json.loads(request.content)["step"]
+        if step not in self.closed_steps:
+            return problem(409, f"step {step} has not completed; the newest that has is {max(self.closed_steps)}")
+        self.newest = step
+        self.closed_steps = {closed for closed in self.closed_steps if closed <= step}
+        self.reports = [report for report in self.reports if report["step"] <= step]
+        self.generation += 1
+        return httpx.Response(200, json=self.state())
+
+    def do_fork(self, request: httpx.Request) -> httpx.Response:
+        if (name := json.loads(request.content)["run"]) in self.forks:
+            return problem(409, f"there is a run {name}")
+        self.forks.append(name)
+        return httpx.Response(201, json=self.state() | {"run": name, "generation": 0})
+
+    def tokens(self) -> list[tuple[str, str | None]]:
+        """The fencing token of each request, with the last part of its path."""
+        return [(r.url.path.rpartition("/")[2], r.headers.get("greso-generation")) for r in self.requests]
 
     def bodies(self, suffix: str) -> list[dict[str, Any]]:
         """The bodies of the requests to a path, in order."""

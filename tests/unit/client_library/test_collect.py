@@ -80,24 +80,6 @@ def test_a_step_in_which_nothing_is_ever_effective_ends_after_max_rounds(core: C
     assert [report.get("final", False) for report in service.reports] == [False, False, False, True]
 
 
-def test_what_the_rollout_function_raises_is_passed_on_and_the_step_goes_on_later(
-    core: Core, service: FakeService
-) -> None:
-    service.pool = [f"p{index}" for index in range(50)]
-    service.spec |= {"train_batch_size": 8}
-
-    def breaks(prompts: list[str]) -> list[Rollout[str]]:
-        if len(service.reports) == 1:
-            raise OSError("out of memory")
-        return mixed(prompts)
-
-    with pytest.raises(OSError, match="out of memory"):
-        collect(core, 0, breaks)
-    got = collect(core, 0, mixed)
-    assert service.newest == 0
-    assert (len(got.effective), got.reason) == (6, "late")  # 12 in all, 6 of them in the broken call
-
-
 def test_a_rollout_function_that_loses_prompts_is_told(core: Core, service: FakeService) -> None:
     service.pool = [f"p{index}" for index in range(6)]
     with pytest.raises(ValueError, match="returned 5 items for 6 prompts"):
@@ -122,7 +104,7 @@ def test_a_step_that_was_complete_before_is_said_to_be_late(
     service.newest = 7
     got = collect(core, 3, learnable)
     assert (got.reason, got.complete, len(got.effective)) == ("late", False, 1)
-    assert "run of a new name" in caplog.text
+    assert "client.rewind(step)" in caplog.text
 
 
 def test_without_the_service_a_step_is_collected_all_the_same(core: Core, service: FakeService, io: ClockIO) -> None:

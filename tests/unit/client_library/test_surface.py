@@ -21,7 +21,9 @@ ERRORS = sorted(
     key=lambda kind: kind.__name__,
 )
 VALUES = [value for value in map(greso_client.__dict__.get, greso_client.__all__) if dataclasses.is_dataclass(value)]
-METHODS = [name for name in vars(Client) if not name.startswith("_") and name != "counters"]
+CALLS = {name: value for name, value in vars(Client).items() if not name.startswith("_")}
+METHODS = [name for name, value in CALLS.items() if not isinstance(value, property)]
+PROPERTIES = [name for name in CALLS if name not in METHODS]
 IMPORT_ALONE = """
 import sys
 allowed = set(sys.stdlib_module_names) | {"greso_client", "httpx", "httpcore", "h11", "anyio", "idna", "certifi",
@@ -64,6 +66,17 @@ def test_both_clients_have_the_same_calls_with_the_same_arguments(name: str) -> 
     for one, other in zip(blocking.parameters.values(), awaited.parameters.values(), strict=True):
         assert (one.name, one.default, one.kind) == (other.name, other.default, other.kind)
     assert blocking.return_annotation == awaited.return_annotation
+
+
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_both_clients_show_the_same(name: str) -> None:
+    blocking, awaited = vars(Client)[name], vars(AsyncClient)[name]
+    assert inspect.signature(blocking.fget) == inspect.signature(awaited.fget)
+
+
+def test_both_clients_have_no_call_that_the_other_has_not() -> None:
+    assert set(CALLS) == {name for name in vars(AsyncClient) if not name.startswith("_")}
+    assert {"counters", "generation"} == set(PROPERTIES)
 
 
 def test_both_clients_are_set_up_with_the_same_arguments() -> None:

@@ -1,0 +1,209 @@
+"""A client's contact with its service: one logical call within its budget, and what is owed to the service before it.
+
+Owed are, in this order: the requests that set up the run, asked for while the service was away, and the reports in the
+spool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from greso_client import _answers as answers
+from greso_client._answers import Json
+from greso_client._breaker import Breaker, Permit
+from greso_client._counts import Counts
+from greso_client._delivery import Delivery
+from greso_client._errors import ClosedError, FencedError, ForbiddenError, RefusedError, UnavailableError
+from greso_client._exchange import Exchange
+from greso_client._fence import Fence
+from greso_client._io import IO
+from greso_client._options import Options
+from greso_client._requests import Request
+
+log = logging.getLogger("greso_client")
+
+R = TypeVar("R")
+
+
+class BacklogError(UnavailableError):
+    """The service is there, but older reports have to go first and used up their share of the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Deferred:
+    """A request that sets up the run, asked for (at wall-clock second `at`) while the service was away."""
+
+    request: Request
+    at: float
+    creates: bool
+
+
+class Contact:
+    """Budgets, the breaker, the spool and the fencing token of a client. Holds no lock while it waits."""
+
+    def __init__(self, io: IO, options: Options, chance: random.Random, counts: Counts) -> None:
+        self._io = io
+        self._strict = options.strict
+        self._budget = options.budget
+        self._spool = options.spool
+        self._counts = counts
+        self._breaker = Breaker(options.url, _advice(options))
+        # Half the budget per attempt: one attempt that hangs leaves time for a second.
+        self._exchange = Exchange(io, self._breaker, chance, options.budget / 2, counts)
+        self._delivery = Delivery(io, self._exchange, options.spool, counts)
+        self.fence = Fence()
+        self._deferred: list[_Deferred] = []
+        self._closed = False
+
+    async def ask(
+        self,
+        request: Request,
+        reader: Callable[[Json], R],
+        *,
+        gated: bool = True,
+        reports_first: bool = False,
+    ) -> tuple[R, int]:
+        """One logical call within the budget: what is owed to the service first, then the request.
+
+        `gated`: not even tried while the breaker is open.
+        """
+        self._check_open()
+        self._counts.add(calls=1)
+        start = self._io.now()
+        permit = Permit.TRY if self._strict or not gated else self._breaker.permit(start)
+        if permit is Permit.DENY:
+            raise UnavailableError("the service was away a moment ago and is not asked again yet", transient=False)
+        once = permit is Permit.PROBE
+        deadline = start + self._budget
+        try:
+            await self._send_deferred(deadline, once)
+            if reports_first:
+                await self._deliver_first(deadline, start + self._budget / 2, once)
+            return await self._exchange(request, reader, deadline, once=once)
+        except BacklogError:
+            raise
+        except UnavailableError as error:
+            # A look at something obscure that fails must not cost the training loop its service.
+            if gated and not self._strict:
+                self._breaker.failed(self._io.now(), error)
+            raise
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("this client was closed; make a new one")
+
+    async def _deliver_first(self, deadline: float, stop: float, once: bool) -> None:
+        if not await self._delivery.deliver(deadline, stop, once=once):
+            raise BacklogError("older reports are still on their way", transient=False)
+
+    async def _send_deferred(self, deadline: float, once: bool) -> None:
+        """Set up the run as it was asked for while the service was away."""
+        for deferred in list(self._deferred):
+            try:
+                if deferred.creates:
+                    state, status = await self._exchange(deferred.request, answers.run_state, deadline, once=once)
+                    self.fence.take_over(state.generation)
+                    if status == 201:
+                        await self.retire(deferred.request, deferred.at)
+                else:
+                    await self._exchange(deferred.request, answers.nothing, deadline, once=once)
+            except ForbiddenError:
+                raise
+            except FencedError:
+                self._done(deferred)
+                raise
+            except RefusedError as error:
+                # Raising now would stop a training that has gone on without this for a while.
+                log.error("greso: refused after the service came back, the run goes on as it is: %s", error)
+            self._done(deferred)
+
+    def _done(self, deferred: _Deferred) -> None:
+        with contextlib.suppress(ValueError):  # another thread was faster; these requests have no second effect
+            self._deferred.remove(deferred)
+
+    # While the service is away
+
+    def without_service(self, error: UnavailableError) -> None:
+        """Go on without the service, or don't."""
+        if self._strict:
+            raise error
+        self._counts.add(degraded=1)
+        self._breaker.degraded(self._io.now())
+
+    def defer(self, request: Request, at: float, *, creates: bool = False) -> None:
+        """Send a request that sets up the run (`creates` it) with the next call that reaches the service."""
+        self._deferred.append(_Deferred(request, at, creates))
+
+    async def keep(self, request: Request) -> None:
+        """Spool a report."""
+        await self._delivery.keep(request, ahead=any(deferred.creates for deferred in self._deferred))
+
+    async def retire(self, created: Request, at: float) -> None:
+        """Put aside what was spooled before `at` for an earlier run of the name that was just created."""
+        await self._delivery.retire(created.path, at)
+
+    # Bringing everything to the service
+
+    async def deliver_all(self) -> None:
+        """Deliver the whole spool, however long it takes, as long as each budget brings some of it to the service.
+
+        Raises `UnavailableError` when it doesn't.
+        """
+        self._check_open()
+        await self._send_deferred(self._io.now() + self._budget, once=False)
+        done = False
+        while not done:
+            before, start = self._settled(), self._io.now()
+            # None is begun in the second half, so that each has at least that much time.
+            done = await self._delivery.deliver(start + self._budget, start + self._budget / 2)
+            if not done and self._settled() == before:
+                raise BacklogError(
+                    "spooled reports have to go first, and another client is delivering them or the service is too "
+                    "slow for them; call again in a moment", transient=False,
+                )  # fmt: skip
+
+    def _settled(self) -> int:
+        counters = self._counts.snapshot()
+        return counters.delivered + counters.refused
+
+    async def flush(self, within: float | None = None) -> bool:
+        """See `Client.flush`."""
+        start = self._io.now()
+        deadline = start + (self._budget if within is None else within)
+        try:
+            await self._send_deferred(deadline, once=False)
+            return await self._delivery.deliver(deadline, deadline)
+        except UnavailableError as error:
+            if self._strict:
+                raise
+            self._breaker.failed(self._io.now(), error)
+            return False
+
+    async def finish(self) -> None:
+        """Deliver what can be delivered within one budget, then refuse further calls."""
+        if self._closed:
+            return
+        try:
+            done = await self.flush()
+        except (RefusedError, UnavailableError) as error:
+            log.warning("greso: could not deliver the last reports: %s", error)
+            done = False
+        finally:
+            self._closed = True
+        if self._deferred:
+            log.warning("greso: the service was away to the end: create_run and add_prompts were not sent")
+        if not done and self._spool is not None and not self._spool.is_empty():
+            log.warning("greso: reports remain in the spool; the next client of this run delivers them")
+
+
+def _advice(options: Options) -> str:
+    where = "are not kept (the spool is off)" if options.spool is None else f"are kept in {options.spool.path}"
+    return (
+        f"Training goes on: every prompt is rolled out, reports {where}. Check that `greso serve` runs and that the "
+        "URL is right; strict=True would raise instead."
+    )

@@ -1,0 +1,44 @@
+"""The routes that go back in a run's history."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from greso_service.api import body, wire
+from greso_service.api.shared import PROBLEMS, TENANT, RunName, json_response, keyed
+from greso_service.history.base import RunKey
+from greso_service.runs import Runs
+
+
+def router(runs: Runs) -> APIRouter:
+    """The routes, bound to the use cases they call."""
+    routes = APIRouter(prefix="/v1/runs", responses=PROBLEMS, tags=["time travel"])
+
+    @routes.post(
+        "/{run}/rewind",
+        summary="Go back to a completed step",
+        openapi_extra=keyed("RewindRequest"),
+        responses={200: {"model": wire.Run}},
+    )
+    async def rewind(run: RunName, request: Request) -> Response:
+        """For a trainer that resumes from its checkpoint: the state as it was when the step completed, generation + 1.
+
+        All that came after is forgotten. Writes that carry the older generation answer 409 from now on.
+        """
+        asked = await body.read(request, wire.RewindRequest)
+        return json_response(await runs.rewind(RunKey(TENANT, run), asked.step, await body.given(request)))
+
+    @routes.post(
+        "/{run}/fork",
+        summary="Begin a new run from this one",
+        openapi_extra=keyed("ForkRequest"),
+        responses={201: {"model": wire.Run}},
+        status_code=201,
+    )
+    async def fork(run: RunName, request: Request) -> Response:
+        """The new run begins as this one was when the step completed, or as it is now; 409 when it exists."""
+        asked = await body.read(request, wire.ForkRequest)
+        answer = await runs.fork(RunKey(TENANT, run), asked.run, asked.step, await body.given(request))
+        return json_response(answer, 201)
+
+    return routes

@@ -1,0 +1,188 @@
+"""Replaying a history: which of its events still count after rewinds, and the state that they make."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+from greso_service.core.events import Created, Event, Reported, Rewound, Span, completion
+from greso_service.core.mark import START, Mark
+from greso_service.core.state import RunState
+from greso_service.errors import Conflict
+from greso_service.history import codec
+from greso_service.history.base import History, RunKey
+from greso_service.history.codec import CodecError
+
+PAGE = 256
+"""Events read at a time."""
+
+
+class HistoryGone(Exception):
+    """The history lacks events that it held before: the run was deleted, or the store lost its newest writes."""
+
+
+@dataclass(slots=True)
+class Folded:
+    """A state, None before the first event, and the mark up to which the history is folded into it."""
+
+    state: RunState | None = None
+    mark: Mark = START
+
+    def forget(self) -> None:
+        """Begin again."""
+        self.state, self.mark = None, START
+
+
+async def catch_up(history: History, key: RunKey, folded: Folded) -> AsyncIterator[list[bytes]]:
+    """Fold what the history holds behind `folded`, page by page; each page is yielded when it is folded.
+
+    Raises `HistoryGone`. After any error `folded` may hold a part of a page: forget it.
+    """
+    while payloads := await _read(history, key, folded.mark, PAGE):
+        rewound = await asyncio.to_thread(_fold_payloads, folded, payloads)
+        if rewound is not None:
+            folded.state = await refold(history, key, rewound.kept)
+            folded.state.rewound(rewound, folded.mark)
+        yield payloads
+
+
+def _fold_payloads(folded: Folded, payloads: Sequence[bytes]) -> Rewound | None:
+    """Fold the payloads, up to a rewind, which is returned."""
+    for payload in payloads:
+        event = codec.decode(payload).event
+        folded.mark = folded.mark.then(payload)
+        if isinstance(event, Rewound):
+            return event
+        folded.state = _folded(folded.state, event)
+    return None
+
+
+def _folded(state: RunState | None, event: Event) -> RunState:
+    if state is not None:
+        state.fold(event)
+        return state
+    if not isinstance(event, Created):
+        raise CodecError(f"a history must begin with its creation, not with {type(event).__name__}")
+    return RunState(event)
+
+
+def spans(state: RunState, mark: Mark) -> tuple[Span, ...]:
+    """What a state that is folded up to `mark` is made of."""
+    return (*state.past, Span(state.since, mark, None))
+
+
+async def refold(history: History, key: RunKey, kept: Sequence[Span]) -> RunState:
+    """The state that the spans make. Raises `HistoryGone`."""
+    state = None
+    for span in kept:
+        async for events in _events(history, key, span):
+            state = await asyncio.to_thread(_fold_events, state, [event for _, event in events])
+        if state is not None and span.step is not None:
+            state.fold(completion(span.step))
+    if state is None:
+        raise CodecError(f"a rewind of run {key.run} kept nothing of its history")
+    return state
+
+
+def _fold_events(state: RunState | None, events: Sequence[Event]) -> RunState | None:
+    for event in events:
+        state = _folded(state, event)
+    return state
+
+
+async def kept_until(history: History, key: RunKey, past: Sequence[Span], step: int) -> tuple[Span, ...]:
+    """What of the spans `past` counts when `step` is the last one: up to the event with which it completed.
+
+    If that was the first report of a later step, the event before it. Raises `Conflict` if the step is not complete,
+    and `HistoryGone`.
+    """
+    kept: list[Span] = []
+    state: RunState | None = None
+    for span in past:
+        until = span.after
+        async for events in _events(history, key, span):
+            state, until, found = await asyncio.to_thread(_fold_until, state, until, events, step)
+            if found:
+                return (*kept, Span(span.after, until, step if span.step is None else min(step, span.step)))
+        if state is not None and span.step is not None:
+            if span.step >= step:
+                return (*kept, Span(span.after, span.until, step))
+            state.fold(completion(span.step))
+        kept.append(span)
+    newest = "no step has" if state is None else _newest_complete(state)
+    raise Conflict(
+        f"step {step} of run {key.run} has not completed ({newest}); a report of it with final: true and no results"
+        " completes it"
+    )
+
+
+def _fold_until(
+    state: RunState | None, until: Mark, events: Sequence[tuple[Mark, Event]], step: int
+) -> tuple[RunState | None, Mark, bool]:
+    """Fold events until `step` completes: the state, the mark of the last event folded, whether it has completed."""
+    for mark, event in events:
+        if isinstance(event, Reported) and event.step > step:
+            return state, until, True
+        state, until = _folded(state, event), mark
+        if state.progress.is_complete(step):
+            return state, until, True
+    return state, until, False
+
+
+def _newest_complete(state: RunState) -> str:
+    progress = state.progress
+    newest = progress.step if progress.complete else progress.step - 1
+    return "no step has" if newest < 0 else f"step {newest} is the newest that has"
+
+
+async def payloads(
+    history: History, key: RunKey, kept: Sequence[Span], written: Callable[[Event], bytes], end: Event
+) -> AsyncIterator[list[bytes]]:
+    """The events of the spans as a history of its own, without rewinds, and `end` behind them. Raises `HistoryGone`."""
+    for span in kept:
+        async for page in _pages(history, key, span):
+            yield await asyncio.to_thread(_counting, page, span)
+        if span.step is not None:
+            yield [written(completion(span.step))]
+    yield [written(end)]
+
+
+def _counting(page: Sequence[bytes], span: Span) -> list[bytes]:
+    return [payload for payload in page if span.counts(codec.decode(payload).event)]
+
+
+async def _events(history: History, key: RunKey, span: Span) -> AsyncIterator[list[tuple[Mark, Event]]]:
+    """The events of a span that count, each with its mark."""
+    mark = span.after
+    async for page in _pages(history, key, span):
+        events, mark = await asyncio.to_thread(_decoded, page, mark)
+        yield [(at, event) for at, event in events if span.counts(event)]
+
+
+def _decoded(page: Sequence[bytes], mark: Mark) -> tuple[list[tuple[Mark, Event]], Mark]:
+    events = []
+    for payload in page:
+        mark = mark.then(payload)
+        events.append((mark, codec.decode(payload).event))
+    return events, mark
+
+
+async def _pages(history: History, key: RunKey, span: Span) -> AsyncIterator[list[bytes]]:
+    mark = span.after
+    while left := span.until.number - mark.number:
+        page = await _read(history, key, mark, min(PAGE, left))
+        if not page:
+            raise HistoryGone
+        for payload in page:
+            mark = mark.then(payload)
+        yield page
+    if mark != span.until:
+        raise HistoryGone
+
+
+async def _read(history: History, key: RunKey, after: Mark, limit: int) -> list[bytes]:
+    payloads = await history.read(key, after, limit)
+    if payloads is None:
+        raise HistoryGone
+    return payloads
