@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from greso_service.core.events import Event, Reported
+from greso_service.given import Given, Idempotency
 from greso_service.history import codec, snapshot
 from greso_service.history.base import RunKey
 from greso_service.history.redis import _CHUNK_BYTES, _DRAFT_GRACE
-from greso_service.runs import Given, Idempotency, Runs
+from greso_service.runs import Runs
 
 from ..stores import RedisStore  # noqa: TID252
 

@@ -12,9 +12,10 @@ import pytest
 
 from greso_service.core.mark import Mark
 from greso_service.errors import KeyReused, NotFound
+from greso_service.given import Given, Idempotency
 from greso_service.history.base import RunKey
 from greso_service.history.memory import MemoryHistory
-from greso_service.runs import Given, Idempotency, Runs
+from greso_service.runs import Runs
 
 from ..folding import content  # noqa: TID252
 from ..stores import PassingHistory, RedisStore  # noqa: TID252
@@ -34,7 +35,7 @@ def replica(history: Any, **options: Any) -> Runs:
 
 async def state_of(runs: Runs, number: int) -> dict[str, Any]:
     await runs.show(key(number))
-    state = runs._live[key(number)].state
+    state = runs._live.known(key(number))
     assert state is not None
     return content(state)
 

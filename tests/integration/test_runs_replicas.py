@@ -13,9 +13,10 @@ import pytest
 
 from greso_service.core.mark import Mark
 from greso_service.errors import Conflict, NotFound, Unavailable
+from greso_service.given import Given, Idempotency
 from greso_service.history.base import Appended, History, Moved, Once, RunKey, Seen
 from greso_service.history.codec import CodecError
-from greso_service.runs import Given, Idempotency, Runs
+from greso_service.runs import Runs
 
 from ..folding import content  # noqa: TID252
 from ..stores import PassingHistory, RedisStore  # noqa: TID252
@@ -42,7 +43,7 @@ def over(store: RedisStore, story: Callable[[Runs, Runs], Awaitable[None]], snap
 async def state_of(runs: Runs) -> dict[str, Any]:
     """The state that a replica answers from, when it has caught up."""
     await runs.show(KEY)
-    state = runs._live[KEY].state
+    state = runs._live.known(KEY)
     assert state is not None
     return content(state)
 
@@ -241,7 +242,7 @@ def test_a_run_deleted_elsewhere_is_gone_here(redis_store: RedisStore) -> None:
             with pytest.raises(NotFound):
                 await call
         assert redis_store.keys() == set()
-        assert two._live == {}, "nothing is kept of runs that are not there"
+        assert len(two._live) == 0, "nothing is kept of runs that are not there"
 
     over(redis_store, story)
 

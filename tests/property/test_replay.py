@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from greso_service.answers import Answer
 from greso_service.errors import Conflict
+from greso_service.given import Given, Idempotency
 from greso_service.history.base import RunKey
 from greso_service.history.memory import MemoryHistory
-from greso_service.runs import Given, Idempotency, Runs
+from greso_service.runs import Runs
 
 from ..folding import content  # noqa: TID252
 from .traces import Action, Draw, Patch, Pool, Report, Select, specs, traces
@@ -41,7 +42,7 @@ def replica(history: MemoryHistory) -> Runs:
 
 
 def state_of(runs: Runs) -> dict[str, Any]:
-    live = runs._live[KEY].state
+    live = runs._live.known(KEY)
     assert live is not None
     return content(live)
 

@@ -13,9 +13,10 @@ from greso_service.core.events import Created, Event, Patched, Reported, Selecte
 from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState
 from greso_service.errors import Conflict
+from greso_service.given import BARE
 from greso_service.history.base import RunKey
 from greso_service.history.memory import MemoryHistory
-from greso_service.runs import BARE, Runs
+from greso_service.runs import Runs
 
 from ..folding import content, fold  # noqa: TID252
 from .test_replay import KEY, ask
@@ -124,6 +125,6 @@ async def same(replicas: list[Runs], key: RunKey, model: Model, generation: int)
     expected.generation = generation
     for runs in replicas:
         await runs.show(key)
-        live = runs._live[key].state
+        live = runs._live.known(key)
         assert live is not None
         assert content(live) == content(expected)

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from greso_service.api.problems import faults_of
 from greso_service.errors import Fault, InvalidInput
-from greso_service.runs import Given, Idempotency
+from greso_service.given import Given, Idempotency
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")

@@ -15,8 +15,9 @@ from greso_service.answers import PromptQuery
 from greso_service.api import body, wire
 from greso_service.api.shared import FENCED, PROBLEMS, TENANT, Limit, RunName, json_response, takes
 from greso_service.errors import Fault, InvalidInput
+from greso_service.given import Given
 from greso_service.history.base import Listed, RunKey
-from greso_service.runs import Given, Runs
+from greso_service.runs import Runs
 
 
 class _IdConvertor(Convertor[str]):

@@ -1,0 +1,237 @@
+"""The runs that this replica holds folded in memory: loaded, caught up, written to, saved now and then, forgotten.
+
+Whatever is killed, retried or doubled, an event is in the history once: an append names the mark that it follows, and
+one that finds the history moved on has done nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
+
+from greso_service import replay
+from greso_service.answers import Answer
+from greso_service.core.events import Event
+from greso_service.core.mark import START, Mark
+from greso_service.core.state import RunState, Totals
+from greso_service.errors import NotFound, Unavailable
+from greso_service.given import Idempotency, replayed
+from greso_service.history import codec, snapshot
+from greso_service.history.base import Appended, History, Moved, Once, RunKey, Seen
+from greso_service.history.codec import CodecError, Recorded
+from greso_service.plans import Plan
+from greso_service.replay import Folded, HistoryGone
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+TRIES = 50
+"""Decisions, and fresh starts, against a history that moves: each lost race means that another one got through."""
+
+LONG = 20_000
+"""Prompts from which a decision leaves the event loop, so that other runs' answers don't wait for it."""
+
+_LARGE = 65_536  # bytes of an event
+
+
+@dataclass(slots=True)
+class Live(Folded):
+    """A run as this replica has folded it: `state` and then `unfolded` up to `mark`; `state` is None until loaded."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    unfolded: Sequence[Event] = ()
+    unsaved: int = 0
+    saving: asyncio.Task[None] | None = None
+
+
+class LiveRuns:
+    """The states of the `most` runs used last. The parameters are those of `Runs`."""
+
+    def __init__(
+        self,
+        history: History,
+        *,
+        idempotency_ttl: int,
+        snapshot_every: int,
+        most: int,
+        observe: Callable[[RunKey, Totals], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._history = history
+        self._ttl = idempotency_ttl
+        self._snapshot_every = snapshot_every
+        self._observe = observe
+        self._clock = clock
+        self._most = most
+        self._runs: OrderedDict[RunKey, Live] = OrderedDict()  # the most recently used last
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def known(self, key: RunKey) -> RunState | None:
+        """The run's state as far as this replica knows it."""
+        live = self._runs.get(key)
+        if live is None:
+            return None
+        self.settle(key, live)
+        return live.state
+
+    async def close(self) -> None:
+        """Wait for snapshots under way."""
+        saving = [live.saving for live in self._runs.values() if live.saving is not None]
+        if saving:
+            await asyncio.wait(saving)
+
+    @asynccontextmanager
+    async def held(self, key: RunKey) -> AsyncIterator[Live]:
+        """The run as this replica knows it, for one caller at a time; forgotten again if it turns out not to exist."""
+        live = self._runs.setdefault(key, Live())
+        self._runs.move_to_end(key)
+        async with live.lock:
+            self.settle(key, live)
+            try:
+                yield live
+            finally:
+                if live.state is None and self._runs.get(key) is live:
+                    del self._runs[key]
+        self._forget_idle()
+
+    def _forget_idle(self) -> None:
+        """Drop the states that were not used longest; each is folded again from its history when it is asked for."""
+        for key, live in list(self._runs.items())[: max(len(self._runs) - self._most, 0)]:
+            if not live.lock.locked() and (live.saving is None or live.saving.done()):
+                del self._runs[key]
+
+    async def append(
+        self, key: RunKey, live: Live, planned: Plan, once: Idempotency | None, size: int
+    ) -> Answer | None:
+        """Append and fold a plan; its answer, or None when the history has moved on without it."""
+        named = self.named(once, planned.answer)
+        payloads = [self.payload(event) for event in planned.events]
+        result = await self._history.append(key, live.mark, payloads, at_ms=self.now_ms(), once=named)
+        match result:
+            case Appended(mark):
+                live.mark, live.unfolded = mark, planned.events
+                if planned.state is not None:
+                    planned.state.since = mark
+                    live.state, live.unfolded, live.unsaved = planned.state, (), self._snapshot_every
+                live.unsaved += sum(map(_weight, payloads))
+                if size < LONG and live.unsaved < self._snapshot_every:
+                    # The answer is known: it goes out first.
+                    asyncio.get_running_loop().call_soon(self.settle, key, live)
+                else:
+                    await placed(size, partial(self.settle, key, live))
+                    await self._save_if_due(key, live)
+                return Answer(planned.answer)
+            case Seen():
+                return replayed(once, result)
+            case Moved():
+                # Its own first event among the newer ones: the reply to a first try of this very append was lost, and
+                # others have written since.
+                return Answer(planned.answer) if await self._catch_up(key, live, payloads[0]) else None
+
+    def settle(self, key: RunKey, live: Live) -> None:
+        """Fold what was appended and not folded yet. Nobody may look at `live.state` before."""
+        events, live.unfolded = live.unfolded, ()
+        if not events or live.state is None:
+            return
+        state, live.state = live.state, None  # if folding fails the run is loaded anew
+        before = replace(state.totals)
+        _fold_events(state, events)
+        self._observe(key, state.totals.since(before))
+        live.state = state
+
+    async def current(self, key: RunKey, live: Live) -> RunState:
+        """The run's state, caught up with the history. Raises `NotFound` if there is no such run."""
+        if live.state is None:
+            await self._load(key, live)
+        await self._catch_up(key, live)
+        if live.state is None:
+            raise no_run(key)
+        return live.state
+
+    async def _load(self, key: RunKey, live: Live) -> None:
+        live.state, live.mark, live.unsaved = None, START, 0
+        saved = await self._history.load(key)
+        if saved is None:
+            return
+        mark, content = saved
+        try:
+            live.state = await asyncio.to_thread(snapshot.decode, content)
+            live.mark = mark
+        except CodecError as error:
+            log.warning("run %s/%s: snapshot not used, folding the whole history: %s", *key, error)
+
+    async def _catch_up(self, key: RunKey, live: Live, own: bytes = b"") -> bool:
+        """Fold what the history holds behind the live state; whether the payload `own` was among it."""
+        for _ in range(TRIES):
+            met = False
+            try:
+                async for payloads in replay.catch_up(self._history, key, live):
+                    met = met or own in payloads
+                    live.unsaved += sum(map(_weight, payloads))
+            except HistoryGone:
+                live.forget()
+            except BaseException:
+                live.forget()  # it may be folded in part: begin again
+                raise
+            else:
+                return met
+        raise CodecError(f"the history of run {key.run} contradicts itself: its events are not in its log")
+
+    async def _save_if_due(self, key: RunKey, live: Live) -> None:
+        if live.unsaved < self._snapshot_every or (live.saving is not None and not live.saving.done()):
+            return
+        if live.state is None:
+            return
+        live.unsaved = 0
+        frozen = await placed(live.state.table.size, partial(snapshot.Frozen, live.state))
+        live.saving = asyncio.create_task(self._save(key, live.mark, frozen))
+
+    async def _save(self, key: RunKey, mark: Mark, frozen: snapshot.Frozen) -> None:
+        try:
+            await self._history.save(key, mark, await asyncio.to_thread(frozen.encode))
+        except Unavailable as error:
+            log.warning("run %s/%s: snapshot not kept (the history is whole): %s", *key, error)
+        except Exception:
+            log.exception("run %s/%s: snapshot not made; starts will take longer (the history is whole)", *key)
+
+    def payload(self, event: Event) -> bytes:
+        """The event as it is written now."""
+        return codec.encode(Recorded(event, self.now_ms(), secrets.randbits(64)))
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return int(self._clock() * 1000)
+
+    def named(self, once: Idempotency | None, answer: bytes) -> Once | None:
+        """The key as the history keeps it."""
+        return Once(once.key, once.digest, answer, self._ttl) if once else None
+
+
+def _fold_events(state: RunState, events: Sequence[Event]) -> None:
+    for event in events:
+        state.fold(event)
+
+
+def _weight(payload: bytes) -> int:
+    """How many events one counts for when a snapshot is due: a large one takes as long to fold as many small ones."""
+    return 1 + len(payload) // _LARGE
+
+
+async def placed(size: int, work: Callable[[], T]) -> T:
+    """Do short work at once and long work in a thread."""
+    return work() if size < LONG else await asyncio.to_thread(work)
+
+
+def no_run(key: RunKey) -> NotFound:
+    """The error for a run that is not there."""
+    return NotFound(f"there is no run {key.run}; create it with PUT /v1/runs/{key.run}")
