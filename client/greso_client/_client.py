@@ -169,7 +169,8 @@ class Client:
         The run gets the next generation, which this client takes: from now on writes of any other trainer of the run
         are refused with `FencedError`. Spooled reports are delivered first, however many there are. Raises
         `ConflictError` when the step has not completed, `UnavailableError` while the service is away (never degraded);
-        then it may have taken effect nevertheless: call it again.
+        then it may have taken effect nevertheless: call it again. The answer may take longer than the budget: the
+        service folds the history anew (120 s at most).
         """
         return _run(self._core.rewind(step))
 

@@ -67,10 +67,11 @@ class Contact:
         *,
         gated: bool = True,
         reports_first: bool = False,
+        patience: float = 0.0,
     ) -> tuple[R, int]:
         """One logical call within the budget: what is owed to the service first, then the request.
 
-        `gated`: not even tried while the breaker is open.
+        `gated`: not even tried while the breaker is open. `patience`: seconds that the answer may take, budget or not.
         """
         self._check_open()
         self._counts.add(calls=1)
@@ -84,7 +85,7 @@ class Contact:
             await self._send_deferred(deadline, once)
             if reports_first:
                 await self._deliver_first(deadline, start + self._budget / 2, once)
-            return await self._exchange(request, reader, deadline, once=once)
+            return await self._exchange(request, reader, deadline, once=once, patience=patience)
         except BacklogError:
             raise
         except UnavailableError as error:

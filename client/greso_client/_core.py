@@ -22,6 +22,10 @@ from greso_client._types import Drawn, Group, PoolSize, PromptState, Reported, R
 R = TypeVar("R")
 
 
+# The service folds the run's history anew to rewind or fork it: 2 s for a million groups on two cores.
+REFOLD_SECONDS = 120.0
+
+
 class Core:
     """One run at one service. Safe between threads when its `IO` is; holds no lock while it waits."""
 
@@ -135,7 +139,7 @@ class Core:
         await self._contact.deliver_all()
         self._unanswered = request
         try:
-            state, _ = await self._contact.ask(request, answers.run_state, gated=False)
+            state, _ = await self._contact.ask(request, answers.run_state, gated=False, patience=REFOLD_SECONDS)
         except RefusedError:
             self._unanswered = None
             raise
@@ -149,7 +153,7 @@ class Core:
         """See `Client.fork`."""
         request = self._fence.stamp(self._requests.fork(run, None if step is None else checked_step(step)))
         await self._contact.deliver_all()
-        state, _ = await self._contact.ask(request, answers.run_state, gated=False)
+        state, _ = await self._contact.ask(request, answers.run_state, gated=False, patience=REFOLD_SECONDS)
         return state
 
     def _forget_steps(self) -> None:

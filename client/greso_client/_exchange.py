@@ -35,16 +35,23 @@ class Exchange:
         self._counts = counts
 
     async def __call__(
-        self, request: Request, reader: Callable[[Json], R], deadline: float, *, once: bool = False
+        self,
+        request: Request,
+        reader: Callable[[Json], R],
+        deadline: float,
+        *,
+        once: bool = False,
+        patience: float = 0.0,
     ) -> tuple[R, int]:
         """The value and the status of the answer. Raises `RefusedError` on 4xx, else `UnavailableError` by `deadline`.
 
-        `once`: no second attempt, and all the time for the first.
+        `once`: no second attempt, and all the time for the first. `patience`: seconds that an attempt may take beyond
+        the deadline, if it began before.
         """
         attempt = 0
         while True:
             try:
-                answer = await self._attempt(request, deadline, once)
+                answer = await self._attempt(request, deadline, once, patience)
                 value = answers.read(answer, reader)
             except RefusedError:
                 self._breaker.answered(self._io.now())
@@ -60,11 +67,11 @@ class Exchange:
             self._counts.add(retries=1)
             attempt += 1
 
-    async def _attempt(self, request: Request, deadline: float, once: bool) -> Answer:
+    async def _attempt(self, request: Request, deadline: float, once: bool, patience: float) -> Answer:
         left = deadline - self._io.now()
         if left <= 0:
             raise BudgetExceededError("the time budget of the call is used up")
-        return await self._io.send(request, left if once else min(left, self._share))
+        return await self._io.send(request, max(left if once else min(left, self._share), patience))
 
     def _wait(self, error: UnavailableError, attempt: int) -> float:
         jitter = self._chance.uniform(0, min(BACKOFF_CAP, BACKOFF_BASE * 2**attempt))

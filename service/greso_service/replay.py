@@ -91,24 +91,26 @@ def _fold_events(state: RunState | None, events: Sequence[Event]) -> RunState | 
     return state
 
 
-async def kept_until(history: History, key: RunKey, past: Sequence[Span], step: int) -> tuple[Span, ...]:
-    """What of the spans `past` counts when `step` is the last one: up to the event with which it completed.
+async def back_to(history: History, key: RunKey, past: Sequence[Span], step: int) -> tuple[tuple[Span, ...], RunState]:
+    """What of the spans `past` counts when `step` is the last one, and the state that it makes.
 
-    If that was the first report of a later step, the event before it. Raises `Conflict` if the step is not complete,
-    and `HistoryGone`.
+    That is what came up to the event with which the step completed; if that was the first report of a later step, up to
+    the event before it. Raises `Conflict` if the step is not complete, and `HistoryGone`.
     """
     kept: list[Span] = []
     state: RunState | None = None
     for span in past:
+        last = Span(span.after, span.until, step if span.step is None else min(step, span.step))
         until = span.after
-        async for events in _events(history, key, span):
+        async for events in _events(history, key, last):
             state, until, found = await asyncio.to_thread(_fold_until, state, until, events, step)
-            if found:
-                return (*kept, Span(span.after, until, step if span.step is None else min(step, span.step)))
+            if found and state is not None:
+                state.fold(completion(step))
+                return (*kept, Span(last.after, until, last.step)), state
         if state is not None and span.step is not None:
+            state.fold(completion(min(span.step, step)))
             if span.step >= step:
-                return (*kept, Span(span.after, span.until, step))
-            state.fold(completion(span.step))
+                return (*kept, last), state
         kept.append(span)
     newest = "no step has" if state is None else _newest_complete(state)
     raise Conflict(

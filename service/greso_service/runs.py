@@ -201,8 +201,11 @@ class Runs:
                 fence(key, state, given)
                 past = replay.spans(state, live.mark)
             try:
-                kept = past if step is None else await replay.kept_until(self._history, key, past, step)
-                answer = answers.run(run, await replay.refold(self._history, key, kept))
+                if step is None:
+                    kept, then = past, await replay.refold(self._history, key, past)
+                else:
+                    kept, then = await replay.back_to(self._history, key, past, step)
+                answer = answers.run(run, then)
                 written = replay.payloads(self._history, key, kept, self._live.payload, Forked(key.run, step))
                 once = self._live.named(given.once, answer.body)
                 # The key is this run's. The new one keeps it too, under a name that no request can have: if this
@@ -268,9 +271,8 @@ class Runs:
         raise _busy(key)
 
     async def _rewound(self, key: RunKey, live: Live, state: RunState, step: int) -> Plan:
-        kept = await replay.kept_until(self._history, key, replay.spans(state, live.mark), step)
+        kept, then = await replay.back_to(self._history, key, replay.spans(state, live.mark), step)
         event = Rewound(step, state.generation + 1, kept)
-        then = await replay.refold(self._history, key, kept)
         then.rewound(event, live.mark)  # its own mark is known when it is appended
         return Plan([event], answers.run(key.run, then).body, then)
 

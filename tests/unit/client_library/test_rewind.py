@@ -154,6 +154,14 @@ def test_a_rewind_whose_answer_was_lost_takes_effect_once_when_it_is_called_agai
     assert run(trained.rewind(1)).generation == 2
 
 
+def test_a_rewind_may_take_longer_than_the_budget(trained: Core, io: ClockIO) -> None:
+    io.takes = 30.0
+    assert run(trained.rewind(2)).generation == 1
+    assert run(trained.fork("other", 1)).run
+    with pytest.raises(UnavailableError):
+        run(trained.state())
+
+
 def test_a_refused_rewind_is_asked_anew_the_next_time(core: Core, service: FakeService) -> None:
     service.closed_steps = {0}
     service.script.append(problem(409, "step 1 has not completed"))
