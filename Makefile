@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c requirements.lock
+VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet
 MANIFEST := pyproject.toml requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-slow lint bench lock clean
+.PHONY: help install demo serve test test-slow test-vllm lint bench lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -19,6 +20,8 @@ test: .venv/.dev ## the fast tests (ARGS="-k codec" for some)
 	@$(BIN)/pytest -n auto -m "not slow" $(ARGS)
 test-slow: .venv/.dev ## the slow tests: real training, long fault schedules
 	@$(BIN)/pytest -n auto -m slow $(ARGS)
+test-vllm: .venv-vllm/.ready ## the tests of the vLLM engines: vLLM on this CPU, in an environment of its own (3.7 GB)
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest tests/vllm $(ARGS)
 lint: .venv/.dev ## ruff and mypy --strict
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 bench: .venv/.dev ## measure the service; prints a table
@@ -35,9 +38,17 @@ bench: .venv/.dev ## measure the service; prints a table
 .venv/.dev: .venv/.trainer
 	@echo "installing the tests' tools ..." && $(PIP) --group dev && touch $@
 
+# torch comes with what it asks for, as a CUDA build needs its libraries; all else is pinned whole.
+.venv-vllm/.ready: tests/vllm/requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo 'vLLM is pinned for Python 3.11: make test-vllm PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@echo "installing vLLM (large: minutes) ..." && $(PYTHON) -m venv .venv-vllm
+	@$(VLLM_PIP) -c tests/vllm/requirements.txt torch==2.13.0
+	@$(VLLM_PIP) --no-deps -r tests/vllm/requirements.txt
+	@$(VLLM_PIP) --no-deps -e . && touch $@
+
 lock: .venv/bin/python ## pin all dependencies anew in requirements.lock; torch stays (change it by hand: it is gigabytes)
 	@$(BIN)/python -m pip install --quiet uv && grep '^torch==' requirements.lock | $(BIN)/uv pip compile pyproject.toml \
 		--all-extras --group dev --universal --python-version 3.11 --no-annotate --no-header --quiet --upgrade \
 		-c /dev/stdin -o requirements.lock
-clean: ## remove .venv and the caches (not ./demo)
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+clean: ## remove the environments and the caches (not ./demo)
+	@rm -rf .venv .venv-vllm .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

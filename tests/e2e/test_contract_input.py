@@ -79,6 +79,8 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "select": ("POST", "select", {"step": 1, "prompts": ["p"]}),
     "draw": ("POST", "draw", {"step": 1, "count": 1}),
     "pool": ("PUT", "pool", {"prompts": ["new"]}),
+    "rewind": ("POST", "rewind", {"step": 0}),
+    "fork": ("POST", "fork", {"run": "bad-input-fork"}),
 }
 
 
@@ -183,7 +185,7 @@ def test_other_media_types_are_415(served: Service, run: str, call: str, media: 
         problem(send(served, method, f"{run}/{verb}", json.dumps(body).encode(), media), 415)
 
 
-@pytest.mark.parametrize("call", ["report", "select", "draw"])
+@pytest.mark.parametrize("call", ["report", "select", "draw", "rewind", "fork"])
 def test_ndjson_is_for_the_pool_only(served: Service, run: str, call: str) -> None:
     method, verb, body = CALLS[call]
     raw = json.dumps(body).encode()
@@ -203,6 +205,8 @@ METHODS = {
     "/select": {"POST"},
     "/draw": {"POST"},
     "/report": {"POST"},
+    "/rewind": {"POST"},
+    "/fork": {"POST"},
     "/steps": {"GET"},
     "/prompts": {"GET"},
     "/prompts/p": {"GET"},

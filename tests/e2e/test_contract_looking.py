@@ -174,6 +174,8 @@ def test_openapi_names_every_call(served: Service) -> None:
         "/v1/runs/{run}/pool": {"put"},
         "/v1/runs/{run}/draw": {"post"},
         "/v1/runs/{run}/report": {"post"},
+        "/v1/runs/{run}/rewind": {"post"},
+        "/v1/runs/{run}/fork": {"post"},
         "/v1/runs/{run}/steps": {"get"},
         "/v1/runs/{run}/prompts": {"get"},
     }

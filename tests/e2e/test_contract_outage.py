@@ -96,3 +96,28 @@ def test_writes_wait_select_answers_and_nothing_is_lost_or_doubled(private: Call
     assert (totals["rollouts"], totals["effective"]) == (402, 1)
     assert service.json("POST", f"{run}/select", question)["stale"] is False
     wait_for(service, ready=True)
+
+
+def test_a_rewind_and_a_fork_wait_and_are_done_once(private: Callable[..., Service]) -> None:
+    service = private()
+    run = service.create("outage", seed=3)
+    for step in (1, 2):
+        train(service, run, {"p": 2})
+        service.json("POST", f"{run}/report", {"step": step, "results": [], "final": True})
+    rewind, fork = ("POST", f"{run}/rewind", {"step": 1}, "rewind"), ("POST", f"{run}/fork", {"run": "other"}, "fork")
+    with frozen_redis(service):
+        for request in (rewind, fork):
+            start = time.monotonic()
+            problem(service.call(*request), 503)
+            assert time.monotonic() - start < DEADLINE_SECONDS
+    # Whether the first tries got through when the server went on or not, the retries under their keys settle it.
+    deadline = time.monotonic() + 30
+    for request, status in ((rewind, 200), (fork, 201)):
+        while (answer := service.call(*request)).status_code == 503:
+            assert time.monotonic() < deadline, "Redis is back, writes are still refused"
+            time.sleep(float(answer.headers["retry-after"]))
+        assert answer.status_code == status
+        assert service.call(*request).content == answer.content
+    state = service.json("GET", run)
+    assert (state["generation"], state["step"]) == (1, 1)
+    assert service.json("GET", "/v1/runs/other")["generation"] == 0

@@ -199,6 +199,8 @@ def test_patch_changes_only_what_it_names(served: Service, name: str) -> None:
         ("POST", "/select", {"step": 1, "prompts": []}),
         ("POST", "/draw", {"step": 1}),
         ("POST", "/report", {"step": 1, "results": []}),
+        ("POST", "/rewind", {"step": 0}),
+        ("POST", "/fork", {"run": "never-made-either"}),
         ("GET", "/steps", None),
         ("GET", "/prompts", None),
         ("GET", "/prompts/p", None),

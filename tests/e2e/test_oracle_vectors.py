@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .oracle.compare import check
-from .oracle.model import Run, Spec
+from .oracle.model import Run
+from .oracle.records import Spec
 from .oracle.views import member
 
 if TYPE_CHECKING:

@@ -1,23 +1,26 @@
 """Accuracy on held-out problems."""
 
+import math
 from collections.abc import Sequence
 
-from transformers import PreTrainedModel
+from greso_client.trainer.engine import Engine, Sampling
+from greso_client.trainer.loop import score
+from greso_client.trainer.task import Encode, Problem, Reward
 
-from greso_client.trainer.rollout import TorchEngine
-from greso_client.trainer.task import ANSWER_TOKENS, END, Problem, encode, reward
-
-CHUNK = 512  # completions sampled at once: few enough to stay in the processor's cache
 EVALUATION_SEED = 20_250_603  # the same random numbers every time, so that two models differ by what they learnt
 
 
-def sampled_accuracy(model: PreTrainedModel, problems: Sequence[Problem], *, samples: int) -> float:
-    """Return the share of right answers, `samples` drawn per problem at temperature 1."""
-    engine = TorchEngine(model, max_tokens=ANSWER_TOKENS, end=END, seed=EVALUATION_SEED)
-    chunk = max(1, CHUNK // samples)
-    right = 0.0
-    for start in range(0, len(problems), chunk):
-        asked = problems[start : start + chunk]
-        for problem, group in zip(asked, engine.generate([encode(p.question) for p in asked], samples), strict=True):
-            right += sum(reward(problem, answer) for answer in group.answers())
-    return right / (len(problems) * samples)
+def accuracy(
+    engine: Engine, problems: Sequence[Problem], encode: Encode, reward: Reward, sampling: Sampling, *, samples: int = 1
+) -> float:
+    """Return the mean reward of `samples` completions a problem, as the engine answers now; NaN without a problem.
+
+    `sampling`: with temperature 0 it is the accuracy of the likeliest answers; without a seed it takes one that is
+    always the same. A completion whose reward raises or is not finite counts as wrong.
+    """
+    if sampling.seed is None:
+        sampling = Sampling(sampling.max_tokens, sampling.temperature, EVALUATION_SEED)
+    prompts = [encode(problem.question) for problem in problems]
+    groups = engine.generate(prompts, samples, sampling)
+    scored = [score(*each, reward) for each in zip(problems, prompts, groups, strict=True)]
+    return sum(sum(group.rewards) for group in scored) / (len(problems) * samples) if problems else math.nan

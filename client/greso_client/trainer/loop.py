@@ -1,78 +1,157 @@
-"""The training loop: ask the service, roll out, report, learn; one step after the other, nothing hidden."""
+"""The training loop: ask the service, roll out, report, learn; one step after the other, nothing hidden.
 
+The lines that matter to a trainer of your own: `RollOut` is what happens to the prompts that the service chose, and
+`collect` calls it, round after round, until the step has its effective groups.
+"""
+
+import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from greso_client import Client, Collected, Rollout
-from greso_client.trainer.grpo import Learner, Update, make_batch
-from greso_client.trainer.rollout import Completions, TorchEngine
-from greso_client.trainer.task import Problem, encode, reward
+from greso_client.trainer.engine import Completion, Engine, Sampling
+from greso_client.trainer.grpo import Learner, ScoredGroup, Update
+from greso_client.trainer.ranks import ALONE, Ranks
+from greso_client.trainer.task import Encode, Problem, Reward, Task
 
 logger = logging.getLogger(__name__)
 
-Reward = Callable[[Problem, Sequence[int]], float]
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Where a step's wall-clock time went. `update` includes handing the new weights to the engine."""
+
+    rollout: float
+    reward: float
+    update: float
+    service: float
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingStep:
-    """A finished step: what was collected for it, the update (None without an effective group), seconds in rollout."""
+    """A finished step.
+
+    `collected`: what was rolled out for it. `update`: None without an effective group. `learned`: groups that went
+    into the update. `failed_rewards`: completions left out because their reward raised or was not finite (of this
+    rank). `seconds`: of this rank.
+    """
 
     number: int
-    collected: Collected[Completions]
+    collected: Collected[ScoredGroup]
     update: Update | None
-    rollout_seconds: float
+    learned: int
+    failed_rewards: int
+    seconds: Seconds
 
 
 def train(
     client: Client,
-    engine: TorchEngine,
+    engine: Engine,
     learner: Learner,
-    problems: Mapping[str, Problem],
+    task: Task,
+    encode: Encode,
     *,
-    steps: int,
     group_size: int,
     train_batch_size: int,
-    max_rounds: int,
+    sampling: Sampling,
+    steps: Iterable[int],
+    max_rounds: int = 10,
+    ranks: Ranks = ALONE,
 ) -> Iterator[TrainingStep]:
-    """Train for at most `steps` steps on the prompts that the service draws from its pool; yield each when it is done.
+    """Train on the prompts that the service draws from its pool, the ids of `task.pool`; yield each step when done.
 
-    `problems` names every prompt of the pool. A step rolls out `group_size` completions a prompt, for at most
-    `max_rounds` rounds until `train_batch_size` groups are effective, and learns from that many of them.
+    A step rolls out `group_size` completions a prompt, for at most `max_rounds` rounds until `train_batch_size` groups
+    are effective, and learns from that many of them. `steps`: their numbers, ascending; endless if you like.
+    `sampling.seed` fixes all rollouts: each round's seed follows from it, the step, the round and the rank.
+
+    Raises `EngineError`, and what `Client.collect` raises.
     """
-    for number in range(1, steps + 1):
-        rollout_seconds = 0.0
+    problems = {problem.id: problem for problem in task.pool}
+    for number in steps:
+        roll_out = RollOut(engine, problems, encode, task.reward, group_size, sampling, number, ranks.rank)
+        collected = ranks.collect(client, number, roll_out, max_rounds=max_rounds)
 
-        def rollout(prompts: list[str]) -> list[Rollout[Completions] | None]:
-            nonlocal rollout_seconds
-            started = time.perf_counter()
-            asked = [problems[prompt] for prompt in prompts]
-            groups = engine.generate([encode(problem.question) for problem in asked], group_size)
-            scored = [score(problem, group) for problem, group in zip(asked, groups, strict=True)]
-            rollout_seconds += time.perf_counter() - started
-            return scored
+        started = time.perf_counter()
+        groups = [group.data for group in collected.effective[:train_batch_size]]
+        update = None
+        if groups:
+            update = learner.update(groups)
+            engine.sync_weights(learner.model.state_dict())
+        seconds = Seconds(
+            rollout=roll_out.generating,
+            reward=roll_out.rewarding,
+            update=time.perf_counter() - started,
+            service=collected.service_seconds,
+        )
+        yield TrainingStep(number, collected, update, len(groups), roll_out.failed_rewards, seconds)
 
-        collected = client.collect(number, rollout, max_rounds=max_rounds)
-        groups = [(group.data, group.rewards) for group in collected.effective[:train_batch_size]]
-        update = learner.update(make_batch(groups)) if groups else None
-        yield TrainingStep(number, collected, update, rollout_seconds)
+
+@dataclass(slots=True)
+class RollOut:
+    """What happens to the prompts that the service chose for one step, round after round: sampled, then rewarded.
+
+    `generating`, `rewarding`: seconds so far. `failed_rewards`: completions left out so far.
+    """
+
+    engine: Engine
+    problems: Mapping[str, Problem]
+    encode: Encode
+    reward: Reward
+    group_size: int
+    sampling: Sampling
+    step: int
+    rank: int = 0
+    rounds: int = 0
+    generating: float = 0.0
+    rewarding: float = 0.0
+    failed_rewards: int = 0
+
+    def __call__(self, prompts: Sequence[str]) -> list[Rollout[ScoredGroup] | None]:
+        """Roll out one round; one item a prompt, None where no completion could be rewarded."""
+        asked = [self.problems[prompt] for prompt in prompts]
+        tokens = [self.encode(problem.question) for problem in asked]
+        self.rounds += 1
+        sampling = replace(self.sampling, seed=round_seed(self.sampling.seed, self.step, self.rounds, self.rank))
+
+        started = time.perf_counter()
+        groups = self.engine.generate(tokens, self.group_size, sampling)
+        generated = time.perf_counter()
+        scored = [score(*each, self.reward) for each in zip(asked, tokens, groups, strict=True)]
+        self.generating += generated - started
+        self.rewarding += time.perf_counter() - generated
+
+        failures = [failure for group in scored for failure in group.failures]
+        if failures:
+            logger.warning(
+                "%d completions are left out, their reward failed; the first: %s", len(failures), failures[0]
+            )
+        self.failed_rewards += len(failures)
+        return [Rollout(group.rewards, group) if group.rewards else None for group in scored]
 
 
-def score(problem: Problem, completions: Completions, reward: Reward = reward) -> Rollout[Completions] | None:
-    """Reward each completion; leave out those whose reward raises or is not finite. None when nothing is left."""
-    rewards: list[float] = []
-    rows: list[int] = []
-    for row, answer in enumerate(completions.answers()):
+def score(problem: Problem, prompt: list[int], completions: Sequence[Completion], reward: Reward) -> ScoredGroup:
+    """Reward each completion; leave out those whose reward raises or is not finite, and say so in `failures`."""
+    group = ScoredGroup(prompt, [], [], [])
+    for completion in completions:
         try:
-            value = reward(problem, answer)
-        except Exception:
-            logger.exception("the reward of %s failed; its completion is left out", problem.id)
+            value = float(reward(problem, completion))
+        except Exception as error:  # noqa: BLE001 - the reward is the user's; one answer that breaks it must not end all
+            group.failures.append(f"the reward of {problem.id} raised {error!r}")
             continue
         if math.isfinite(value):
-            rewards.append(value)
-            rows.append(row)
+            group.completions.append(completion)
+            group.rewards.append(value)
         else:
-            logger.warning("the reward of %s is %s; its completion is left out", problem.id, value)
-    return Rollout(rewards=rewards, data=completions.keep(rows)) if rows else None
+            group.failures.append(f"the reward of {problem.id} is {value}")
+    return group
+
+
+def round_seed(seed: int | None, step: int, round_number: int, rank: int) -> int | None:
+    """Return the seed of one round's sampling on one rank: the same after a restart, so nothing is to be saved."""
+    if seed is None:
+        return None
+    digest = hashlib.sha256(f"{seed}/{step}/{round_number}/{rank}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1  # 63 bits: torch and vLLM take signed 64-bit seeds

@@ -1,77 +1,93 @@
-"""The policy model of the demo: a small GPT-2 with random weights, warm-started on the spot."""
+"""The policy: any causal language model of the Hugging Face libraries, by path or name, and its tokenizer."""
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from greso_client.trainer.task import (
-    ANSWER_TOKENS,
-    END,
-    PROMPT_TOKENS,
-    VOCABULARY_SIZE,
-    Problem,
-    draw_warm_start,
-    encode,
-)
+from greso_client.trainer.task import Encode
 
-IGNORED = -100  # the label that cross_entropy leaves out
+UNLIMITED = 2**20  # tokens; no model's context is that long, and one that names no limit counts as having this one
 
 
-def build_model(seed: int) -> GPT2LMHeadModel:
-    """Build a 0.4 M parameter GPT-2 with random weights; a seed always gives the same ones.
+class ModelError(Exception):
+    """The model can't be loaded or used. The message is one line and says what to do."""
 
-    GPT-2 rather than Llama or Qwen: its learnt positions suit operands written in fixed columns, and it learns the
-    task in fewer warm-start steps than with rotary positions at this size; so it does with untied embeddings. Dropout
-    is off: sampling and training must see the same policy, or the importance ratio means nothing.
+
+def load_model(name: str | Path, *, device: str | torch.device | None = None) -> PreTrainedModel:
+    """Load a causal language model from a folder or a name on the hub, onto the device (default: `best_device()`).
+
+    The weights are float32 on every device: optimiser steps of 1e-6 vanish in bfloat16. On a GPU it computes in
+    bfloat16 nevertheless, see `autocast`. Raises `ModelError`.
     """
-    torch.manual_seed(seed)
-    config = GPT2Config(
-        vocab_size=VOCABULARY_SIZE,
-        n_positions=PROMPT_TOKENS + ANSWER_TOKENS,
-        n_embd=128,
-        n_layer=2,
-        n_head=4,
-        initializer_range=0.05,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=END,
-        eos_token_id=END,
-        tie_word_embeddings=False,
-    )
-    return GPT2LMHeadModel(config)
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"no causal language model can be loaded from {name}: {_first_line(error)}") from error
+    model.eval()  # type: ignore[no-untyped-call]  # no dropout in training either: sampling and learning see one policy
+    return model.to(device or best_device())  # type: ignore[arg-type,no-any-return]  # a decorator hides the signature
 
 
-def warm_start(
-    model: GPT2LMHeadModel, *, avoid: Sequence[Problem], seed: int, batch_size: int = 256, learning_rate: float = 1e-3
-) -> Iterator[float]:
-    """Teach the model the task roughly, on right answers of mostly short problems, one optimiser step per loss yielded.
+def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
+    """Load a tokenizer from a folder or a name on the hub. Raises `ModelError`, also when it has no end token."""
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"no tokenizer can be loaded from {name}: {_first_line(error)}") from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"the tokenizer of {name} has no end-of-sequence token; set eos_token in its configuration")
+    return tokenizer
 
-    Endless: the caller stops when the model is good enough. Problems in `avoid` (the held-out ones) are never shown.
+
+def prompt_encoder(tokenizer: PreTrainedTokenizerBase, *, chat: bool | None = None) -> Encode:
+    """Return the function that turns a question into token ids.
+
+    `chat`: as a user's message in the tokenizer's chat template (True), as plain text (False), or as a message when
+    there is a template (None). Raises `ModelError` when a template is asked for that is not there.
     """
-    rng = np.random.default_rng(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: min(1.0, (done + 1) / 50))
-    while True:
-        tokens, labels = _supervised_batch(draw_warm_start(rng, batch_size, avoid=avoid))
-        logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
-        loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        yield loss.item()
+    if chat and tokenizer.chat_template is None:
+        raise ModelError("the tokenizer has no chat template; leave --chat out to send the questions as plain text")
+
+    def as_text(question: str) -> list[int]:
+        tokens: list[int] = tokenizer(question)["input_ids"]
+        return tokens
+
+    def as_message(question: str) -> list[int]:
+        messages = [{"role": "user", "content": question}]
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        # The template writes the special tokens itself; adding them again would double the first one.
+        tokens: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return tokens
+
+    wanted = tokenizer.chat_template is not None if chat is None else chat
+    return as_message if wanted else as_text
 
 
-def _supervised_batch(problems: Sequence[Problem]) -> tuple[Tensor, Tensor]:
-    rows, labels = [], []
-    for problem in problems:
-        question, answer = encode(problem.question), [*encode(problem.answer), END]
-        padding = ANSWER_TOKENS - len(answer)
-        rows.append([*question, *answer, *[END] * padding])
-        labels.append([*[IGNORED] * PROMPT_TOKENS, *answer, *[IGNORED] * padding])
-    return torch.tensor(rows), torch.tensor(labels)
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the ids of all tokens that end a completion: chat models have several."""
+    config: list[int] | int | None = getattr(model.generation_config, "eos_token_id", None)
+    named = config if isinstance(config, list) else [config]
+    return sorted({token for token in [*named, tokenizer.eos_token_id] if token is not None})
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """Return how many tokens prompt and completion may have together."""
+    return getattr(model.config, "max_position_embeddings", None) or UNLIMITED
+
+
+def best_device() -> torch.device:
+    """Return the GPU when there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextlib.contextmanager
+def autocast(model: PreTrainedModel) -> Iterator[None]:
+    """Compute in bfloat16 where the model is on a GPU, its float32 weights untouched; on a CPU do nothing."""
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda"):
+        yield
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

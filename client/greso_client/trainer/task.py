@@ -1,95 +1,98 @@
-"""The task the demo trains on: addition, answered with the digits reversed.
+"""What is learnt: problems with their reference answers, and a reward that judges a completion."""
 
-A prompt is ``"  47+ 156="``; the right completion is ``"302"`` (203 backwards) followed by the end token. Backwards,
-each digit depends only on the two above it and one carry; forwards, RL hardly lifts a model this small.
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-The pool is made to look like a data set one really meets: some prompts that soon become easy, some to learn from, some
-far too hard for the start, and a share whose reference answer is broken, which no training will ever solve.
-"""
+from greso_client.trainer.engine import Completion
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+ID_DIGITS = 16  # of the hash: 64 bits, so that two of a billion questions share one with a chance of 3 %
+SHOWN = 3  # examples in a message
 
-import numpy as np
-from numpy.typing import NDArray
+Encode = Callable[[str], list[int]]
+"""Turns a question into the prompt's token ids, chat template included; `model.prompt_encoder` makes one."""
 
-ALPHABET = "0123456789+= "
-END = len(ALPHABET)  # the end token comes after the characters
-VOCABULARY_SIZE = len(ALPHABET) + 1
-OPERAND_DIGITS = 4
-PROMPT_TOKENS = 2 * OPERAND_DIGITS + 2  # two operands, "+" and "="
-ANSWER_TOKENS = OPERAND_DIGITS + 2  # a sum can be one digit longer than its operands; then the end token
 
-# Share of problems whose operands are drawn below 10, 100, 1,000 and 10,000. The warm start hardly sees the last two,
-# which are left to RL; the pool leaves out the first, of which there are only a hundred.
-POOL_DIGITS = (0.0, 0.2, 0.4, 0.4)
-WARM_START_DIGITS = (0.5, 0.35, 0.12, 0.03)
-BROKEN_ANSWERS = 0.3  # share of the pool's prompts whose reference answer is broken: noise, as in real data sets
-
-_TOKENS = {character: token for token, character in enumerate(ALPHABET)}
+class TaskError(Exception):
+    """The problems can't be trained on. The message is one line and says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One question with its reference answer, both as text."""
+    """One question with its reference answer, both as text. `id`: the same in every epoch and after a restart."""
 
     id: str
     question: str
     answer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """Distinct problems: a pool to train on, with broken answers among it, and held-out ones, all answered rightly."""
+Reward = Callable[[Problem, Completion], float]
+"""Judges one completion: 1.0 for right, 0.0 for wrong. Not a reward shaped by length or format: see docs/trainer.md."""
 
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Problems to train on (`pool`), others to measure by (`held_out`, may be empty), and the reward."""
+
+    name: str
     pool: list[Problem]
     held_out: list[Problem]
+    reward: Reward
+
+    def __post_init__(self) -> None:
+        """Raises `TaskError` when there is nothing to train on or an id stands twice."""
+        if not self.pool:
+            raise TaskError(f"{self.name}: there is no problem to train on")
+        _require_distinct_ids(self)
 
 
-def make_dataset(seed: int, *, pool: int = 3_000, held_out: int = 1_000) -> Dataset:
-    """Draw `pool` + `held_out` problems of which no two share a question; a seed always gives the same ones."""
-    rng = np.random.default_rng(seed)
-    operands = _draw_distinct_operands(rng, pool + held_out)
-    answers = operands.sum(axis=1)
-    # A broken answer is longer than any completion: a short wrong one would now and then be hit by luck and rewarded.
-    broken = np.flatnonzero(rng.random(pool) < BROKEN_ANSWERS)
-    answers[broken] = rng.integers(10 ** (ANSWER_TOKENS - 1), 10**ANSWER_TOKENS, size=len(broken))
-    problems = [_problem(i, a, b, answer) for i, ((a, b), answer) in enumerate(zip(operands, answers, strict=True))]
-    return Dataset(pool=problems[:pool], held_out=problems[pool:])
+def content_id(question: str) -> str:
+    """Return an id that depends on the question alone: the beginning of its SHA-256."""
+    return hashlib.sha256(question.encode()).hexdigest()[:ID_DIGITS]
 
 
-def draw_warm_start(rng: np.random.Generator, count: int, *, avoid: Sequence[Problem]) -> list[Problem]:
-    """Draw at most `count` problems, rightly answered and mostly short, without any whose question is in `avoid`."""
-    avoided = {problem.question for problem in avoid}
-    drawn = [_problem(i, a, b, a + b) for i, (a, b) in enumerate(_draw_operands(rng, count, WARM_START_DIGITS))]
-    return [problem for problem in drawn if problem.question not in avoided]
+def hold_out(problems: Sequence[Problem], count: int) -> tuple[list[Problem], list[Problem]]:
+    """Split into the rest and `count` held-out problems: the same ones each time, whatever their order in the file."""
+    chosen = set(sorted((problem.id for problem in problems), key=content_id)[:count])
+    return [p for p in problems if p.id not in chosen], [p for p in problems if p.id in chosen]
 
 
-def reward(problem: Problem, completion: Sequence[int]) -> float:
-    """Return 1.0 when the completion (token ids) is exactly the reference answer and then ends, else 0.0."""
-    return float(list(completion) == [*encode(problem.answer), END])
+def without_long_prompts(task: Task, encode: Encode, longest: int) -> tuple[Task, int]:
+    """Leave out problems whose prompt has more than `longest` tokens; return the rest, and how many of the pool went.
+
+    Raises `TaskError` when none of the pool is left.
+    """
+
+    def fitting(problems: Sequence[Problem]) -> list[Problem]:
+        return [problem for problem in problems if len(encode(problem.question)) <= longest]
+
+    pool = fitting(task.pool)
+    if not pool:
+        raise TaskError(
+            f"{task.name}: each of the {len(task.pool)} prompts is longer than the {longest} tokens that the context "
+            "leaves beside a completion; lower --max-tokens or take a model with a longer context"
+        )
+    return replace(task, pool=pool, held_out=fitting(task.held_out)), len(task.pool) - len(pool)
 
 
-def encode(text: str) -> list[int]:
-    """Turn text into token ids, one a character. Raises KeyError for a character outside the alphabet."""
-    return [_TOKENS[character] for character in text]
+def _require_distinct_ids(task: Task) -> None:
+    counts = Counter(problem.id for problem in task.pool)
+    if len(task.pool) > 1 and len(counts) == 1:
+        raise TaskError(
+            f"{task.name}: all {len(task.pool)} problems have the id {task.pool[0].id!r}; name a field that tells them "
+            "apart with --id-field, or leave the ids out: they are then made from the questions"
+        )
+    twice = [problem for problem, count in counts.items() if count > 1]
+    if twice:
+        raise TaskError(
+            f"{task.name}: {len(twice)} ids stand more than once ({_some(twice)}); the history of a prompt is kept "
+            "under its id, so each problem needs its own"
+        )
+    both = [problem.id for problem in task.held_out if problem.id in counts]
+    if both:
+        raise TaskError(f"{task.name}: {len(both)} held-out problems are in the pool too ({_some(both)})")
 
 
-def _problem(number: int, a: int, b: int, answer: int) -> Problem:
-    return Problem(
-        id=f"add/{number}",
-        question=f"{a:>{OPERAND_DIGITS}}+{b:>{OPERAND_DIGITS}}=",
-        answer=str(answer)[::-1],
-    )
-
-
-def _draw_operands(rng: np.random.Generator, count: int, digits: Sequence[float]) -> NDArray[np.int64]:
-    most = rng.choice(OPERAND_DIGITS, size=(count, 1), p=digits) + 1
-    return rng.integers(0, 10**most, size=(count, 2))
-
-
-def _draw_distinct_operands(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
-    distinct = np.empty((0, 2), dtype=np.int64)
-    while len(distinct) < count:
-        distinct = np.unique(np.concatenate([distinct, _draw_operands(rng, count, POOL_DIGITS)]), axis=0)
-    return rng.permutation(distinct)[:count]
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:SHOWN]) + (", ..." if len(ids) > SHOWN else "")

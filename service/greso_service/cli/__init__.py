@@ -115,12 +115,56 @@ def demo(context: typer.Context) -> None:
 
         raise typer.Exit(main(context.args))
     except ModuleNotFoundError as error:
-        package = (error.name or "greso_client").partition(".")[0]
-        if package in {"greso_service", "greso_client"}:
-            raise
-        raise GresoError(
-            f"the demo needs {package}, which is not installed; run: pip install 'greso[trainer]'"
-        ) from None
+        raise _without_trainer("the demo", error) from None
+
+
+@app.command(
+    "bench-rl", add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
+)
+def bench_rl(context: typer.Context) -> None:
+    """Train with and without the service, several seeds each, and say what it saves.
+
+    Needs the trainer's packages (pip install 'greso[trainer]'); `greso bench-rl --help` lists its options.
+
+    \b
+    Examples:
+      greso bench-rl --jobs 2
+      greso bench-rl --help
+    """
+    try:
+        from greso_client.trainer.compare.command import main  # noqa: PLC0415
+
+        raise typer.Exit(main(context.args))
+    except ModuleNotFoundError as error:
+        raise _without_trainer("bench-rl", error) from None
+
+
+@app.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def train(context: typer.Context) -> None:
+    """Train a language model with GRPO on problems with checkable answers, with this service.
+
+    Needs the trainer's packages (pip install 'greso[trainer]'); `greso train --help` lists its options.
+
+    \b
+    Examples:
+      greso train
+      greso train --model Qwen/Qwen2.5-Math-1.5B --data gsm8k.jsonl --run gsm8k-1
+      greso train --help
+    """
+    try:
+        from greso_client.trainer.__main__ import main  # noqa: PLC0415
+
+        raise typer.Exit(main(context.args))
+    except ModuleNotFoundError as error:
+        raise _without_trainer("the trainer", error) from None
+
+
+def _without_trainer(what: str, error: ModuleNotFoundError) -> GresoError:
+    """Return what to say when a package of the trainer is missing; raise the error when it is one of our own."""
+    package = (error.name or "greso_client").partition(".")[0]
+    if package in {"greso_service", "greso_client"}:
+        raise error
+    return GresoError(f"{what} needs {package}, which is not installed; run: pip install 'greso[trainer]'")
 
 
 @app.command()

@@ -74,14 +74,20 @@ class Service:
             except ProcessLookupError:
                 continue
 
-    def call(self, method: str, path: str, body: Any = None, key: str | None = None) -> httpx.Response:
-        """One request; `key` is the Idempotency-Key."""
+    def call(
+        self, method: str, path: str, body: Any = None, key: str | None = None, generation: int | str | None = None
+    ) -> httpx.Response:
+        """One request; `key` is the Idempotency-Key, `generation` the fencing token Greso-Generation."""
         headers = {} if key is None else {"Idempotency-Key": key}
+        if generation is not None:
+            headers["Greso-Generation"] = str(generation)
         return self.http.request(method, path, json=body, headers=headers)
 
-    def json(self, method: str, path: str, body: Any = None, key: str | None = None) -> Any:
+    def json(
+        self, method: str, path: str, body: Any = None, key: str | None = None, generation: int | str | None = None
+    ) -> Any:
         """The JSON of a request that must succeed."""
-        answer = self.call(method, path, body, key)
+        answer = self.call(method, path, body, key, generation)
         assert answer.is_success, f"{method} {path} answered {answer.status_code}: {answer.text[:2000]}"
         return answer.json() if answer.content else None
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from .book import DrawBook
 from .compare import OneOf, check
-from .model import Run
+from .life import Life, Request
 from .views import check_prompt, check_prompts, check_state, check_steps
 from .worlds import random_prompts, random_rewards, random_spec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .service import Service
 
 
@@ -34,7 +36,7 @@ class Trace:
     def __init__(self, service: Service, seed: int, name: str) -> None:
         self.rng = Random(seed)
         self.service = service
-        self.model = Run(random_spec(self.rng))
+        self.model = Life(random_spec(self.rng))
         self.names = random_prompts(self.rng)
         self.path = service.create(name, **self.model.spec.json())
         self.book = DrawBook()
@@ -44,11 +46,17 @@ class Trace:
 
     def play(self, actions: int) -> None:
         """Some actions; the run's state is compared after each."""
-        verbs = [self.select, self.report, self.draw, self.add, self.change, self.replay, self.refused, self.look]
-        weights = [4, 7, 1.5, 0.6, 0.4, 1.5, 0.8, 0.3]
+        verbs = self.verbs()
         for _ in range(actions):
-            self.rng.choices(verbs, weights)[0]()
+            self.rng.choices([*verbs], [*verbs.values()])[0]()
             check_state(self.service, self.path, self.model)
+
+    def verbs(self) -> dict[Callable[[], None], float]:
+        """What it may do and how often."""
+        return {
+            self.select: 4, self.report: 7, self.draw: 1.5, self.add: 0.6, self.change: 0.4,
+            self.replay: 1.5, self.refused: 0.8, self.look: 0.3,
+        }  # fmt: skip
 
     def look(self) -> None:
         """Compare everything that can be looked at."""
@@ -87,7 +95,7 @@ class Trace:
         model, prompts, step = self.model, body["prompts"], body["step"]
         what = f"select {json.dumps(body)} answered {json.dumps(answer)}"
         told = {"exploration": model.exploration(), "rollout_batch_size": model.current_batch(step)}
-        check(told | {"generation": 0, "stale": False}, answer, what)
+        check(told | {"generation": model.generation, "stale": False}, answer, what)
         selected, examined = answer["selected"], answer["examined"]
         assert selected == sorted(set(selected)), what
         assert all(at < examined for at in selected), what
@@ -110,6 +118,7 @@ class Trace:
         else:
             self._note(step, prompts, kept, skipped, filled)
         model.asked(step, len(selected), counts["easy"], counts["hard"])
+        model.remember(Request("POST", "/select", body, answer))
 
     def _check_decisions(self, body: dict[str, Any], answer: Any, chosen: set[int]) -> list[int]:
         """Compare the explanation; returns the candidates that only filled up."""
@@ -169,7 +178,7 @@ class Trace:
         assert answer["examined"] <= len(model.pool), what
         assert len(prompts) <= max(asked_for), what
         assert len(prompts) in asked_for or answer["examined"] == len(model.pool), what
-        check({"exploration": model.exploration(), "generation": 0}, answer, what)
+        check({"exploration": model.exploration(), "generation": model.generation}, answer, what)
         for kind in ("easy", "hard"):
             # A walk of at most one pool's length touches two epochs at most.
             streaks = sum(model.keep_probability(name) < 1 and model.kind(name) == kind for name in model.pool)
@@ -177,14 +186,15 @@ class Trace:
         for name in prompts:
             self.book.kept((model.spec.seed or 0, step, name), model.keep_probability(name))
         model.asked(step, len(prompts), skipped["easy"], skipped["hard"])
+        model.remember(Request("POST", "/draw", body, answer))
 
     def add(self) -> None:
         """Some prompts into the pool, known ones among them."""
         prompts = self.rng.choices(self.names, k=self.rng.randint(0, 8))
-        before = len(self.model.pool)
-        self.model.pool.update(dict.fromkeys(prompts))
+        added = self.model.add(prompts)
         answer = self.service.json("PUT", f"{self.path}/pool", {"prompts": prompts})
-        check({"added": len(self.model.pool) - before, "pool": len(self.model.pool)}, answer, f"pool {prompts}")
+        check({"added": added, "pool": len(self.model.pool)}, answer, f"pool {prompts}")
+        self.model.remember(Request("PUT", "/pool", {"prompts": prompts}, answer))
 
     # -- reporting ---------------------------------------------------------------------------------------------------
 
@@ -206,6 +216,7 @@ class Trace:
             body["final"] = final
         answer = self._post("report", body)
         check(model.report(step, results, final=final), answer, f"report {json.dumps(body)}")
+        model.remember(Request("POST", "/report", body, answer))
         if model.steps[step].complete and step == self.step and rng.random() < 0.8:
             self.step += 1
 
@@ -217,8 +228,8 @@ class Trace:
             {"safety_factor": 1.75, "easy_share": 0.41},
         ]
         chosen = self.rng.choice(changes)
-        self.model.spec = replace(self.model.spec, **chosen)
-        self.service.json("PATCH", self.path, chosen)
+        self.model.change(chosen)
+        self.model.remember(Request("PATCH", "", chosen, self.service.json("PATCH", self.path, chosen)))
 
     # -- repeating and erring ----------------------------------------------------------------------------------------
 
@@ -244,17 +255,18 @@ class Trace:
         assert answer.status_code == 422, answer.text
         if self.sent:
             old = self.rng.choice(self.sent)
-            other = old.body | {"step": old.body["step"] + 1}
+            other = old.body | {"step": old.body.get("step", 0) + 1}
             assert self.service.call("POST", old.path, other, old.key).status_code == 422
 
-    def _post(self, verb: str, body: dict[str, Any]) -> Any:
-        """Send with a key more often than not."""
+    def _post(self, verb: str, body: dict[str, Any], status: int = 200) -> Any:
+        """Send with a key, and with the run's generation, more often than not."""
         path, key = f"{self.path}/{verb}", None
         if self.rng.random() < 0.6:
             self.keys += 1
             key = f"key-{self.keys}"
-        answer = self.service.call("POST", path, body, key)
-        assert answer.status_code == 200, f"{verb} {json.dumps(body)}: {answer.status_code} {answer.text[:2000]}"
+        generation = self.model.generation if self.rng.random() < 0.6 else None
+        answer = self.service.call("POST", path, body, key, generation)
+        assert answer.status_code == status, f"{verb} {json.dumps(body)}: {answer.status_code} {answer.text[:2000]}"
         assert answer.headers.get("Idempotent-Replayed") != "true"
         if key is not None:
             self.sent.append(Sent(path, body, key, answer.status_code, answer.content))

@@ -12,7 +12,8 @@ from .compare import OneOf, check, differences
 from .service import segment
 
 if TYPE_CHECKING:
-    from .model import Group, Prompt, Run
+    from .model import Run
+    from .records import Group, Prompt
     from .service import Service
 
 
@@ -63,10 +64,16 @@ def expected_state(model: Run) -> dict[str, Any]:
     judged = totals.effective + totals.easy + totals.hard
     sure, possible = model.seen() | model.pool.keys(), model.mentioned | model.pool.keys()
     state: dict[str, Any] = {
-        "generation": 0,
+        "generation": model.generation,
         "exploration": model.exploration(),
         "prompts": OneOf(*range(len(sure), len(possible) + 1)),
         "pool": len(model.pool),
+        # Tuples are lists in JSON; a seed that was not given is the service's choice.
+        "spec": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in vars(model.spec).items()
+            if name != "seed" or value is not None
+        },
         "totals": {
             "examined": totals.examined,
             "selected": totals.selected,
@@ -95,6 +102,7 @@ def check_steps(service: Service, path: str, model: Run) -> None:
     listed = rows(page, "steps")
     numbers = [member(row, "step", "number") for row in listed]
     assert numbers == sorted(set(numbers)), f"steps are not ascending: {numbers}"
+    assert max(numbers, default=0) <= max(model.steps, default=0), f"rows of steps that are no more: {numbers}"
     reported = {number for number, step in model.steps.items() if step.reported}
     assert reported <= set(numbers), f"no row for steps {sorted(reported - set(numbers))}"
     for number, row in zip(numbers, listed, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .model import Spec, mean, outcome_of
+from .records import Spec, mean, outcome_of
 
 if TYPE_CHECKING:
     from random import Random

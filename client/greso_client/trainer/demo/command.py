@@ -3,31 +3,30 @@
 import contextlib
 import csv
 import dataclasses
-import importlib.util
 import json
-import os
-import platform
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from greso_client import Client, GresoError
-from greso_client.trainer.demo.measure import ArmResult, StepRow, common_accuracy, reached
-from greso_client.trainer.demo.options import ARMS, Options, parse
-from greso_client.trainer.demo.service import OwnService, ServiceError, require_service
-from greso_client.trainer.demo.table import saving, service_share, summary_table, verdict
+from greso_client import GresoError
+from greso_client.trainer.compare.arms import ARMS
+from greso_client.trainer.compare.measure import StepRow, Trial, common_accuracy, reached
+from greso_client.trainer.compare.running import MachineError, require_packages, terminated_as_interrupted
+from greso_client.trainer.compare.saving import machine
+from greso_client.trainer.compare.service import OwnService, ServiceError, require_service
+from greso_client.trainer.compare.trial import TrialError, load_experiment, new_trial, run_trial
+from greso_client.trainer.demo.options import Options, parse
+from greso_client.trainer.demo.table import saving, summary_table, verdict
 
 if TYPE_CHECKING:
-    from greso_client.trainer.demo.experiment import Experiment
+    from greso_client.trainer.compare.experiment import Experiment
 
-CALL_SECONDS = 10.0  # budget of a call: the training beside it keeps every core busy
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 LOOP = """\
@@ -49,28 +48,24 @@ def demo(options: Options) -> int:
     console = Console()
     problems = Console(stderr=True)
     try:
-        with _terminated_as_interrupted():
+        with terminated_as_interrupted():
             _run(options, console)
     except KeyboardInterrupt:
         problems.print("stopped; nothing is left running")
         return INTERRUPTED
-    except (DemoError, ServiceError, GresoError, OSError) as error:
+    except (MachineError, ServiceError, TrialError, GresoError, OSError) as error:
         problems.print(f"greso demo: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     return 0
 
 
-class DemoError(Exception):
-    """The demo can't go on; the message says what to do."""
-
-
 def _run(options: Options, console: Console) -> None:
-    _require_packages()
+    require_packages("the demo")
     options.out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     console.print(
         f"Training one small model {len(options.arms)} times from the same start ({', then '.join(options.arms)}), "
-        f"{options.budget:,} rollouts each, with seed {options.seed}; results go to {options.out}",
+        f"{options.configuration.stop} each, with seed {options.seed}; results go to {options.out}",
         highlight=False,
         soft_wrap=True,
     )
@@ -82,7 +77,7 @@ def _run(options: Options, console: Console) -> None:
                 url = stack.enter_context(service).url
             else:
                 require_service(url)
-            experiment = _load(options)
+            experiment = load_experiment(options.configuration, options.seed)
         console.print(f"service at {url}, {'a running one' if options.url else 'started for this demo'}")
         results = _train(experiment, url, options, console)
     level = common_accuracy([result.curve for result in results])
@@ -95,25 +90,8 @@ def _run(options: Options, console: Console) -> None:
     _say_next(results, options, console)
 
 
-def _require_packages() -> None:
-    for name in ("torch", "transformers", "numpy", "matplotlib"):
-        if importlib.util.find_spec(name) is None:
-            raise DemoError(f"the demo needs {name}, which is not installed; run: pip install 'greso[trainer]'")
-
-
-def _load(options: Options) -> "Experiment":
-    # The weights are random ones made here: nothing is to be looked up or counted anywhere.
-    os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
-    # OpenMP's threads spin while they wait for each other, which on a busy machine made training 3-10 times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from greso_client.trainer.demo.experiment import Experiment  # noqa: PLC0415 - loads torch, which takes seconds
-
-    return Experiment(options)
-
-
-def _train(experiment: "Experiment", url: str, options: Options, console: Console) -> list[ArmResult]:
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    sizes = options.sizes
+def _train(experiment: "Experiment", url: str, options: Options, console: Console) -> list[Trial]:
+    wanted = experiment.configuration
     progress = Progress(
         TextColumn("{task.description:<10}"),
         BarColumn(bar_width=12),
@@ -123,66 +101,42 @@ def _train(experiment: "Experiment", url: str, options: Options, console: Consol
     )
     with progress:
         warming = progress.add_task(
-            "warm start", total=sizes.start_accuracy, doing="supervised, until it can do a little"
+            "warm start", total=wanted.start_accuracy, doing="supervised, until it can do a little"
         )
-        tasks = [progress.add_task(arm, total=options.budget, start=False, doing="") for arm in options.arms]
+        tasks = [progress.add_task(arm, total=wanted.stop.rollouts, start=False, doing="") for arm in options.arms]
         for accuracy in experiment.warm_start():
             progress.update(warming, completed=accuracy, doing=f"held-out accuracy {accuracy:.3f}")
-        progress.update(warming, completed=sizes.start_accuracy)
+        progress.update(warming, completed=wanted.start_accuracy)
         return [
-            _train_arm(experiment, ArmResult(arm, f"demo-{stamp}-{arm}", experiment.before), url, progress, task)
+            _train_arm(experiment, new_trial(experiment, arm, "demo"), url, progress, task)
             for arm, task in zip(options.arms, tasks, strict=True)
         ]
 
 
-def _train_arm(experiment: "Experiment", result: ArmResult, url: str, progress: Progress, task: TaskID) -> ArmResult:
-    run, accuracy = result.run, result.before
+def _train_arm(experiment: "Experiment", trial: Trial, url: str, progress: Progress, task: TaskID) -> Trial:
+    accuracy = trial.before
     progress.start_task(task)
-    # strict: a step that the service had no part in would make the comparison worthless.
-    with Client(url, run=run, strict=True, budget=CALL_SECONDS) as client:
-        for row in experiment.train(ARMS[result.arm], client):
-            result.steps.append(row)
-            accuracy = accuracy if row.accuracy is None else row.accuracy
-            doing = f"step {row.step}, {row.rollouts:,} rollouts, accuracy {accuracy:.2f}"
-            progress.update(task, completed=row.rollouts, doing=doing)
-            if row.accuracy is not None and not progress.console.is_terminal:
-                progress.console.print(f"{result.arm}: {doing}", highlight=False)  # a log shows no bar that moves
-        _add_exploration(result, client)
-        recorded = client.state().totals.rollouts
-    if recorded != result.rollouts:
-        raise DemoError(
-            f"the service counted {recorded:,} rollouts of {run}, the trainer {result.rollouts:,}; please report it"
-        )
-    return result
+    for row in run_trial(experiment, trial, url):
+        accuracy = accuracy if row.accuracy is None else row.accuracy
+        doing = f"step {row.step}, {row.rollouts:,} rollouts, accuracy {accuracy:.2f}"
+        progress.update(task, completed=row.rollouts, doing=doing)
+        if row.accuracy is not None and not progress.console.is_terminal:
+            progress.console.print(f"{trial.arm}: {doing}", highlight=False)  # a log shows no bar that moves
+    return trial
 
 
-def _add_exploration(result: ArmResult, client: Client) -> None:
-    """Fill in the exploration probabilities that the service recorded."""
-    recorded = {}
-    after = None
-    while page := client.steps(after=after):
-        recorded.update({row.step: row for row in page})
-        after = page[-1].step
-    result.steps = [
-        dataclasses.replace(row, p_easy=recorded[row.step].p_easy, p_hard=recorded[row.step].p_hard)
-        for row in result.steps
-    ]
-
-
-def _say_what_it_is_worth(
-    results: Sequence[ArmResult], level: float | None, options: Options, console: Console
-) -> None:
-    sizes = options.sizes
+def _say_what_it_is_worth(results: Sequence[Trial], level: float | None, options: Options, console: Console) -> None:
+    sizes = options.configuration
     lines = [
         f"Accuracy: {sizes.held_out:,} problems that no arm trains on, {sizes.samples} answers each, sampled at T = 1; "
         f"standard error at most {0.5 / sizes.held_out**0.5:.3f}, the same problems for every arm.",
-        "One seed is one throw: look at others (--seed 2) before you believe a ratio.",
+        "One seed is one throw: before you believe a ratio, run several (greso bench-rl).",
     ]
     if level is not None:
         lines.insert(0, f"{level:.2f} is the highest accuracy that every arm reached (mean of three evaluations).")
     for result in results:
         short = sum(row.reason != "complete" for row in result.steps)
-        if short and ARMS[result.arm].max_rounds > 1:
+        if short and ARMS[result.arm].refill:
             lines.append(f"{short} of {len(result.steps)} steps of {result.arm} ended without a full batch.")
     if "adaptive" not in options.arms and {"dynamic", "greso"} <= set(options.arms):
         lines.append(
@@ -194,7 +148,7 @@ def _say_what_it_is_worth(
         console.print(line, style="dim", highlight=False, soft_wrap=True)
 
 
-def _save(results: Sequence[ArmResult], level: float | None, options: Options) -> None:
+def _save(results: Sequence[Trial], level: float | None, options: Options) -> None:
     from greso_client.trainer.demo.plot import save_plot  # noqa: PLC0415 - matplotlib, wanted only now
 
     save_plot(options.out / "demo.png", results, level)
@@ -206,7 +160,7 @@ def _save(results: Sequence[ArmResult], level: float | None, options: Options) -
     (options.out / "summary.json").write_text(json.dumps(_summary(results, level, options), indent=2) + "\n")
 
 
-def _summary(results: Sequence[ArmResult], level: float | None, options: Options) -> dict[str, object]:
+def _summary(results: Sequence[Trial], level: float | None, options: Options) -> dict[str, object]:
     by_arm = {result.arm: result for result in results}
     greso = by_arm.get("greso")
     arms = {}
@@ -225,22 +179,20 @@ def _summary(results: Sequence[ArmResult], level: float | None, options: Options
             "greso_saves": None if level is None or greso is None else saving(result, greso, level),
             "seconds": result.total("seconds"),
             "seconds_in_rollout": result.total("rollout_seconds"),
-            "share_in_service_calls": service_share(result),
+            "share_in_service_calls": result.service_share,
             "curve": [dataclasses.astuple(point) for point in result.curve],
         }
     return {
         "seed": options.seed,
-        "rollouts": options.budget,
+        "rollouts": options.configuration.stop.rollouts,
         "quick": options.quick,
-        "python": platform.python_version(),
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
+        "machine": machine(1),
         "common_accuracy": level,
         "arms": arms,
     }
 
 
-def _say_next(results: Sequence[ArmResult], options: Options, console: Console) -> None:
+def _say_next(results: Sequence[Trial], options: Options, console: Console) -> None:
     out = options.out
     run = results[-1].run
     greso = "greso" if shutil.which("greso") else Path(sys.executable).with_name("greso")
@@ -257,19 +209,3 @@ def _say_next(results: Sequence[ArmResult], options: Options, console: Console) 
         highlight=False,
         soft_wrap=True,
     )
-
-
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal unwind like Ctrl-C, so that the service is stopped then too."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    previous = [signal.signal(number, interrupt) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, previous, strict=True):
-            signal.signal(number, handler)

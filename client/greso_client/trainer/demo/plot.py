@@ -6,15 +6,14 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from greso_client.trainer.demo.measure import ArmResult, reached, smoothed
+from greso_client.trainer.compare.measure import Trial, reached, smoothed
+from greso_client.trainer.compare.plot import COLOURS, accuracy_axes
 
-# Told apart by colour-blind readers too (Okabe and Ito's palette).
-COLOURS = {"dynamic": "#0072B2", "greso": "#D55E00", "adaptive": "#CC79A7", "grpo": "#009E73"}
 EASY, HARD = "#56B4E9", "#332288"
 STEPS_AVERAGED = 9  # in the lines over steps, which jump from step to step
 
 
-def save_plot(path: Path, results: Sequence[ArmResult], level: float | None) -> None:
+def save_plot(path: Path, results: Sequence[Trial], level: float | None) -> None:
     """Draw accuracy over rollouts, exploration, skips and effective share over steps, and save them as a PNG."""
     figure = Figure(figsize=(12, 7), layout="constrained")
     grid = figure.add_gridspec(3, 2, width_ratios=(3, 2))
@@ -25,7 +24,7 @@ def save_plot(path: Path, results: Sequence[ArmResult], level: float | None) -> 
     figure.savefig(path, dpi=120)
 
 
-def _accuracy(axes: Axes, results: Sequence[ArmResult], level: float | None) -> None:
+def _accuracy(axes: Axes, results: Sequence[Trial], level: float | None) -> None:
     axes.set_title("What the rollouts bought", loc="left")
     for result in results:
         colour = COLOURS[result.arm]
@@ -47,14 +46,11 @@ def _accuracy(axes: Axes, results: Sequence[ArmResult], level: float | None) -> 
     if level is not None:
         axes.axhline(level, color="grey", linewidth=0.8, linestyle="--")
         axes.annotate(f"{level:.2f}", (0, level), xytext=(2, 3), textcoords="offset points", color="grey")
-    axes.set(xlabel="rollouts (responses generated)", ylabel="held-out accuracy, sampled at T = 1", xlim=(0, None))
-    axes.set_ylim(0, 1)
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.grid(alpha=0.3)
+    accuracy_axes(axes, "rollouts (responses generated)")
     axes.legend(loc="upper left")
 
 
-def _exploration(axes: Axes, results: Sequence[ArmResult]) -> None:
+def _exploration(axes: Axes, results: Sequence[Trial]) -> None:
     axes.set_title("Exploration probabilities", loc="left")
     for result in _filtering(results):
         steps = [row.step for row in result.steps]
@@ -63,7 +59,7 @@ def _exploration(axes: Axes, results: Sequence[ArmResult]) -> None:
     _over_steps(axes)
 
 
-def _skips(axes: Axes, results: Sequence[ArmResult]) -> None:
+def _skips(axes: Axes, results: Sequence[Trial]) -> None:
     axes.set_title("Share of examined prompts that were skipped", loc="left")
     for result in _filtering(results):
         steps = [row.step for row in result.steps]
@@ -74,7 +70,7 @@ def _skips(axes: Axes, results: Sequence[ArmResult]) -> None:
     _over_steps(axes)
 
 
-def _effective(axes: Axes, results: Sequence[ArmResult]) -> None:
+def _effective(axes: Axes, results: Sequence[Trial]) -> None:
     axes.set_title("Share of rolled-out groups that were effective", loc="left")
     for result in results:
         share = _averaged([row.effective / max(1, row.groups) for row in result.steps])
@@ -83,7 +79,7 @@ def _effective(axes: Axes, results: Sequence[ArmResult]) -> None:
     axes.set_xlabel("step")
 
 
-def _filtering(results: Sequence[ArmResult]) -> list[ArmResult]:
+def _filtering(results: Sequence[Trial]) -> list[Trial]:
     return [result for result in results if result.arm == "greso"]
 
 

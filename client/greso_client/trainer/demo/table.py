@@ -4,19 +4,19 @@ from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
-from greso_client.trainer.demo.measure import LEAST_RISE, ArmResult, Point, reached
+from greso_client.trainer.compare.measure import LEAST_RISE, Point, Trial, reached
 
 SAME = 1.1  # a ratio below that is no more than the evaluation's noise can make
 
 
-def summary_table(results: Sequence[ArmResult], level: float | None) -> Table:
+def summary_table(results: Sequence[Trial], level: float | None) -> Table:
     """Compare the arms, one a column; `level` is the accuracy that all of them reached, None if there is none."""
     table = Table(title="The same model, the same start, the same prompts")
     table.add_column("")
     for result in results:
         table.add_column(result.arm, justify="right")
 
-    def row(name: str, value: Callable[[ArmResult], str]) -> None:
+    def row(name: str, value: Callable[[Trial], str]) -> None:
         table.add_row(name, *(value(result) for result in results))
 
     row("steps", lambda r: f"{len(r.steps):,}")
@@ -33,21 +33,16 @@ def summary_table(results: Sequence[ArmResult], level: float | None) -> Table:
     table.add_section()
     row("seconds of training", lambda r: f"{r.total('seconds'):.1f}")
     row("  in rollout", lambda r: f"{r.total('rollout_seconds'):.1f}")
-    row("  in the service's calls", lambda r: f"{service_share(r):.1%}")
+    row("  in the service's calls", lambda r: f"{r.service_share:.1%}")
     return table
 
 
-def service_share(result: ArmResult) -> float:
-    """Return the share of the training time that was spent in the service's calls."""
-    return result.total("service_seconds") / max(1e-9, result.total("seconds"))
-
-
-def saving(baseline: ArmResult, other: ArmResult, level: float) -> float:
+def saving(baseline: Trial, other: Trial, level: float) -> float:
     """Return how many times more rollouts the baseline needed to reach the accuracy; above 1, `other` saved some."""
     return _goal(baseline, level).rollouts / _goal(other, level).rollouts
 
 
-def verdict(results: Sequence[ArmResult], level: float | None) -> list[str]:
+def verdict(results: Sequence[Trial], level: float | None) -> list[str]:
     """Say in sentences what the comparison with `greso` gave, good or bad."""
     by_arm = {result.arm: result for result in results}
     if "greso" not in by_arm or len(by_arm) == 1:
@@ -58,7 +53,7 @@ def verdict(results: Sequence[ArmResult], level: float | None) -> list[str]:
     return [_compared(baseline, greso, level) for baseline in by_arm.values()]
 
 
-def _compared(baseline: ArmResult, greso: ArmResult, level: float) -> str:
+def _compared(baseline: Trial, greso: Trial, level: float) -> str:
     ratio = saving(baseline, greso, level)
     goal, against = _goal(greso, level), _goal(baseline, level)
     steps = f"in {goal.step:,.0f} steps against {against.step:,.0f}"
@@ -70,7 +65,7 @@ def _compared(baseline: ArmResult, greso: ArmResult, level: float) -> str:
     return f"GRESO saved nothing against {baseline.arm}: to {level:.2f} it took {rollouts}, {steps}."
 
 
-def _goal(result: ArmResult, level: float) -> Point:
+def _goal(result: Trial, level: float) -> Point:
     goal = reached(result.curve, level)
     if goal is None:
         raise ValueError(f"{result.arm} never reached accuracy {level}")

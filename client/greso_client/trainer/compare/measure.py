@@ -1,4 +1,4 @@
-"""What an arm measured, and how arms are compared: by the rollouts each needed to the same held-out accuracy."""
+"""What is measured of one arm and seed, and where it reached an accuracy: arms are compared at equal accuracy."""
 
 import itertools
 import math
@@ -11,9 +11,10 @@ LEAST_RISE = 0.05  # of the accuracy, for a comparison; less is not told from no
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """One step of an arm. `rollouts`: responses generated so far; all else is this step's own, times in seconds.
+    """One step. `rollouts`: responses generated so far; all else is this step's own, times in seconds.
 
-    `accuracy`: held-out, None where it was not evaluated. `loss`: None when no group was effective. `p_easy` and
+    `accuracy`: held-out, None where it was not evaluated. `loss`: None when no group was effective, and so nothing was
+    updated. `seconds`: all of the step but evaluations; `rollout_seconds`: generating and rewarding. `p_easy` and
     `p_hard`: as the service recorded them, NaN until it was asked.
     """
 
@@ -31,6 +32,7 @@ class StepRow:
     accuracy: float | None
     seconds: float
     rollout_seconds: float
+    update_seconds: float
     service_seconds: float
     p_easy: float = math.nan
     p_hard: float = math.nan
@@ -46,10 +48,14 @@ class Point:
 
 
 @dataclass(slots=True)
-class ArmResult:
-    """All that one arm measured; `before` is the held-out accuracy of the common start."""
+class Trial:
+    """All that was measured of one arm and seed; `before` is the held-out accuracy of the seed's common start.
+
+    `run`: the run's name at the service.
+    """
 
     arm: str
+    seed: int
     run: str
     before: float
     steps: list[StepRow] = field(default_factory=list)
@@ -75,14 +81,45 @@ class ArmResult:
         return self.total("learnt_from") / max(1.0, self.total("groups"))
 
     @property
+    def updates(self) -> int:
+        """Optimiser steps: the steps that had something to learn from."""
+        return sum(row.loss is not None for row in self.steps)
+
+    @property
+    def service_share(self) -> float:
+        """The share of the training time that was spent in the service's calls."""
+        return self.total("service_seconds") / max(1e-9, self.total("seconds"))
+
+    @property
     def curve(self) -> list[Point]:
         """The evaluations, the start first."""
         evaluated = [Point(r.step, r.rollouts, r.accuracy) for r in self.steps if r.accuracy is not None]
         return [Point(0, 0, self.before), *evaluated]
 
-    def total(self, name: str) -> float:
+    def total(self, column: str) -> float:
         """Return the sum of one column over the steps."""
-        return float(sum(getattr(row, name) for row in self.steps))
+        return float(sum(getattr(row, column) for row in self.steps))
+
+    def until(self, step: float, column: str) -> float:
+        """Return the sum of one column over the first `step` steps, of which there may be a fraction."""
+        whole = int(step)
+        done = sum(getattr(row, column) for row in self.steps[:whole])
+        rest = sum(getattr(row, column) for row in self.steps[whole : whole + 1])
+        return float(done + (step - whole) * rest)
+
+    def rollouts_until(self, step: float) -> float:
+        """Return the responses generated in the first `step` steps, of which there may be a fraction."""
+        whole = int(step)
+        done = self.steps[whole - 1].rollouts if whole else 0
+        following = self.steps[whole].rollouts if whole < len(self.steps) else done
+        return done + (step - whole) * (following - done)
+
+    def updates_until(self, step: float) -> float:
+        """Return the optimiser steps among the first `step` steps, of which there may be a fraction."""
+        whole = int(step)
+        done = sum(row.loss is not None for row in self.steps[:whole])
+        rest = sum(row.loss is not None for row in self.steps[whole : whole + 1])
+        return done + (step - whole) * rest
 
 
 def smoothed(curve: Sequence[Point]) -> list[Point]:
@@ -104,7 +141,11 @@ def _means(points: Sequence[Point]) -> Iterator[float]:
 
 def reached(curve: Sequence[Point], accuracy: float) -> Point | None:
     """Where the smoothed curve first reaches an accuracy, interpolated between evaluations; None when it never does."""
-    points = smoothed(curve)
+    return passed(smoothed(curve), accuracy)
+
+
+def passed(points: Sequence[Point], accuracy: float) -> Point | None:
+    """Where a curve, taken as it is, first reaches an accuracy; see `reached`."""
     if points[0].accuracy >= accuracy:
         return points[0]
     for before, after in itertools.pairwise(points):

@@ -1,9 +1,7 @@
-"""A greso service of the demo's own: started beside it on a free port, stopped with it."""
+"""A greso service of the experiment's own: started beside it on a free port, stopped with it."""
 
-import os
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -11,9 +9,10 @@ from typing import Self
 
 import httpx
 
+from greso_client.trainer.compare import tether
+
 READY_SECONDS = 60.0  # a cold start takes 2 s, on a machine that is busy otherwise many times that
 ANSWER_SECONDS = 5.0
-STOP_SECONDS = 15.0  # the service finishes its requests and stops its Redis
 
 
 class ServiceError(Exception):
@@ -47,18 +46,9 @@ class OwnService:
         """Start the service and wait until it answers. Raises `ServiceError` when it does not."""
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "greso_service", "serve"]
-        # A setting from outside, GRESO_REDIS_URL above all, would send the demo's runs somewhere else.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GRESO_")}
+        command = ["greso_service", "serve", "--port", str(port), "--data-dir", str(self.data_dir)]
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own program
-                [*command, "--port", str(port), "--data-dir", str(self.data_dir)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,  # a Ctrl-C in the terminal is for the demo, which then stops the service
-            )
+            self._process = tether.hold(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             self._wait_until_ready(self._process)
         except BaseException:
@@ -73,22 +63,15 @@ class OwnService:
 
     def stop(self) -> None:
         """Stop the service, by force when it does not stop in time."""
-        process = self._process
-        if process is None or process.poll() is not None:
-            return
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if self._process is not None:
+            tether.let_go(self._process)
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + READY_SECONDS
         with httpx.Client(base_url=self.url, timeout=1.0, trust_env=False) as client:
             while time.monotonic() < deadline:
                 if process.poll() is not None:
-                    raise ServiceError(f"the service did not start: {self._last_words()}")
+                    raise ServiceError(f"the service did not start: {tether.last_words(self._log)}")
                 try:
                     if client.get("/readyz").status_code == httpx.codes.OK:
                         return
@@ -96,13 +79,6 @@ class OwnService:
                     pass
                 time.sleep(0.05)
         raise ServiceError(f"the service was not ready after {READY_SECONDS:.0f} s; see {self._log}")
-
-    def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").split("\n")
-        said = [line for line in lines if line.strip()]
-        return (
-            said[-1] if said else f"it printed nothing and ended with code {self._process and self._process.returncode}"
-        )
 
 
 def _free_port() -> int:

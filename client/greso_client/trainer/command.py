@@ -1,0 +1,247 @@
+"""The `greso train` command, top to bottom."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import transformers
+from rich.console import Console
+
+from greso_client import Client, GresoError, UnavailableError
+from greso_client.trainer.checkpoint import Checkpoint, CheckpointError, Checkpoints
+from greso_client.trainer.engine import EngineError, Sampling
+from greso_client.trainer.evaluate import accuracy
+from greso_client.trainer.grpo import Learner
+from greso_client.trainer.logs import LogError, Logs, Screen
+from greso_client.trainer.loop import train
+from greso_client.trainer.model import ModelError
+from greso_client.trainer.options import Options
+from greso_client.trainer.prepare import Policy, fitting, make_engine, make_learner, make_policy, make_task
+from greso_client.trainer.ranks import RankError, Ranks
+from greso_client.trainer.task import Task, TaskError
+
+CALL_SECONDS = 10.0  # budget of a call to the service: the training beside it may keep every core busy
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+logger = logging.getLogger(__name__)
+
+
+class TrainError(Exception):
+    """The training can't begin; the message says what to do."""
+
+
+def run(options: Options) -> int:
+    """Train; return the exit code: 0, 1 when something is wrong, 130 when interrupted."""
+    ranks = Ranks.join()
+    console = Console(quiet=not ranks.first)
+    handler = ConsoleHandler(console)
+    logging.getLogger("greso_client").addHandler(handler)
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        return _train(options, ranks, console)
+    except KeyboardInterrupt:
+        _say(console, "stopped at once; the same command goes on from the newest checkpoint")
+        return INTERRUPTED
+    except UnavailableError as error:
+        _complain(
+            f"greso train: the service{f' at {options.url}' if options.url else ''} is away ({error}); start it with: "
+            "greso serve, then give the same command again"
+        )
+        return 1
+    except (
+        TrainError, TaskError, ModelError, EngineError, CheckpointError, LogError, RankError, GresoError, OSError,
+    ) as error:  # fmt: skip
+        _complain(f"greso train: {error}")
+        return 1
+    finally:
+        logging.getLogger("greso_client").removeHandler(handler)
+        ranks.leave()
+
+
+def _train(options: Options, ranks: Ranks, console: Console) -> int:
+    checkpoints = Checkpoints(options.checkpoints, options.run, keep=options.keep)
+    checkpoint = ranks.broadcast(_find_checkpoint(checkpoints, options) if ranks.first else None)
+    first = 1 if checkpoint is None else checkpoint.step + 1
+    if first > options.steps:
+        _say(console, f"{options.run} is at step {first - 1} already; give more --steps to go on")
+        return 0
+
+    task = make_task(options)
+    policy = make_policy(options, checkpoint, task, ranks)
+    task, left_out = fitting(task, policy, options)
+    ranks.share_weights(policy.model)
+    learner = make_learner(options, policy, checkpoint, task, ranks)
+    sampling = Sampling(options.max_tokens, options.temperature, options.seed)
+    evaluated = Sampling(options.max_tokens, options.evaluate_temperature)
+
+    saved: Path | None = None
+    with contextlib.ExitStack() as stack:
+        engine = stack.enter_context(contextlib.closing(make_engine(options, policy, task)))
+        client = stack.enter_context(
+            Client(options.url, run=options.run, strict=options.strict, budget=CALL_SECONDS)
+        )  # fmt: skip
+        stop = stack.enter_context(StopSignals(console))
+        if ranks.first:
+            _announce(options, task, left_out, first, console)
+            _begin(client, task, checkpoint, options, checkpoints)
+            logs = stack.enter_context(
+                Logs(options.folder, options.run, after=first - 1, tensorboard=options.tensorboard, wandb=options.wandb)
+            )
+            screen = stack.enter_context(Screen(console, first, options.steps))
+
+        for step in train(
+            client, engine, learner, task, policy.encode,
+            group_size=options.group_size, train_batch_size=options.train_batch_size, sampling=sampling,
+            steps=range(first, options.steps + 1), max_rounds=options.max_rounds, ranks=ranks,
+        ):  # fmt: skip
+            stopping = ranks.broadcast(stop.requested)
+            last = stopping or step.number == options.steps
+            if ranks.first:
+                measured = None
+                if task.held_out and _due(step.number, options.evaluate_every, last=last and not stopping):
+                    measured = accuracy(
+                        engine, task.held_out, policy.encode, task.reward, evaluated, samples=options.evaluate_samples
+                    )
+                logs.write(step, measured)
+                screen.show(step, measured)
+                if _due(step.number, options.checkpoint_every, last=last):
+                    saved = _save(checkpoints, step.number, policy, learner, _about(options, client))
+            if stopping:
+                _say(console, f"stopped after step {step.number}; the same command goes on from the newest checkpoint")
+                return INTERRUPTED
+    if ranks.first and saved is None:
+        return 1
+    _say(console, f"done; the model is in {saved}, the figures are in {options.folder / 'metrics.jsonl'}")
+    return 0
+
+
+def _find_checkpoint(checkpoints: Checkpoints, options: Options) -> Checkpoint | None:
+    if options.restart:
+        checkpoints.clear()
+        return None
+    checkpoint = checkpoints.newest()
+    if checkpoint is None and options.resume:
+        raise TrainError(f"there is no checkpoint in {checkpoints.folder}; leave --resume out to begin")
+    return checkpoint
+
+
+def _announce(options: Options, task: Task, left_out: int, first: int, console: Console) -> None:
+    what = options.model or "the built-in model"
+    on = f"{len(task.pool):,} problems of {task.name}"
+    _say(console, f"training {what} on {on}, from step {first} to {options.steps}")
+    if left_out:
+        logger.warning("%d problems are left out: their prompts are too long for the context", left_out)
+
+
+def _begin(
+    client: Client, task: Task, checkpoint: Checkpoint | None, options: Options, checkpoints: Checkpoints
+) -> None:
+    """Bring the run at the service to where the training begins: its start, or the end of the checkpoint's step."""
+    state = client.create_run(**options.run_spec)
+    if checkpoint is not None:
+        _say_changes(checkpoint, options)
+        if state.step < checkpoint.step:
+            logger.warning("the service knows of %s only up to step %d", options.run, state.step)
+        # The end of the step may have been lost with the trainer, or with the service; then it counts as complete now.
+        client.report(checkpoint.step, [], final=True)
+        client.rewind(checkpoint.step)
+    elif options.restart and state.step > 0:
+        client.rewind(0)
+    elif state.step > 0:
+        raise TrainError(
+            f"the run {options.run!r} is at step {state.step} already and {checkpoints.folder} holds no checkpoint of "
+            "it; give another --run, the right --checkpoint-dir, or --restart to begin it anew"
+        )
+    size = client.add_prompts(problem.id for problem in task.pool)
+    unknown = size.pool - len(task.pool)
+    if unknown > 0 and not size.degraded:
+        raise TrainError(
+            f"the run's pool at the service holds {unknown} prompts that are not among these problems"
+            + (": their ids have changed" if size.added == len(task.pool) else "")
+            + "; give another --run, or the problems that it was begun with"
+        )
+    if checkpoint is None:
+        # With step 0 complete there is a state to go back to when the training is killed before its first checkpoint.
+        client.report(0, [], final=True)
+        checkpoints.start(_about(options, client))
+
+
+def _save(
+    checkpoints: Checkpoints, step: int, policy: Policy, learner: Learner, about: Mapping[str, Any]
+) -> Path | None:
+    """Write a checkpoint; when it can't be written, say so and go on: the ones before it are still there."""
+    try:
+        return checkpoints.save(step, policy.model, policy.tokenizer, learner, about) / "model"
+    except CheckpointError as error:
+        _complain(f"greso train: {error}")
+        return None
+
+
+def _about(options: Options, client: Client) -> dict[str, Any]:
+    return {
+        "generation": client.generation,
+        "options": json.loads(json.dumps(dataclasses.asdict(options), default=str)),
+    }
+
+
+def _say_changes(checkpoint: Checkpoint, options: Options) -> None:
+    now = json.loads(json.dumps(dataclasses.asdict(options), default=str))
+    before = checkpoint.about["options"]
+    changed = [f"{name} {before.get(name)} -> {now[name]}" for name in now if before.get(name) != now[name]]
+    if changed:
+        logger.warning("options changed since step %d: %s", checkpoint.step, ", ".join(changed))
+
+
+def _due(step: int, every: int, *, last: bool) -> bool:
+    return every > 0 and (last or step % every == 0)
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _complain(line: str) -> None:
+    Console(stderr=True).print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints log records above the progress bar, each as one line."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
+        _say(self._console, self.format(record))
+
+
+class StopSignals:
+    """Ctrl-C and SIGTERM: the first ends the training after its step, with a checkpoint; the second at once."""
+
+    def __init__(self, console: Console) -> None:
+        self.requested = False
+        self._console = console
+        self._before: list[Any] = []
+
+    def __enter__(self) -> Self:
+        self._before = [signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), self._before, strict=True):
+            signal.signal(number, handler)
+
+    def _ask(self, *_: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        _say(self._console, "stopping after this step; once more to stop at once")
