@@ -217,6 +217,7 @@ def test_on_two_processes_it_trains_one_model(service: Service, taught: Path, tm
         "--master-port",
         str(free_port()),
     ]
+    arguments[arguments.index("--run")] = "--run-name"  # torchrun has options that begin with --run
     training = Training(tmp_path, arguments)
     try:
         for steps in ("5", "7"):  # the second time it goes on from step 5

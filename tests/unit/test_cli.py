@@ -47,7 +47,18 @@ def test_each_setting_is_one_option_with_its_variable_and_default(command: str) 
 
 
 def test_every_command_shows_examples() -> None:
-    assert set(GROUP.commands) == {"serve", "check", "demo", "runs", "show", "rewind", "fork", "openapi"}
+    assert set(GROUP.commands) == {
+        "serve",
+        "check",
+        "demo",
+        "train",
+        "bench-rl",
+        "runs",
+        "show",
+        "rewind",
+        "fork",
+        "openapi",
+    }
     for name, command in GROUP.commands.items():
         assert f"greso {name}" in (command.help or "").partition("Examples:")[2]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import io
 import json
@@ -98,6 +99,14 @@ def test_arms_of_which_no_seed_is_whole_are_told_without_a_comparison() -> None:
     assert (split.pairs, split.level, verdicts(split)) == ([], None, {})
     assert "2 seeds are left out" in " ".join(cautions(split, CPU))
     assert arms_grid(split).rows
+
+
+def test_seconds_from_a_busy_machine_are_not_to_be_believed() -> None:
+    assert "idle machine" not in " ".join(cautions(report(), CPU))
+    slow = learning("grpo", 2, 1.0)
+    slow.steps = [dataclasses.replace(row, rollout_seconds=3 * row.rollout_seconds) for row in slow.steps]
+    busy = make_report(Trials([learning("grpo", 1, 1.0), slow]))
+    assert "3.0 times as long" in " ".join(cautions(busy, CPU))
 
 
 def test_the_tables_fit_a_log() -> None:

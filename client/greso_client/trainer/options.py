@@ -14,7 +14,7 @@ examples:
   greso train --model Qwen/Qwen2.5-Math-1.5B --data gsm8k.jsonl --run gsm8k-1
       any causal language model by name or folder; layouts of GSM8K, MATH, DAPO-Math or {"prompt", "answer", "id"}
   greso train --model ./my-model --data train.jsonl --eval-data test.jsonl --evaluate-every 20 --kl 0.001
-  torchrun --nproc-per-node 8 -m greso_client.trainer --model ... --data ... --run ...
+  torchrun --nproc-per-node 8 -m greso_client.trainer --model ... --data ... --run-name ...
       on eight GPUs of one machine
 
 The service must run (greso serve). The same command goes on after a crash or Ctrl-C from its newest checkpoint: it
@@ -177,7 +177,10 @@ def _add_task(group: Any) -> None:
 def _add_service(group: Any) -> None:
     add = _Group(group)
     add("--url", str, "URL", "where the service answers (default: GRESO_URL, else http://127.0.0.1:8080)")
-    add("--run", str, "RUN", "name of the run")
+    group.add_argument(
+        "--run", "--run-name", metavar="RUN", dest="run",
+        help="name of the run; behind torchrun say --run-name, it takes --run for an option of its own (default: train)",
+    )  # fmt: skip
     add("--group-size", _positive, "G", "completions of a prompt")
     add("--train-batch-size", _positive, "N", "effective groups that a step learns from")
     add("--rollout-batch-size", _positive, "N", "prompts of a full round")

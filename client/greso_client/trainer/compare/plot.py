@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from greso_client.trainer.compare.measure import Point, Trial, smoothed
 from greso_client.trainer.compare.report import Report
@@ -43,6 +44,7 @@ def save_plot(path: Path, report: Report) -> None:
 def accuracy_axes(axes: Axes, label: str) -> None:
     """Label axes that show held-out accuracy over rollouts or steps."""
     axes.set(xlabel=label, ylabel="held-out accuracy, sampled at T = 1", xlim=(0, None), ylim=(0, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(alpha=0.3)
 

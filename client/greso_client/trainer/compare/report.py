@@ -22,6 +22,7 @@ from greso_client.trainer.compare.comparison import (
 from greso_client.trainer.compare.configuration import Configuration
 from greso_client.trainer.compare.measure import Trial, reached, smoothed
 
+BUSY = 1.5  # times as long for the same rollouts; on an idle machine seeds differ by a few percent
 PAIRS = (("dynamic", "greso"), ("grpo", "greso"), ("adaptive", "greso"), ("grpo", "greso-1"), ("dynamic", "grpo"))
 
 
@@ -183,6 +184,11 @@ def cautions(report: Report, configuration: Configuration) -> list[str]:
         f"To equal accuracy: geometric mean over all accuracies, 0.01 apart, from {FIRST_LEVEL} above the start to the "
         "highest that every arm of the seed reached. Intervals: paired over seeds, Student's t on log-ratios.",
     ]
+    if (slowest := _slowdown(report.trials)) > BUSY:
+        lines.append(
+            f"The same work took {slowest:.1f} times as long in one seed as in another: the machine did other things "
+            "besides. Take no seconds from this; run it again on an idle machine, with --jobs 1."
+        )
     if (skipped := len({trial.seed for trial in report.trials.all}) - len(report.trials.seeds)) > 0:
         lines.append(f"{skipped} seeds are left out: not all of their arms are finished.")
     for arm in report.trials.arms:
@@ -191,6 +197,16 @@ def cautions(report: Report, configuration: Configuration) -> list[str]:
         if short and ARMS[arm].refill:
             lines.append(f"{short} of {len(rows)} steps of {arm} ended without a full batch.")
     return lines
+
+
+def _slowdown(trials: Trials) -> float:
+    """Return how many times as long a rollout took in an arm's slowest seed as in its fastest."""
+
+    def ratio(arm: str) -> float:
+        each = [trial.total("rollout_seconds") / trial.rollouts for trial in trials.of(arm) if trial.rollouts]
+        return max(each) / max(1e-12, min(each)) if each else 1.0
+
+    return max(ratio(arm) for arm in trials.arms)
 
 
 def as_markdown(report: Report) -> str:
