@@ -82,7 +82,8 @@ class Contact:
         once = permit is Permit.PROBE
         deadline = start + self._budget
         try:
-            await self._send_deferred(deadline, once)
+            if await self._send_deferred(deadline, once) and request.generation is not None:
+                request = self.fence.stamp(request)  # of the run that has just been created, or taken over
             if reports_first:
                 await self._deliver_first(deadline, start + self._budget / 2, once)
             return await self._exchange(request, reader, deadline, once=once, patience=patience)
@@ -102,13 +103,15 @@ class Contact:
         if not await self._delivery.deliver(deadline, stop, once=once):
             raise BacklogError("older reports are still on their way", transient=False)
 
-    async def _send_deferred(self, deadline: float, once: bool) -> None:
-        """Set up the run as it was asked for while the service was away."""
+    async def _send_deferred(self, deadline: float, once: bool) -> bool:
+        """Set up the run as it was asked for while the service was away; whether a generation was taken over."""
+        taken = False
         for deferred in list(self._deferred):
             try:
                 if deferred.creates:
                     state, status = await self._exchange(deferred.request, answers.run_state, deadline, once=once)
                     self.fence.take_over(state.generation)
+                    taken = True
                     if status == 201:
                         await self.retire(deferred.request, deferred.at)
                 else:
@@ -122,6 +125,7 @@ class Contact:
                 # Raising now would stop a training that has gone on without this for a while.
                 log.error("greso: refused after the service came back, the run goes on as it is: %s", error)
             self._done(deferred)
+        return taken
 
     def _done(self, deferred: _Deferred) -> None:
         with contextlib.suppress(ValueError):  # another thread was faster; these requests have no second effect

@@ -65,8 +65,9 @@ class Core:
             self._contact.defer(request, asked_at, creates=True)
             self.fallback.learn_spec(spec, known=False)
             return self.fallback.state()
-        if status == 201:
+        if status == 201 or state.generation != self._fence.generation:
             self._forget_steps()
+        if status == 201:
             await self._contact.retire(request, asked_at)
         self._fence.take_over(state.generation)
         self.fallback.learn_state(state)

@@ -22,6 +22,8 @@ from greso_client._requests import Request
 
 R = TypeVar("R")
 
+CONNECT_SECONDS = 5.0
+
 
 class IO(Protocol):
     """What the core needs from the world."""
@@ -63,6 +65,11 @@ def _answer(response: httpx.Response) -> Answer:
     return Answer(response.status_code, response.headers, response.content)
 
 
+def _timeout(seconds: float) -> httpx.Timeout:
+    """The time for one attempt; a service that can't be connected to soon is away, however long an answer may take."""
+    return httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
+
+
 def _unavailable(error: Exception, timeout: float) -> UnavailableError:
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, httpx.TimeoutException | TimeoutError):
@@ -99,7 +106,7 @@ class BlockingIO:
         def attempt() -> None:
             try:
                 response = http.request(
-                    request.method, request.path, content=request.body, headers=_headers(request), timeout=timeout
+                    request.method, request.path, content=request.body, headers=_headers(request), timeout=_timeout(timeout)
                 )
                 outcome.put(_answer(response))
             except Exception as error:  # noqa: BLE001 - handed over to the calling thread, which judges it
@@ -145,7 +152,7 @@ class AsyncioIO:
         try:
             async with asyncio.timeout(timeout):
                 response = await self._http.request(
-                    request.method, request.path, content=request.body, headers=_headers(request), timeout=timeout
+                    request.method, request.path, content=request.body, headers=_headers(request), timeout=_timeout(timeout)
                 )
         except (httpx.HTTPError, OSError) as error:
             raise _unavailable(error, timeout) from error

@@ -43,15 +43,15 @@ class PromptQuery:
     cursor: str | None
 
 
-def run(name: str, state: RunState) -> Answer:
-    """Spec and state of a run."""
+def run(name: str, state: RunState, generation: int | None = None) -> Answer:
+    """Spec and state of a run; of another generation than the state's, if given."""
     totals = state.totals
     skipped = {"easy": totals.skipped_easy, "hard": totals.skipped_hard}
     return Answer(
         _json(
             {
                 "run": name,
-                "generation": state.generation,
+                "generation": state.generation if generation is None else generation,
                 "step": max(state.progress.step, 0),
                 "exploration": _exploration(state.progress.exploration),
                 "prompts": state.table.size,

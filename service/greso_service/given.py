@@ -36,7 +36,9 @@ def fence(key: RunKey, state: RunState, given: Given) -> None:
     numbers = f"run {key.run} is at generation {state.generation}, the request says {given.generation}"
     if given.generation < state.generation:
         raise StaleGeneration(f"{numbers}: it was rewound since; only the trainer that rewound it may go on")
-    raise Conflict(f"{numbers}: this run was made anew, or its store has lost the rewind; rewind it again")
+    raise Conflict(
+        f"{numbers}: it was made anew, or its store has lost the rewind; start the trainer again from its checkpoint"
+    )
 
 
 def replayed(once: Idempotency | None, seen: Seen) -> Answer:

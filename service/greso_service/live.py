@@ -180,9 +180,6 @@ class LiveRuns:
                     live.unsaved += sum(map(_weight, payloads))
             except HistoryGone:
                 live.forget()
-            except BaseException:
-                live.forget()  # it may be folded in part: begin again
-                raise
             else:
                 return met
         raise CodecError(f"the history of run {key.run} contradicts itself: its events are not in its log")

@@ -37,25 +37,35 @@ class Folded:
 async def catch_up(history: History, key: RunKey, folded: Folded) -> AsyncIterator[list[bytes]]:
     """Fold what the history holds behind `folded`, page by page; each page is yielded when it is folded.
 
-    Raises `HistoryGone`. After any error `folded` may hold a part of a page: forget it.
+    Raises `HistoryGone`. While the store is away `folded` stays as it is; what can't be folded leaves it forgotten.
     """
     while payloads := await _read(history, key, folded.mark, PAGE):
-        rewound = await asyncio.to_thread(_fold_payloads, folded, payloads)
+        state, mark = folded.state, folded.mark
+        folded.state = None  # until the page is folded: if it breaks off, a part of it may be in the state
+        try:
+            state, mark, rewound = await asyncio.to_thread(_fold_payloads, state, mark, payloads)
+        except BaseException:
+            folded.forget()
+            raise
+        folded.state, folded.mark = state, mark
         if rewound is not None:
-            folded.state = await refold(history, key, rewound.kept)
-            folded.state.rewound(rewound, folded.mark)
+            event, mark = rewound
+            state = await refold(history, key, event.kept)
+            state.rewound(event, mark)
+            folded.state, folded.mark = state, mark
         yield payloads
 
 
-def _fold_payloads(folded: Folded, payloads: Sequence[bytes]) -> Rewound | None:
-    """Fold the payloads, up to a rewind, which is returned."""
+def _fold_payloads(
+    state: RunState | None, mark: Mark, payloads: Sequence[bytes]
+) -> tuple[RunState | None, Mark, tuple[Rewound, Mark] | None]:
+    """Fold the payloads up to a rewind: the state, the mark up to it, the rewind with its own mark."""
     for payload in payloads:
-        event = codec.decode(payload).event
-        folded.mark = folded.mark.then(payload)
+        event, then = codec.decode(payload).event, mark.then(payload)
         if isinstance(event, Rewound):
-            return event
-        folded.state = _folded(folded.state, event)
-    return None
+            return state, mark, (event, then)
+        state, mark = _folded(state, event), then
+    return state, mark, None
 
 
 def _folded(state: RunState | None, event: Event) -> RunState:

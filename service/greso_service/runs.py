@@ -76,6 +76,9 @@ class Runs:
             try:
                 state = await self._live.current(key, live)
             except NotFound:
+                if given.generation:
+                    wanted = f"the request says generation {given.generation}"
+                    raise Conflict(f"there is no run {key.run}, and {wanted}") from None
                 result = await self._history.append(
                     key, START, [self._live.payload(created)], at_ms=self._live.now_ms()
                 )
@@ -104,14 +107,18 @@ class Runs:
     async def delete(self, key: RunKey, given: Given = BARE) -> None:
         """Remove a run and all its keys."""
         async with self._live.held(key) as live:
-            if given.generation is not None:
-                fence(key, await self._live.current(key, live), given)
             if live.saving is not None:
                 await asyncio.wait([live.saving])
-            existed = await self._history.drop(key)
-            live.state = None
-        if not existed:
-            raise no_run(key)
+            for _ in range(TRIES):
+                if given.generation is not None:
+                    fence(key, await self._live.current(key, live), given)
+                if await self._history.drop(key, None if given.generation is None else live.mark):
+                    live.forget()
+                    return
+                if given.generation is None:
+                    live.forget()
+                    raise no_run(key)
+        raise _busy(key)
 
     async def listed(self, tenant: str) -> list[Listed]:
         """The tenant's runs, newest activity first."""
@@ -172,14 +179,15 @@ class Runs:
         """Go back to the state as it was when `step` completed, in a new generation."""
         async with self._live.held(key) as live:
             planned: Plan | None = None
-            generation = -1
+            origin: RunState | None = None
             for _ in range(TRIES):
                 state = await self._live.current(key, live)
                 try:
                     fence(key, state, given)
-                    # What others write meanwhile is forgotten, too: only another rewind changes what this one keeps.
-                    if planned is None or generation != state.generation:
-                        planned, generation = await self._rewound(key, live, state, step), state.generation
+                    # What others write meanwhile is forgotten, too. Another rewind, or another history in the place of
+                    # this one, changes what is kept; both make another state, not this one folded further.
+                    if planned is None or state is not origin:
+                        planned, origin = await self._rewound(key, live, state, step), state
                 except HistoryGone:
                     continue
                 except Conflict:
@@ -195,30 +203,42 @@ class Runs:
         if answer := await self._recalled(key, given.once):
             return answer
         new = RunKey(key.tenant, run)
+        # The key is this run's. The new one keeps it too, under a name that no request can have: if this process ends
+        # before the key is remembered here, a retry finds it there.
+        there = replace(given.once, key=f"fork {given.once.key}") if given.once else None
+        if (answer := await self._recalled(new, there)) is None:
+            if await self._history.read(new, START, 1):
+                raise _exists(run)
+            answer = await self._forked(key, new, step, given, there)
+        if given.once is not None and (once := self._live.named(given.once, answer.body)):
+            await self._history.remember(key, once)
+        return answer
+
+    async def _forked(
+        self, key: RunKey, new: RunKey, step: int | None, given: Given, there: Idempotency | None
+    ) -> Answer:
         for _ in range(TRIES):
             async with self._live.held(key) as live:
                 state = await self._live.current(key, live)
                 fence(key, state, given)
-                past = replay.spans(state, live.mark)
+                kept = replay.spans(state, live.mark)
+                answer = answers.run(new.run, state, generation=0)
             try:
-                if step is None:
-                    kept, then = past, await replay.refold(self._history, key, past)
-                else:
-                    kept, then = await replay.back_to(self._history, key, past, step)
-                answer = answers.run(run, then)
-                written = replay.payloads(self._history, key, kept, self._live.payload, Forked(key.run, step))
-                once = self._live.named(given.once, answer.body)
-                # The key is this run's. The new one keeps it too, under a name that no request can have: if this
-                # process ends before the key is remembered here, a retry finds it there.
-                there = replace(once, key=f"fork {once.key}") if once else None
-                result = await self._history.begin(new, written, at_ms=self._live.now_ms(), once=there)
+                if step is not None:
+                    kept, then = await replay.back_to(self._history, key, kept, step)
+                    answer = answers.run(new.run, then)
+                events = replay.payloads(self._history, key, kept, self._live.payload, Forked(key.run, step))
+                once = self._live.named(there, answer.body)
+                result = await self._history.begin(new, events, at_ms=self._live.now_ms(), once=once)
             except HistoryGone:
                 continue
-            if isinstance(result, Moved):
-                raise Conflict(f"run {run} exists; fork into another name, or delete it first")
-            if once is not None:
-                await self._history.remember(key, once)
-            return replayed(given.once, result) if isinstance(result, Seen) else answer
+            match result:
+                case Appended():
+                    return answer
+                case Seen():
+                    return replayed(there, result)
+                case Moved():
+                    raise _exists(new.run)
         raise _busy(key)
 
     async def steps(self, key: RunKey, after: int, limit: int) -> Answer:
@@ -287,6 +307,10 @@ def _valid(make: Callable[[], T]) -> T:
         return make()
     except SpecError as error:
         raise InvalidInput(*(Fault(f"/{name}" if name else "", detail) for name, detail in error.faults)) from None
+
+
+def _exists(run: str) -> Conflict:
+    return Conflict(f"run {run} exists; fork into another name, or delete it first")
 
 
 def _busy(key: RunKey) -> Unavailable:

@@ -417,6 +417,19 @@ def test_runs_of_one_moment_are_listed_by_name(store: Store) -> None:
     over(store, story)
 
 
+def test_a_run_is_dropped_only_where_its_history_ends(store: Store) -> None:
+    async def story(history: History) -> None:
+        await begun(history, b"a", b"b")
+        for elsewhere in (mark_of(b"a"), mark_of(b"a", b"x"), START):
+            assert not await history.drop(KEY, elsewhere)
+        assert await whole(history) == [b"a", b"b"]
+        assert await history.drop(KEY, mark_of(b"a", b"b"))
+        assert not await history.drop(KEY, mark_of(b"a", b"b"))
+        assert await history.read(KEY, START, 10) == []
+
+    over(store, story)
+
+
 def test_a_dropped_run_can_be_made_anew(store: Store) -> None:
     async def story(history: History) -> None:
         mark = await begun(history, b"a", b"b", b"c")

@@ -194,12 +194,32 @@ def test_scripts_that_the_server_forgot_are_loaded_again(redis_store: RedisStore
     over(redis_store, story)
 
 
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_draft_that_lost_an_event_does_not_become_a_run(redis_store: RedisStore, lost: int) -> None:
+    async def payloads() -> AsyncIterator[list[bytes]]:
+        yield [b"a", b"b", b"c"]
+        yield []
+        [draft] = [key for key in redis_store.redis.keys("*") if b":log:" in key]
+        redis_store.redis.xdel(draft, redis_store.redis.xrange(draft)[lost][0])
+
+    async def story(history: History) -> None:
+        with pytest.raises(Unavailable, match="draft"):
+            await history.begin(KEY, payloads(), at_ms=1, once=once())
+        assert await history.read(KEY, START, 10) == []
+        assert await history.recall(KEY, "k") is None
+        assert not [key for key in redis_store.redis.keys("*") if b":log" in key]
+
+    over(redis_store, story)
+
+
 CALLS: dict[str, Callable[[History], Awaitable[object]]] = {
     "append": lambda history: history.append(KEY, mark_of(b"a"), [b"b"], at_ms=1),
     "read": lambda history: history.read(KEY, START, 10),
     "save": lambda history: history.save(KEY, mark_of(b"a"), b"snapshot"),
     "load": lambda history: history.load(KEY),
     "drop": lambda history: history.drop(KEY),
+    "recall": lambda history: history.recall(KEY, "k"),
+    "remember": lambda history: history.remember(KEY, once()),
     "runs": lambda history: history.runs("default"),
     "ping": lambda history: history.ping(),
 }

@@ -188,6 +188,10 @@ class Away(PassingHistory):
         self._check()
         return await super().read(*args)
 
+    async def recall(self, *args: Any) -> Any:
+        self._check()
+        return await super().recall(*args)
+
     async def load(self, *args: Any) -> Any:
         self._check()
         return await super().load(*args)
@@ -231,6 +235,8 @@ def test_while_the_store_is_away_select_is_stale_and_all_else_503() -> None:
             answer = await request
             assert "Redis does not answer" in problem(answer, 503)["detail"]
             assert answer.headers["retry-after"] == "2"
+            again = state(await client.post("/v1/runs/r/select", json=asked))
+            assert again == stale | {"stale": True}, "whoever else asks in vain, select goes on answering"
         assert pointers(problem(await client.post("/v1/runs/r/select", json={"step": 0, "prompts": [""]}), 422)) == [
             "/prompts/0"
         ]

@@ -105,9 +105,9 @@ def test_a_step_that_has_not_completed_is_refused_with_the_newest_that_has(url: 
         begin(client)
         train(client, 0, 3)
         client.report(4, [Group("p0", MIXED)])
-        with pytest.raises(ConflictError, match="3"):
+        with pytest.raises(ConflictError, match="step 3 is the newest"):
             client.rewind(4)
-        with pytest.raises(ConflictError, match="3"):
+        with pytest.raises(ConflictError, match="step 3 is the newest"):
             client.fork(f"{run}-fork", 4)
         assert (client.generation, client.state().generation) == (0, 0)
 

@@ -111,8 +111,11 @@ class History(Protocol):
         """The snapshot kept last, if there is one."""
         ...
 
-    async def drop(self, key: RunKey) -> bool:
-        """Remove everything of a run, idempotency keys included; False when there was no such run."""
+    async def drop(self, key: RunKey, at: Mark | None = None) -> bool:
+        """Remove everything of a run, idempotency keys included.
+
+        False when there was no such run or, if `at` is given, its history does not end there; then nothing is removed.
+        """
         ...
 
     async def runs(self, tenant: str) -> list[Listed]:

@@ -12,11 +12,16 @@ end
 local mark = redis.call('HGET', KEYS[2], 'mark')
 if mark then
   redis.call('DEL', KEYS[5])
+  if mark ~= ARGV[1] then return {'moved'} end
   redis.call('HSET', KEYS[2], 'active', ARGV[2])
-  if mark == ARGV[1] then return {'appended'} end  -- the reply to an earlier try was lost
-  return {'moved'}
+  return {'appended'}  -- the reply to an earlier try was lost
 end
-if redis.call('EXISTS', KEYS[5]) == 0 then return redis.error_reply('TRYAGAIN the draft has expired') end
+-- A draft that expired while it was written, or lost its newest events to a failover, is no history.
+local last = redis.call('XREVRANGE', KEYS[5], '+', '-', 'COUNT', 1)[1]
+if not last or last[1] ~= ARGV[1] or redis.call('XLEN', KEYS[5]) ~= tonumber(string.match(ARGV[1], '%d+')) then
+  redis.call('DEL', KEYS[5])
+  return {'incomplete'}
+end
 redis.call('RENAME', KEYS[5], KEYS[1])
 redis.call('PERSIST', KEYS[1])
 redis.call('HSET', KEYS[2], 'mark', ARGV[1], 'active', ARGV[2])

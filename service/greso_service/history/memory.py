@@ -82,8 +82,10 @@ class MemoryHistory:
         log = self._logs.get(key)
         return log.snapshot if log else None
 
-    async def drop(self, key: RunKey) -> bool:
+    async def drop(self, key: RunKey, at: Mark | None = None) -> bool:
         """See `History.drop`."""
+        if at is not None and self._logs.get(key, _Log()).marks[-1] != at:
+            return False
         return self._logs.pop(key, None) is not None
 
     async def runs(self, tenant: str) -> list[Listed]:

@@ -168,7 +168,7 @@ class RedisHistory:
                 return mark, b"".join(parts)
             parts.append(part)
 
-    async def drop(self, key: RunKey) -> bool:
+    async def drop(self, key: RunKey, at: Mark | None = None) -> bool:
         """See `History.drop`."""
         onces, head = _key(key, "onces"), _key(key, "head")
         removed = -1
@@ -182,7 +182,7 @@ class RedisHistory:
                     _key(key, "snap"),
                     *(_key(key, f"once:{name}") for name in names),
                 ]
-                removed = await self._evaluate(self._drop, keys, [])
+                removed = await self._evaluate(self._drop, keys, ["" if at is None else str(at)])
             await self._redis.srem(_index(key.tenant), key.run)
             if await self._redis.exists(head):  # made anew in between, and listed before it was made
                 await self._redis.sadd(_index(key.tenant), key.run)
@@ -271,6 +271,8 @@ def _seen(record: bytes) -> Seen:
 
 def _written(reply: Any, mark: Mark) -> Appended | Moved | Seen:
     match reply:
+        case [b"incomplete"]:
+            raise Unavailable("the draft of the new run was lost while it was written; try again")
         case [b"seen", record]:
             return _seen(record)
         case [b"moved"]:
