@@ -94,9 +94,9 @@ class PassingHistory:
         """See `History`."""
         return await self.inner.load(key)
 
-    async def drop(self, key: RunKey) -> bool:
+    async def drop(self, key: RunKey, at: Mark | None = None) -> bool:
         """See `History`."""
-        return await self.inner.drop(key)
+        return await self.inner.drop(key, at)
 
     async def runs(self, tenant: str) -> list[Listed]:
         """See `History`."""

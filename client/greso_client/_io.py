@@ -106,7 +106,11 @@ class BlockingIO:
         def attempt() -> None:
             try:
                 response = http.request(
-                    request.method, request.path, content=request.body, headers=_headers(request), timeout=_timeout(timeout)
+                    request.method,
+                    request.path,
+                    content=request.body,
+                    headers=_headers(request),
+                    timeout=_timeout(timeout),
                 )
                 outcome.put(_answer(response))
             except Exception as error:  # noqa: BLE001 - handed over to the calling thread, which judges it
@@ -152,7 +156,11 @@ class AsyncioIO:
         try:
             async with asyncio.timeout(timeout):
                 response = await self._http.request(
-                    request.method, request.path, content=request.body, headers=_headers(request), timeout=_timeout(timeout)
+                    request.method,
+                    request.path,
+                    content=request.body,
+                    headers=_headers(request),
+                    timeout=_timeout(timeout),
                 )
         except (httpx.HTTPError, OSError) as error:
             raise _unavailable(error, timeout) from error
