@@ -20,7 +20,7 @@ test: .venv/.dev ## the fast tests (ARGS="-k codec" for some)
 	@$(BIN)/pytest -n auto -m "not slow" $(ARGS)
 test-slow: .venv/.dev ## the slow tests: real training, long fault schedules
 	@$(BIN)/pytest -n auto -m slow $(ARGS)
-test-vllm: .venv-vllm/.ready ## the tests of the vLLM engines: vLLM on this CPU, in an environment of its own (3.7 GB)
+test-vllm: .venv-vllm/.ready ## the tests of the vLLM engines: vLLM on this CPU, in an environment of its own (3.6 GB)
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest tests/vllm $(ARGS)
 lint: .venv/.dev ## ruff and mypy --strict
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

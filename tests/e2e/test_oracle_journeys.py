@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from .oracle.service import Service
 
-FAST_SEEDS = range(24)
-SLOW_SEEDS = range(3000, 3300)
+FAST_SEEDS = range(12)
+SLOW_SEEDS = range(3000, 3060)
 
 
 def travel(service: Service, seed: int, name: str, actions: int) -> Journey:

@@ -58,6 +58,16 @@ class Covered:
 
 ELSEWHERE = {
     ("README.md", "make demo\nmake test"): [Covered("Makefile", "greso demo"), Covered(".ci/run", "make test")],
+    # Hours and minutes of training; the same command with other sizes is run there.
+    (
+        "docs/results.md",
+        "greso bench-rl --seeds 1 2 3 4 5 --arms grpo dynamic greso greso-1 adaptive --jobs 2 --out bench-5",
+    ): [Covered("tests/e2e/test_compare.py", '"bench-rl"')],
+    (
+        "docs/results.md",
+        "greso bench-rl --set hidden=768 --set layers=8 --set heads=12 --set warm_limit=1 --set held_out=50"
+        " --set samples=1 \\\n    --arms grpo --seeds 1 --steps 3 --out bench-57",
+    ): [Covered("tests/e2e/test_compare.py", '"bench-rl"')],
     ("docs/quickstart.md", "make serve"): [
         Covered("Makefile", "greso serve"),
         Covered("tests/servers.py", '"serve", "--port"'),

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,7 +180,7 @@ def _add_service(group: Any) -> None:
     add("--url", str, "URL", "where the service answers (default: GRESO_URL, else http://127.0.0.1:8080)")
     group.add_argument(
         "--run", "--run-name", metavar="RUN", dest="run",
-        help="name of the run; behind torchrun say --run-name, it takes --run for an option of its own (default: train)",
+        help="name of the run; behind torchrun, which has options of that beginning, say --run-name (default: train)",
     )  # fmt: skip
     add("--group-size", _positive, "G", "completions of a prompt")
     add("--train-batch-size", _positive, "N", "effective groups that a step learns from")
@@ -197,12 +198,12 @@ def _add_service(group: Any) -> None:
 def _add_learning(group: Any) -> None:
     add = _Group(group)
     add("--steps", _positive, "N", "train up to this step")
-    add("--learning-rate", float, "X", "of AdamW")
+    add("--learning-rate", _real, "X", "of AdamW")
     add("--warm-up-steps", _natural, "N", "optimiser steps over which the learning rate rises")
-    add("--weight-decay", float, "X", "of AdamW")
-    add("--clip-low", float, "X", "the probability ratio counts down to 1 - X")
-    add("--clip-high", float, "X", "and up to 1 + X")
-    add("--kl", float, "X", "weight of the divergence from the model at the start; 0: none, and no copy is kept")
+    add("--weight-decay", _real, "X", "of AdamW")
+    add("--clip-low", _real, "X", "the probability ratio counts down to 1 - X")
+    add("--clip-high", _real, "X", "and up to 1 + X")
+    add("--kl", _real, "X", "weight of the divergence from the model at the start; 0: none, and no copy is kept")
     group.add_argument(
         "--no-scale-advantages", dest="scale_advantages", action="store_false",
         help="do not divide advantages by the group's standard deviation",
@@ -214,7 +215,7 @@ def _add_learning(group: Any) -> None:
 def _add_rollouts(group: Any) -> None:
     add = _Group(group)
     add("--max-tokens", _positive, "N", "of a completion, its end included")
-    add("--temperature", float, "T", "of sampling")
+    add("--temperature", _above_zero, "T", "of sampling")
     add("--seed", _natural, "N", "of everything that is drawn")
     group.add_argument(
         "--engine", choices=("torch", "vllm", "vllm-http"), help="what samples; docs/vllm.md (default: torch)"
@@ -234,7 +235,7 @@ def _add_records(group: Any) -> None:
     group.add_argument("--restart", action="store_true", help="ignore the checkpoints and begin the run anew")
     add("--evaluate-every", _natural, "N", "steps between evaluations on the held-out problems; 0: never")
     add("--evaluate-samples", _positive, "N", "completions a held-out problem")
-    add("--evaluate-temperature", float, "T", "0: the likeliest answer")
+    add("--evaluate-temperature", _real, "T", "0: the likeliest answer")
     group.add_argument(
         "--no-tensorboard", dest="tensorboard", action="store_false", help="do not write OUT/tensorboard"
     )
@@ -251,6 +252,23 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
+
+
+def _real(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return value
+
+
+def _above_zero(text: str) -> float:
+    value = _real(text)
+    if value == 0:  # all completions of a group would be equal, and no group ever effective
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
 
 
 def _assignment(text: str) -> tuple[str, Any]:
