@@ -193,6 +193,7 @@ def test_a_name_of_the_greatest_length(served: Service, name: str) -> None:
     fork(served, begun(served, name), (name + "-" + "x" * 128)[:128], 0)
 
 
+@pytest.mark.slow
 def test_forks_survive_kills_and_restarts(private: Callable[..., Service]) -> None:
     service = private("--snapshot-every", "4")
     run = begun(service, "origin")

@@ -47,6 +47,7 @@ def test_one_long_journey(served: Service, name: str, seed: int) -> None:
     assert min(journey.rewinds, journey.forks, journey.fenced_off) >= 10
 
 
+@pytest.mark.slow
 def test_journeys_go_on_after_the_service_was_killed_and_restarted(private: Callable[..., Service]) -> None:
     # Snapshots lie between the events, so that both are needed after a start.
     service = private("--snapshot-every", "7")

@@ -280,6 +280,7 @@ def test_prompts_of_later_steps_are_unknown_again(served: Service, name: str) ->
     assert asked["decisions"][0]["reason"] == "new"
 
 
+@pytest.mark.slow
 def test_a_rewound_run_survives_kills_and_restarts(private: Callable[..., Service]) -> None:
     service = private("--snapshot-every", "4")
     run = begun(service, "again")

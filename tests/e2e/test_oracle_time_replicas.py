@@ -245,6 +245,7 @@ def kill_after(service: Service, seconds: float) -> None:
     service.kill()
 
 
+@pytest.mark.slow
 def test_a_kill_around_a_rewind(private: Callable[..., Service]) -> None:
     kill_around_rewinds(private(), "killed", seed=1, kills=3)
 

@@ -44,6 +44,7 @@ def test_one_long_trace(served: Service, name: str, seed: int) -> None:
         trace.look()
 
 
+@pytest.mark.slow
 def test_traces_go_on_after_the_service_was_killed_and_restarted(private: Callable[..., Service]) -> None:
     # Snapshots that shorten the start lie between the events, so that both are needed.
     service = private("--snapshot-every", "7")
