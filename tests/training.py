@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from greso_client.trainer.__main__ import main
 from greso_client.trainer.addition import Addition, make_model, make_task, make_tokenizer, tiny_gpt2, warm_start
 
 from .servers import Process
 
 if TYPE_CHECKING:
+    import pytest
     from transformers import PreTrainedModel
 
 GRESO = Path(sys.executable).with_name("greso")
@@ -60,6 +62,14 @@ def train_arguments(tiny: Path, out: Path, url: str, run: str, *more: str) -> li
         *("--learning-rate", "1e-3", "--max-tokens", str(SUMS.answer_tokens), "--seed", "5"),
         *more,
     ]  # fmt: skip
+
+
+def complaint(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 1) -> str:
+    """What a training that can't go on says: one line."""
+    assert main(arguments) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("greso train: ")
+    return str(line)
 
 
 class Training(Process):

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from greso_client import Collected, CollectedGroup, Rollout, Skipped
-from greso_client.trainer.engine import EngineError, Sampling
-from greso_client.trainer.grpo import Learner, ScoredGroup
+from greso_client.trainer.engine import Completion, EngineError, Sampling
+from greso_client.trainer.grpo import Learner, Objective, ScoredGroup
+from greso_client.trainer.loop import train
 from greso_client.trainer.model import prompt_encoder
 from greso_client.trainer.ranks import RankError, Ranks
+from greso_client.trainer.task import Problem, Task
 from greso_client.trainer.torch_engine import TorchEngine
 
 from .training import SUMS, TOKENIZER, tiny_model
@@ -59,7 +61,10 @@ def update(ranks: Ranks) -> dict[str, Any]:
     model = tiny_model(seed=1 + ranks.rank)  # the second one's weights differ until they are shared
     ranks.share_weights(model)
     given = groups(model)
-    learner = Learner(model, learning_rate=1e-3, warm_up_steps=1, micro_batch=3, mini_batches=2, ranks=ranks)
+    learner = Learner(
+        model, learning_rate=1e-3, warm_up_steps=1, objective=Objective(kl=0.1, clip_low=0.01, clip_high=0.01),
+        micro_batch=3, mini_batches=2, ranks=ranks,
+    )  # fmt: skip
     updates = [learner.update(given), learner.update(given[:1])]
     return {
         "updates": [[each.loss, each.gradient_norm, each.clipped, each.kl, each.tokens] for each in updates],
@@ -100,11 +105,46 @@ def fail(ranks: Ranks, bad_rank: int) -> str:
     return "nothing"
 
 
+def failures(ranks: Ranks) -> list[int]:
+    """One step of the loop in which each rank's rewards fail; groups and rewards that this rank counts as failed."""
+    problems = [Problem(name, "12+34=", "") for name in "abcd"]
+    model = tiny_model()
+
+    def reward(problem: Problem, completion: Completion) -> float:
+        if problem.id in {"b", "c"}:  # one of each rank's share in the first round
+            raise ValueError("no verdict")
+        return 0.0
+
+    (step,) = train(
+        TwoRounds(), TorchEngine(model, TOKENIZER), Learner(model, learning_rate=0.0, ranks=ranks),  # type: ignore[arg-type]
+        Task("t", problems, [], reward), prompt_encoder(TOKENIZER),
+        group_size=2, train_batch_size=1, sampling=Sampling(SUMS.answer_tokens, seed=1), steps=[7], ranks=ranks,
+    )  # fmt: skip
+    return [step.collected.failed, step.failed_rewards]
+
+
+def lonely(ranks: Ranks) -> str:
+    """What the first rank is told when the second one ends without a word."""
+    if not ranks.first:
+        return "nothing"
+    try:
+        ranks.add(torch.zeros(1))
+    except RankError as error:
+        return str(error)
+    return "nothing"
+
+
 def main(folder: Path) -> None:
     """Do all of it and write down what came out."""
     torch.set_num_threads(1)
     ranks = Ranks.join()
-    told = {"update": update(ranks), "collect": collect(ranks), "fail": [fail(ranks, bad_rank) for bad_rank in (0, 1)]}
+    told = {
+        "update": update(ranks),
+        "collect": collect(ranks),
+        "fail": [fail(ranks, bad_rank) for bad_rank in (0, 1)],
+        "failures": failures(ranks),
+        "lonely": lonely(ranks),
+    }
     (folder / f"{ranks.rank}.json").write_text(json.dumps(told))
     ranks.leave()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import sys
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from tests.servers import free_port
-from tests.training import SUMS, Training, metrics, train_arguments, write_tiny
+from tests.training import SUMS, Training, complaint, metrics, train_arguments, write_tiny
 
 from greso_client import Client
 from greso_client.trainer import command
@@ -45,14 +46,6 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls to a service that is away give up at once."""
     monkeypatch.setattr(command, "CALL_SECONDS", 0.3)
-
-
-def complaint(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 1) -> str:
-    """What a training that can't go on says: one line."""
-    assert main(arguments) == code
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("greso train: ")
-    return str(line)
 
 
 def data(folder: Path, *rows: Any) -> str:
@@ -103,17 +96,48 @@ def test_what_is_missing_is_one_line(
     assert said in complaint(capsys, train_arguments(tiny, tmp_path / "out", url, "missing", *more))
 
 
-def test_problems_that_are_not_the_runs_are_one_line(
+def test_a_file_that_got_more_problems_goes_on(
     service: Service, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Client(service.url, run="of-others", strict=True, budget=30.0) as client:
-        client.create_run(train_batch_size=4, rollout_batch_size=8, seed=5)
-        client.add_prompts(["some/1", "some/2"])
-    said = complaint(capsys, train_arguments(tiny, tmp_path / "out", service.url, "of-others"))
-    assert (
-        "the run's pool at the service holds 2 prompts that are not among these problems: their ids have changed"
-        in said
-    )
+    rows = (tiny / "pool.jsonl").read_text().splitlines()
+    for count in (20, 30):
+        less = data(tmp_path, *map(json.loads, rows[:count]))
+        assert (
+            main(
+                train_arguments(
+                    tiny, tmp_path / "out", service.url, "grows", "--data", less, "--steps", str(count // 10 - 1)
+                )
+            )
+            == 0
+        )
+    with Client(service.url, run="grows", strict=True, budget=30.0) as client:
+        assert client.state().pool == 30
+
+
+def test_memory_that_runs_out_is_one_line(
+    service: Service,
+    tiny: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee documentation")
+
+    toss = itertools.cycle([0.0, 1.0])
+    monkeypatch.setattr("greso_client.trainer.prepare.exact_match", lambda *_: next(toss))
+    monkeypatch.setattr("greso_client.trainer.grpo.Learner.update", full)
+    said = complaint(capsys, train_arguments(tiny, tmp_path / "out", service.url, "memory", "--steps", "1"))
+    assert "memory ran out; lower --micro-batch" in said
+
+
+def test_a_reward_whose_package_is_missing_is_one_line(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "math_verify", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "math_verify" else object())
+    arguments = train_arguments(tiny, tmp_path / "out", UNREACHABLE, "r", "--reward", "math")
+    assert "math-verify is not installed; run: pip install" in complaint(capsys, arguments)
 
 
 def test_another_spec_is_one_line(
@@ -135,6 +159,12 @@ def test_another_spec_is_one_line(
         (["--spec", "policy"], "'policy' is not NAME=VALUE"),
         (["--resume", "--restart"], "--resume and --restart contradict each other"),
         (["--engine", "magic"], "invalid choice: 'magic'"),
+        (["--temperature", "0"], "'0' is not a number above 0"),
+        (["--temperature", "-1"], "'-1' is not a number from 0 on"),
+        (["--learning-rate", "nan"], "'nan' is not a number from 0 on"),
+        (["--learning-rate", "inf"], "'inf' is not a number from 0 on"),
+        (["--kl", "-1"], "'-1' is not a number from 0 on"),
+        (["--clip-low", "-3"], "'-3' is not a number from 0 on"),
     ],
 )
 def test_wrong_options_are_refused_in_words(

@@ -18,7 +18,7 @@ from tests.training import SUMS, TOKENIZER, tiny_model
 from greso_client.trainer.checkpoint import Checkpoint, CheckpointError, Checkpoints
 from greso_client.trainer.engine import Sampling
 from greso_client.trainer.grpo import Learner, ScoredGroup
-from greso_client.trainer.model import load_model, load_tokenizer, prompt_encoder
+from greso_client.trainer.model import ModelError, load_model, load_tokenizer, prompt_encoder
 from greso_client.trainer.torch_engine import TorchEngine
 
 if TYPE_CHECKING:
@@ -90,6 +90,58 @@ def test_the_newest_is_found_and_only_as_many_are_kept_as_asked(tmp_path: Path) 
     assert newest.step == 100
     checkpoints.clear()
     assert checkpoints.newest() is None
+
+
+def test_a_damaged_checkpoint_costs_no_whole_one_its_place(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, "r", keep=1)
+    save(checkpoints, 50)
+    (save(Checkpoints(tmp_path, "r"), 100) / "optimizer.pt").unlink()
+    saved = save(checkpoints, 60)  # gone on from 50
+    assert saved.is_dir()
+    newest = checkpoints.newest()
+    assert newest is not None
+    assert newest.step == 60
+    save(checkpoints, 101)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000101"]
+
+
+def test_clearing_leaves_what_is_not_the_runs(tmp_path: Path) -> None:
+    save(Checkpoints(tmp_path, "mine"), 1)
+    save(Checkpoints(tmp_path, "yours"), 2)
+    Checkpoints(tmp_path, "yours").clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    save(Checkpoints(tmp_path, "yours", keep=1), 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000003"]
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "3", '{"format": 1}', '{"format": 1, "files": []}', '{"format": 1, "files": {}}']
+)
+def test_a_trainer_json_that_is_something_else_is_a_damaged_checkpoint(tmp_path: Path, text: str) -> None:
+    (save(Checkpoints(tmp_path, "r"), 1) / "trainer.json").write_text(text)
+    assert Checkpoints(tmp_path, "r").newest() is None
+
+
+@pytest.mark.parametrize("how", ["zeros", "another model's"])
+def test_an_optimizer_that_cannot_be_read_is_one_line(tmp_path: Path, how: str) -> None:
+    path = save(Checkpoints(tmp_path, "r"), 1)
+    if how == "zeros":
+        (path / "optimizer.pt").write_bytes(bytes((path / "optimizer.pt").stat().st_size))
+    else:
+        small = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+        torch.save({"optimizer": small.state_dict(), "schedule": {}}, path / "optimizer.pt")
+    checkpoint = Checkpoint(path, 1, "r", {})
+    with pytest.raises(CheckpointError, match=r"optimizer.pt is damaged or of another model") as said:
+        checkpoint.restore(learner())
+    assert "\n" not in str(said.value)
+
+
+def test_a_model_file_that_is_cut_is_one_line(tmp_path: Path) -> None:
+    path = save(Checkpoints(tmp_path, "r"), 1) / "model"
+    os.truncate(path / "model.safetensors", 1000)
+    with pytest.raises(ModelError, match="no causal language model can be loaded from") as said:
+        load_model(path, device="cpu")
+    assert "\n" not in str(said.value)
 
 
 def test_the_start_is_a_checkpoint_without_a_model(tmp_path: Path) -> None:

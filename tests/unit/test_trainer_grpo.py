@@ -166,6 +166,8 @@ def test_mini_batches_are_optimiser_steps_of_their_own_and_the_later_ones_clip()
     learner = Learner(copy.deepcopy(START), learning_rate=3e-2, warm_up_steps=1, mini_batches=3)
     update = learner.update(GROUPS)
     assert learner.state_dict()["schedule"]["last_epoch"] == 3
+    assert update.clipped > 0.0
+    assert Learner(copy.deepcopy(START), learning_rate=3e-2, warm_up_steps=1).update(GROUPS).clipped == 0.0
     assert update.tokens == sum(len(completion.tokens) for group in GROUPS for completion in group.completions)
     assert learner.update(GROUPS[:1]).tokens > 0  # fewer groups than mini-batches: as many steps as groups
     assert learner.state_dict()["schedule"]["last_epoch"] == 4

@@ -61,6 +61,11 @@ def test_the_template_says_what_is_asked_and_leaves_the_id_alone(tmp_path: Path)
     assert problem == Problem(content_id("1+1?"), r"1+1? Put it into \boxed{}.", "2")
 
 
+def test_solutions_that_are_bare_answers_are_taken_when_said_so(tmp_path: Path) -> None:
+    (problem,) = load_problems(write(tmp_path, {"problem": "p", "solution": "3"}), Fields(answer="solution"))
+    assert problem.answer == "3"
+
+
 def test_empty_lines_are_nothing(tmp_path: Path) -> None:
     assert len(load_problems(write(tmp_path, "", GSM8K, "   ", MATH))) == 2
 
@@ -78,6 +83,7 @@ def test_empty_lines_are_nothing(tmp_path: Path) -> None:
         ({"prompt": "p", "answer": ["a"]}, "the answer is .'a'., which is neither text nor a number"),
         ({"prompt": "p", "answer": True}, "the answer is True"),
         ({"prompt": "p", "answer": "so ####  "}, "the answer is empty"),
+        ({"problem": "p", "solution": "so it is 3"}, r"the solution has no \\boxed.* --answer-field solution"),
         ({"prompt": "p", "answer": "a", "id": {"x": 1}}, "the id is .*, which is neither text nor a whole number"),
         ({"prompt": "p", "answer": "a", "id": ""}, "the id is ''"),
     ],

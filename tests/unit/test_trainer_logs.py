@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def step(number: int = 1, *, update: bool = True, failed: int = 0) -> TrainingStep:
-    """Four groups, one of each outcome; two prompts skipped."""
+    """Four groups, one of each outcome, and `failed` failed ones of three rewards each; two prompts skipped."""
 
     def group(*rewards: float) -> CollectedGroup[ScoredGroup]:
         completions = [Completion([1, 2], [-1.0, -1.0], "", ended=reward > 0) for reward in rewards]
@@ -34,14 +34,14 @@ def step(number: int = 1, *, update: bool = True, failed: int = 0) -> TrainingSt
     groups = [group(1, 0), group(1, 1), group(0, 0), group(1)]
     collected = Collected(
         step=number, effective=groups[:1], groups=groups, rounds=2, rollouts=7, examined=6, skipped=Skipped(1, 1),
-        failed=0, complete=False, reason="max_rounds", degraded=False, service_seconds=0.25,
+        failed=failed, complete=False, reason="max_rounds", degraded=False, service_seconds=0.25,
     )  # fmt: skip
     return TrainingStep(
         number,
         collected,
         Update(loss=0.5, gradient_norm=2.0, clipped=0.125, kl=0.0, tokens=4) if update else None,
         1,
-        failed,
+        3 * failed,
         Seconds(rollout=2.0, reward=0.5, update=1.0, service=0.25),
     )
 
@@ -64,7 +64,8 @@ def test_a_steps_figures() -> None:
         'greso_groups_total{outcome="hard"}': 1,
         'greso_groups_total{outcome="undetermined"}': 1,
         "greso_rollouts_total": 7,
-        "greso_trainer_failed_rollouts_total": 1,
+        "greso_trainer_failed_groups_total": 1,
+        "greso_trainer_failed_rewards_total": 3,
         "greso_trainer_tokens_total": 14,
         "greso_trainer_rounds": 2,
         "greso_trainer_learned_groups": 1,
@@ -155,7 +156,7 @@ def test_a_step_in_a_line() -> None:
     line = "1/4 groups effective, 2 skipped, loss +0.5000, rollout 2.0 s, update 1.0 s"
     assert describe(step()) == line
     assert "no update" in describe(step(update=False))
-    assert "3 rewards failed" in describe(step(failed=3))
+    assert "2 groups failed (6 rewards)" in describe(step(failed=2))
     assert "accuracy 0.250" in describe(step(), 0.25)
 
 

@@ -14,9 +14,9 @@ from greso_client import Client
 from greso_client.trainer.addition import FOUR_DIGITS, make_model, make_task, make_tokenizer, warm_start
 from greso_client.trainer.engine import Completion, EngineError, Sampling
 from greso_client.trainer.grpo import Learner
-from greso_client.trainer.loop import TrainingStep, round_seed, score, train
+from greso_client.trainer.loop import RollOut, TrainingStep, round_seed, score, train
 from greso_client.trainer.model import prompt_encoder
-from greso_client.trainer.task import Problem, Reward, Task
+from greso_client.trainer.task import Problem, Reward, Task, TaskError
 from greso_client.trainer.torch_engine import TorchEngine
 
 if TYPE_CHECKING:
@@ -140,14 +140,33 @@ def test_a_reward_that_fails_now_and_then_stops_nothing_and_is_counted(service: 
     done = steps(service, "loop-moody", 1, 2, reward=moody)
     for step in done:
         assert step.failed_rewards > 0
-        # What is missing in the reported groups, and the prompts of which nothing is left, are the failed ones.
-        missing = sum(8 - len(group.rewards) for group in step.collected.groups) + 8 * step.collected.failed
-        assert missing == step.failed_rewards
+        # A group is reported whole or not at all: the rest of it would look easier, or harder, than the prompt is.
+        assert 0 < step.collected.failed <= step.failed_rewards
+        assert all(len(group.rewards) == 8 for group in step.collected.groups)
         assert step.update is not None
         assert math.isfinite(step.update.loss)
         assert not any(
             completion.tokens[0] in {3, 4} for group in step.collected.groups for completion in group.data.completions
         )
+
+
+def test_a_hard_prompt_whose_wrong_answers_break_the_reward_does_not_look_solved(service: Service) -> None:
+    def breaks_on_wrong(problem: Problem, completion: Completion) -> float:
+        if short(problem, completion) == 0.0:
+            raise ValueError("invalid literal for int()")
+        return 1.0
+
+    (step,) = steps(service, "loop-breaks-on-wrong", 1, 1, reward=breaks_on_wrong, max_rounds=2)
+    assert step.collected.failed == 12
+    with Client(service.url, run="loop-breaks-on-wrong", strict=True, budget=30.0) as client:
+        assert client.steps()[0].zero_variance.easy == 0
+        assert client.state().totals.rollouts == 0
+
+
+def test_a_prompt_that_the_service_drew_and_nobody_knows_ends_it_in_words(service: Service) -> None:
+    roll_out = RollOut(SpyEngine(START), {PROBLEM.id: PROBLEM}, ENCODE, short, 2, Sampling(2, seed=1), 1)
+    with pytest.raises(TaskError, match="the service drew the prompt 'stray', which is not among the problems"):
+        roll_out([PROBLEM.id, "stray"])
 
 
 def test_a_reward_that_always_fails_ends_each_step_without_an_update(service: Service) -> None:

@@ -49,6 +49,7 @@ def test_two_ranks_make_the_update_of_one(told: list[Any]) -> None:
     first, second = (each["update"] for each in told)
     one = two_ranks.update(ALONE)
     assert first == second  # to the bit: else the ranks would drift apart
+    assert all(clipped > 0 and kl > 0 for _, _, clipped, kl, _ in one["updates"])
     for here, there in zip(one["updates"], first["updates"], strict=True):
         assert there == pytest.approx(here, rel=1e-3, abs=1e-5)
     for name, values in one["weights"].items():
@@ -72,6 +73,14 @@ def test_what_stops_one_rank_stops_all_with_its_reason(told: list[Any], bad_rank
         assert f"rank {bad_rank} could not roll out: the engine died" in each["fail"][bad_rank]
 
 
+def test_rewards_that_fail_on_any_rank_are_counted_on_all(told: list[Any]) -> None:
+    assert [each["failures"] for each in told] == [[2, 4], [2, 4]]
+
+
+def test_a_rank_that_ends_is_told_to_the_others(told: list[Any]) -> None:
+    assert "another rank has ended" in told[0]["lonely"]
+
+
 def test_alone_nothing_is_exchanged() -> None:
     assert Ranks.join().size == 1
     assert not torch.distributed.is_initialized()
@@ -79,4 +88,5 @@ def test_alone_nothing_is_exchanged() -> None:
     assert ALONE.first
     item = object()
     assert ALONE.broadcast(item) is item
+    assert ALONE.gather(item) == [item]
     ALONE.leave()

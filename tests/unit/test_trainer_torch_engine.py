@@ -100,7 +100,7 @@ def test_every_end_token_of_a_chat_model_ends_a_completion() -> None:
 
 
 def test_samples_follow_the_models_distribution() -> None:
-    count = 4_000
+    count = 1_500
     (group,) = TorchEngine(MODEL, TOKENIZER).generate(PROMPTS[-1:], count, sampling())
     seen = torch.bincount(torch.tensor([completion.tokens[0] for completion in group]), minlength=END + 1) / count
     with torch.no_grad():
@@ -159,6 +159,17 @@ def test_weights_that_do_not_fit_are_refused_whole() -> None:
     assert engine.generate(PROMPTS, 1, sampling()) == before
 
 
+def test_memory_that_runs_out_is_an_engine_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee documentation")
+
+    engine = TorchEngine(MODEL, TOKENIZER)
+    monkeypatch.setattr(engine, "_sample", full)
+    with pytest.raises(EngineError, match=r"lower --max-sequences \(CUDA out of memory\.") as said:
+        engine.generate(PROMPTS, 2, sampling())
+    assert "\n" not in str(said.value)
+
+
 def test_accuracy_is_the_share_of_right_samples_and_the_same_every_time() -> None:
     # An untrained model can't add, but with the empty answer it is right whenever it ends at once.
     pool = make_task(3, pool=12, held_out=1).pool
@@ -171,7 +182,7 @@ def test_accuracy_is_the_share_of_right_samples_and_the_same_every_time() -> Non
     def reward(problem: Problem, completion: Completion) -> float:
         return float(completion.text == problem.answer and completion.ended)
 
-    found = accuracy(engine, problems, ENCODE, reward, Sampling(LONGEST), samples=200)
-    assert found == pytest.approx(ends, abs=5 * (ends / (12 * 200)) ** 0.5)
-    assert accuracy(engine, problems, ENCODE, reward, Sampling(LONGEST), samples=200) == found
+    found = accuracy(engine, problems, ENCODE, reward, Sampling(LONGEST), samples=80)
+    assert found == pytest.approx(ends, abs=5 * (ends / (12 * 80)) ** 0.5)
+    assert accuracy(engine, problems, ENCODE, reward, Sampling(LONGEST), samples=80) == found
     assert math.isnan(accuracy(engine, [], ENCODE, reward, Sampling(LONGEST)))

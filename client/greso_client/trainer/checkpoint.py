@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import pickle
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -53,9 +54,19 @@ class Checkpoint:
         return folder if folder.is_dir() else None
 
     def restore(self, learner: Learner) -> None:
-        """Put the optimiser and its schedule back; the learner's model must be the one from `model`."""
-        state = torch.load(self.path / "optimizer.pt", map_location=learner.model.device, weights_only=True)
-        learner.load_state_dict(state)
+        """Put the optimiser and its schedule back; the learner's model must be the one from `model`.
+
+        Raises `CheckpointError`.
+        """
+        path = self.path / "optimizer.pt"
+        try:
+            state = torch.load(path, map_location=learner.model.device, weights_only=True)
+            learner.load_state_dict(state)
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+            reason = str(error).partition("\n")[0]
+            raise CheckpointError(
+                f"{path} is damaged or of another model ({reason}); remove {self.path} to go on from an older one"
+            ) from error
 
 
 class Checkpoints:
@@ -74,12 +85,11 @@ class Checkpoints:
         """
         for left in self.folder.glob(PARTIAL + "*"):
             shutil.rmtree(left)
-        for step, path in sorted(self._found(), reverse=True):
-            written = _whole(path)
+        for step, path, written in reversed(self._found()):
             if written is None:
                 logger.warning("%s is damaged and left out: files are missing or have not their size", path)
                 continue
-            if written["run"] != self._run:
+            if not self._owns(written):
                 raise CheckpointError(
                     f"{path} belongs to the run {written['run']!r}, not to {self._run!r}; give --run {written['run']} "
                     "to go on with it, or another --checkpoint-dir"
@@ -88,9 +98,10 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Remove all of the folder's checkpoints."""
-        for _, path in self._found():
-            shutil.rmtree(path)
+        """Remove the run's checkpoints; damaged ones and those of other runs stay."""
+        for _, path, written in self._found():
+            if written is not None and self._owns(written):
+                shutil.rmtree(path)
 
     def start(self, about: Mapping[str, Any]) -> None:
         """Note that the run has begun, with the model as it was given: a checkpoint of step 0 without weights."""
@@ -105,7 +116,7 @@ class Checkpoints:
         learner: Learner,
         about: Mapping[str, Any],
     ) -> Path:
-        """Write a checkpoint of a finished step, then remove the oldest beyond `keep`.
+        """Write a checkpoint of a finished step, then remove what is older than the newest `keep` whole ones.
 
         Raises `CheckpointError` when it can't be written, a full disk for one; those before it are then still there.
         """
@@ -115,13 +126,20 @@ class Checkpoints:
             # A file of ours: torch's own writer turns a full disk into an error that doesn't say so.
             with (folder / "optimizer.pt").open("wb") as file:
                 torch.save(learner.state_dict(), file)
-        for _, path in sorted(self._found())[: -self._keep]:
-            shutil.rmtree(path, ignore_errors=True)
+        found = [one for one in self._found() if one[2] is None or self._owns(one[2])]
+        kept = [number for number, _, written in found if written is not None][-self._keep :]
+        for number, path, _ in found:
+            if number < kept[0]:
+                shutil.rmtree(path, ignore_errors=True)
         return self._path(step)
 
-    def _found(self) -> list[tuple[int, Path]]:
+    def _found(self) -> list[tuple[int, Path, dict[str, Any] | None]]:
+        """Return step, folder and trainer.json of each checkpoint, the oldest first; None for a damaged one's."""
         matches = [(_NAME.fullmatch(path.name), path) for path in self.folder.glob("step-*")]
-        return [(int(match[1]), path) for match, path in matches if match]
+        return sorted(((int(match[1]), path, _whole(path)) for match, path in matches if match), key=lambda one: one[0])
+
+    def _owns(self, written: Mapping[str, Any]) -> bool:
+        return bool(written["run"] == self._run)
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
@@ -138,7 +156,7 @@ class Checkpoints:
             sizes = {str(file.relative_to(partial)): file.stat().st_size for file in _files(partial)}
             written = {"format": FORMAT, "step": step, "run": self._run, "about": about, "files": sizes}
             (partial / "trainer.json").write_text(json.dumps(written, indent=1) + "\n")
-            for each in [*_files(partial), partial]:
+            for each in [*partial.rglob("*"), partial]:  # folders too: the files' names are in them
                 _flush(each)
             shutil.rmtree(path, ignore_errors=True)
             partial.rename(path)
@@ -157,9 +175,10 @@ def _whole(path: Path) -> dict[str, Any] | None:
     try:
         written: dict[str, Any] = json.loads((path / "trainer.json").read_text())
         sizes = {name: (path / name).stat().st_size for name in written["files"]}
-    except (OSError, ValueError, KeyError):
+        whole = written["format"] == FORMAT and sizes == written["files"] and {"run", "about"} <= written.keys()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return written if written["format"] == FORMAT and sizes == written["files"] else None
+    return written if whole else None
 
 
 def _files(folder: Path) -> list[Path]:

@@ -10,15 +10,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import torch
 import transformers
 from rich.console import Console
 
-from greso_client import Client, GresoError, UnavailableError
+from greso_client import Client, GresoError, NotFoundError, RunState, UnavailableError
 from greso_client.trainer.checkpoint import Checkpoint, CheckpointError, Checkpoints
 from greso_client.trainer.engine import EngineError, Sampling
 from greso_client.trainer.evaluate import accuracy
 from greso_client.trainer.grpo import Learner
-from greso_client.trainer.logs import LogError, Logs, Screen
+from greso_client.trainer.logs import LogError, Logs, Screen, require_packages
 from greso_client.trainer.loop import train
 from greso_client.trainer.model import ModelError
 from greso_client.trainer.options import Options
@@ -27,6 +28,7 @@ from greso_client.trainer.ranks import RankError, Ranks
 from greso_client.trainer.task import Task, TaskError
 
 CALL_SECONDS = 10.0  # budget of a call to the service: the training beside it may keep every core busy
+POOL_PROBES = 16  # ids that a run's pool is asked for; it can't be listed
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ def run(options: Options) -> int:
     """Train; return the exit code: 0, 1 when something is wrong, 130 when interrupted."""
     ranks = Ranks.join()
     console = Console(quiet=not ranks.first)
+    name = "greso train" if ranks.first else f"greso train, rank {ranks.rank}"
     handler = ConsoleHandler(console)
     logging.getLogger("greso_client").addHandler(handler)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -50,14 +53,24 @@ def run(options: Options) -> int:
         return INTERRUPTED
     except UnavailableError as error:
         _complain(
-            f"greso train: the service{f' at {options.url}' if options.url else ''} is away ({error}); start it with: "
+            f"{name}: the service{f' at {options.url}' if options.url else ''} is away ({error}); start it with: "
             "greso serve, then give the same command again"
         )
         return 1
+    except torch.OutOfMemoryError as error:
+        _complain(
+            f"{name}: memory ran out; lower --micro-batch, or --max-sequences with --engine torch "
+            f"({str(error).partition(chr(10))[0]})"
+        )
+        return 1
+    except RankError as error:
+        if ranks.first:
+            _complain(f"{name}: {error}")
+        return 1
     except (
-        TrainError, TaskError, ModelError, EngineError, CheckpointError, LogError, RankError, GresoError, OSError,
+        TrainError, TaskError, ModelError, EngineError, CheckpointError, LogError, GresoError, OSError,
     ) as error:  # fmt: skip
-        _complain(f"greso train: {error}")
+        _complain(f"{name}: {error}")
         return 1
     finally:
         logging.getLogger("greso_client").removeHandler(handler)
@@ -72,6 +85,8 @@ def _train(options: Options, ranks: Ranks, console: Console) -> int:
         _say(console, f"{options.run} is at step {first - 1} already; give more --steps to go on")
         return 0
 
+    if ranks.first:
+        require_packages(tensorboard=options.tensorboard, wandb=options.wandb)
     task = make_task(options)
     policy = make_policy(options, checkpoint, task, ranks)
     task, left_out = fitting(task, policy, options)
@@ -89,10 +104,15 @@ def _train(options: Options, ranks: Ranks, console: Console) -> int:
         stop = stack.enter_context(StopSignals(console))
         if ranks.first:
             _announce(options, task, left_out, first, console)
-            _begin(client, task, checkpoint, options, checkpoints)
+            _begin(client, task, checkpoint, options)
             logs = stack.enter_context(
                 Logs(options.folder, options.run, after=first - 1, tensorboard=options.tensorboard, wandb=options.wandb)
             )
+            if checkpoint is None:
+                # With step 0 complete there is a state to go back to when it is killed before its first checkpoint.
+                client.report(0, [], final=True)
+                checkpoints.clear()
+                checkpoints.start(_about(options, client))
             screen = stack.enter_context(Screen(console, first, options.steps))
 
         for step in train(
@@ -111,6 +131,7 @@ def _train(options: Options, ranks: Ranks, console: Console) -> int:
                 logs.write(step, measured)
                 screen.show(step, measured)
                 if _due(step.number, options.checkpoint_every, last=last):
+                    _require_not_fenced(client, step.number)
                     saved = _save(checkpoints, step.number, policy, learner, _about(options, client))
             if stopping:
                 _say(console, f"stopped after step {step.number}; the same command goes on from the newest checkpoint")
@@ -122,10 +143,9 @@ def _train(options: Options, ranks: Ranks, console: Console) -> int:
 
 
 def _find_checkpoint(checkpoints: Checkpoints, options: Options) -> Checkpoint | None:
-    if options.restart:
-        checkpoints.clear()
-        return None
     checkpoint = checkpoints.newest()
+    if options.restart:
+        return None  # they are removed once all else is known to be right
     if checkpoint is None and options.resume:
         raise TrainError(f"there is no checkpoint in {checkpoints.folder}; leave --resume out to begin")
     return checkpoint
@@ -139,11 +159,10 @@ def _announce(options: Options, task: Task, left_out: int, first: int, console: 
         logger.warning("%d problems are left out: their prompts are too long for the context", left_out)
 
 
-def _begin(
-    client: Client, task: Task, checkpoint: Checkpoint | None, options: Options, checkpoints: Checkpoints
-) -> None:
+def _begin(client: Client, task: Task, checkpoint: Checkpoint | None, options: Options) -> None:
     """Bring the run at the service to where the training begins: its start, or the end of the checkpoint's step."""
     state = client.create_run(**options.run_spec)
+    _require_own_pool(client, state, task, options)
     if checkpoint is not None:
         _say_changes(checkpoint, options)
         if state.step < checkpoint.step:
@@ -151,25 +170,51 @@ def _begin(
         # The end of the step may have been lost with the trainer, or with the service; then it counts as complete now.
         client.report(checkpoint.step, [], final=True)
         client.rewind(checkpoint.step)
-    elif options.restart and state.step > 0:
-        client.rewind(0)
-    elif state.step > 0:
+    elif state.step > 0 and not options.restart:
         raise TrainError(
-            f"the run {options.run!r} is at step {state.step} already and {checkpoints.folder} holds no checkpoint of "
+            f"the run {options.run!r} is at step {state.step} already and {options.checkpoints} holds no checkpoint of "
             "it; give another --run, the right --checkpoint-dir, or --restart to begin it anew"
         )
+    elif state.step > 0 or state.totals.examined > 0:
+        # Also when prompts were drawn and no step reported: else the first ones would be others than the seed's.
+        client.report(0, [], final=True)
+        client.rewind(0)
     size = client.add_prompts(problem.id for problem in task.pool)
     unknown = size.pool - len(task.pool)
     if unknown > 0 and not size.degraded:
         raise TrainError(
-            f"the run's pool at the service holds {unknown} prompts that are not among these problems"
-            + (": their ids have changed" if size.added == len(task.pool) else "")
-            + "; give another --run, or the problems that it was begun with"
+            f"the run's pool at the service holds {unknown} prompts that are not among these problems; give another "
+            "--run, or the problems that it was begun with"
         )
-    if checkpoint is None:
-        # With step 0 complete there is a state to go back to when the training is killed before its first checkpoint.
-        client.report(0, [], final=True)
-        checkpoints.start(_about(options, client))
+
+
+def _require_own_pool(client: Client, state: RunState, task: Task, options: Options) -> None:
+    """Refuse another task's pool before anything is added to it: what is once in a pool can't be taken out."""
+    if state.pool == 0 or state.degraded:
+        return
+    asked = [problem.id for problem in task.pool[:: max(1, len(task.pool) // POOL_PROBES)]]
+    unknown = [prompt for prompt in asked if not _is_known(client, prompt)]
+    grown = state.pool < len(task.pool) and len(unknown) < len(asked)  # a file that got more problems is welcome
+    if unknown and not grown:
+        raise TrainError(
+            f"the pool of the run {options.run!r} at the service holds {state.pool} prompts, and {unknown[0]!r} is not "
+            "among them: these problems are others, or their ids have changed; give another --run, or the problems "
+            "that it was begun with"
+        )
+
+
+def _is_known(client: Client, prompt: str) -> bool:
+    try:
+        client.prompt(prompt)
+    except NotFoundError:
+        return False
+    return True
+
+
+def _require_not_fenced(client: Client, step: int) -> None:
+    """Raise `FencedError` when another trainer has taken the run over: one taken for dead must not save over it."""
+    with contextlib.suppress(UnavailableError):  # then nobody can have taken it over, and the step is worth saving
+        client.report(step, [], final=True)
 
 
 def _save(

@@ -83,6 +83,8 @@ def _read(path: Path, number: int, row: Mapping[str, Any], fields: Fields) -> tu
     """Return id (None: there is none), question and answer."""
     try:
         question = _question(_wanted(row, fields.question, QUESTION_FIELDS, "question"))
+        if fields.answer is None and row.get("answer") is None:
+            _require_marked_answer(row.get("solution"))
         answer = _answer(_wanted(row, fields.answer, ANSWER_FIELDS, "answer"))
         return _id(row, fields.id), question, answer
     except TaskError as error:
@@ -123,6 +125,15 @@ def _question(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise TaskError(f"the question is {value!r}, which is no text")
     return value
+
+
+def _require_marked_answer(solution: Any) -> None:
+    """Refuse a solution that doesn't mark its answer: all of its text would be the answer, which nothing equals."""
+    if isinstance(solution, str) and GSM8K_MARK not in solution and last_boxed(solution) is None:
+        raise TaskError(
+            "the solution has no \\boxed{...} and there is no field 'answer'; leave the line out, or, if solutions are "
+            "bare answers, say --answer-field solution"
+        )
 
 
 def _answer(value: Any) -> str:

@@ -43,7 +43,8 @@ def measurements(step: TrainingStep) -> dict[str, float]:
         'greso_prompts_skipped_total{kind="hard"}': collected.skipped.hard,
         **{f'greso_groups_total{{outcome="{name}"}}': outcomes[name] for name in OUTCOMES},
         "greso_rollouts_total": collected.rollouts,
-        "greso_trainer_failed_rollouts_total": step.failed_rewards,
+        "greso_trainer_failed_groups_total": collected.failed,
+        "greso_trainer_failed_rewards_total": step.failed_rewards,
         "greso_trainer_tokens_total": sum(len(completion.tokens) for completion in completions),
         "greso_trainer_rounds": collected.rounds,
         "greso_trainer_learned_groups": step.learned,
@@ -72,6 +73,14 @@ def outcome(rewards: Sequence[float]) -> str:
     return "easy" if sum(rewards) / len(rewards) >= SOLVED_REWARD - REWARD_TOLERANCE else "hard"
 
 
+def require_packages(*, tensorboard: bool, wandb: bool) -> None:
+    """Raise `LogError` when a package of these logs is missing."""
+    if tensorboard:
+        _require("tensorboard", "leave it out with --no-tensorboard")
+    if wandb:
+        _require("wandb", "or leave --wandb out")
+
+
 class Logs:
     """Writes a run's figures to wherever they were asked for; use it with ``with``."""
 
@@ -81,13 +90,12 @@ class Logs:
         Raises `LogError` when a package is missing, `OSError`.
         """
         self._writers: list[Any] = []
+        require_packages(tensorboard=tensorboard, wandb=wandb)
         if tensorboard:
-            _require("tensorboard", "leave it out with --no-tensorboard")
             summary = importlib.import_module("torch.utils.tensorboard")
             self._writers.append(summary.SummaryWriter(str(folder / "tensorboard"), purge_step=after + 1))
         self._wandb: Any = None
         if wandb:
-            _require("wandb", "or leave --wandb out")
             self._wandb = importlib.import_module("wandb").init(
                 project="greso", name=run, id=run, resume="allow", dir=str(folder)
             )
@@ -184,8 +192,8 @@ def describe(step: TrainingStep, accuracy: float | None = None) -> str:
     if skipped := collected.skipped.easy + collected.skipped.hard:
         parts.append(f"{skipped} skipped")
     parts.append("no update" if step.update is None else f"loss {step.update.loss:+.4f}")
-    if step.failed_rewards:
-        parts.append(f"{step.failed_rewards} rewards failed")
+    if collected.failed:
+        parts.append(f"{collected.failed} groups failed ({step.failed_rewards} rewards)")
     if collected.degraded:
         parts.append("service away")
     if accuracy is not None:

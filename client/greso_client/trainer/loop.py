@@ -9,13 +9,13 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from greso_client import Client, Collected, Rollout
 from greso_client.trainer.engine import Completion, Engine, Sampling
 from greso_client.trainer.grpo import Learner, ScoredGroup, Update
 from greso_client.trainer.ranks import ALONE, Ranks
-from greso_client.trainer.task import Encode, Problem, Reward, Task
+from greso_client.trainer.task import Encode, Problem, Reward, Task, TaskError
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ class TrainingStep:
     """A finished step.
 
     `collected`: what was rolled out for it. `update`: None without an effective group. `learned`: groups that went
-    into the update. `failed_rewards`: completions left out because their reward raised or was not finite (of this
-    rank). `seconds`: of this rank.
+    into the update. `failed_rewards`: completions whose reward raised or was not finite; each costs its whole group,
+    and `collected.failed` counts those. `seconds`: of this rank.
     """
 
     number: int
@@ -67,7 +67,8 @@ def train(
     are effective, and learns from that many of them. `steps`: their numbers, ascending; endless if you like.
     `sampling.seed` fixes all rollouts: each round's seed follows from it, the step, the round and the rank.
 
-    Raises `EngineError`, and what `Client.collect` raises.
+    Raises `EngineError`, `TaskError` when the service draws a prompt that is not in `task.pool`, and what
+    `Client.collect` raises.
     """
     problems = {problem.id: problem for problem in task.pool}
     for number in steps:
@@ -86,14 +87,20 @@ def train(
             update=time.perf_counter() - started,
             service=collected.service_seconds,
         )
-        yield TrainingStep(number, collected, update, len(groups), roll_out.failed_rewards, seconds)
+        failures = [failure for each in ranks.gather(roll_out.failures) for failure in each]
+        if failures:
+            logger.warning(
+                "%d groups failed, %d completions of them could not be rewarded; the first: %s",
+                collected.failed, len(failures), failures[0],
+            )  # fmt: skip
+        yield TrainingStep(number, collected, update, len(groups), len(failures), seconds)
 
 
 @dataclass(slots=True)
 class RollOut:
     """What happens to the prompts that the service chose for one step, round after round: sampled, then rewarded.
 
-    `generating`, `rewarding`: seconds so far. `failed_rewards`: completions left out so far.
+    `generating`, `rewarding`: seconds so far. `failures`: of each completion that could not be rewarded, why.
     """
 
     engine: Engine
@@ -107,11 +114,15 @@ class RollOut:
     rounds: int = 0
     generating: float = 0.0
     rewarding: float = 0.0
-    failed_rewards: int = 0
+    failures: list[str] = field(default_factory=list)
 
     def __call__(self, prompts: Sequence[str]) -> list[Rollout[ScoredGroup] | None]:
-        """Roll out one round; one item a prompt, None where no completion could be rewarded."""
-        asked = [self.problems[prompt] for prompt in prompts]
+        """Roll out one round; one item a prompt, None where a completion could not be rewarded: that group failed.
+
+        Rewarding the rest of such a group would show the service another prompt: where wrong answers are what breaks
+        the reward, a hard one would look solved.
+        """
+        asked = [self._problem(prompt) for prompt in prompts]
         tokens = [self.encode(problem.question) for problem in asked]
         self.rounds += 1
         sampling = replace(self.sampling, seed=round_seed(self.sampling.seed, self.step, self.rounds, self.rank))
@@ -123,13 +134,16 @@ class RollOut:
         self.generating += generated - started
         self.rewarding += time.perf_counter() - generated
 
-        failures = [failure for group in scored for failure in group.failures]
-        if failures:
-            logger.warning(
-                "%d completions are left out, their reward failed; the first: %s", len(failures), failures[0]
+        self.failures += [failure for group in scored for failure in group.failures]
+        return [None if group.failures else Rollout(group.rewards, group) for group in scored]
+
+    def _problem(self, prompt: str) -> Problem:
+        if prompt not in self.problems:
+            raise TaskError(
+                f"the service drew the prompt {prompt!r}, which is not among the problems; its pool holds prompts that "
+                "were added by somebody else: give another --run, or the problems with it"
             )
-        self.failed_rewards += len(failures)
-        return [Rollout(group.rewards, group) if group.rewards else None for group in scored]
+        return self.problems[prompt]
 
 
 def score(problem: Problem, prompt: list[int], completions: Sequence[Completion], reward: Reward) -> ScoredGroup:

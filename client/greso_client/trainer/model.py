@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from greso_client.trainer.task import Encode
@@ -24,7 +25,7 @@ def load_model(name: str | Path, *, device: str | torch.device | None = None) ->
     """
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"no causal language model can be loaded from {name}: {_first_line(error)}") from error
     model.eval()  # type: ignore[no-untyped-call]  # no dropout in training either: sampling and learning see one policy
     return model.to(device or best_device())  # type: ignore[arg-type,no-any-return]  # a decorator hides the signature

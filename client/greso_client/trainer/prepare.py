@@ -1,5 +1,6 @@
 """What a training needs, made from its options: the task, the model, the engine, the learner."""
 
+import importlib.util
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,7 @@ from greso_client.trainer.model import (
 from greso_client.trainer.options import Options
 from greso_client.trainer.ranks import Ranks
 from greso_client.trainer.rewards import exact_match, math_match
-from greso_client.trainer.task import Encode, Task, hold_out, without_long_prompts
+from greso_client.trainer.task import Encode, Task, TaskError, hold_out, without_long_prompts
 from greso_client.trainer.torch_engine import TorchEngine
 
 WARM_START = 0.35  # held-out accuracy at which the built-in model can learn from rewards; docs/results.md starts there
@@ -43,6 +44,8 @@ def make_task(options: Options) -> Task:
     """Load the problems, or draw the built-in ones. Raises `TaskError`, `OSError`."""
     if options.data is None:
         return addition.make_task(options.seed)
+    if options.reward == "math" and importlib.util.find_spec("math_verify") is None:
+        raise TaskError("math-verify is not installed; run: pip install 'greso[trainer]', or take --reward exact")
     fields = Fields(options.question_field, options.answer_field, options.id_field)
     pool = load_problems(options.data, fields, template=options.template)
     if options.drop_repeats:

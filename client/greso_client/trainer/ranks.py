@@ -4,8 +4,9 @@ Every rank runs the same program with the same weights. Rank 0 asks the service 
 roll out; each rolls out its share, rank 0 reports all of it, and each learns from its share of the effective groups.
 """
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Self, TypeVar
@@ -88,14 +89,25 @@ class Ranks:
         """Return rank 0's item on every rank."""
         box: list[Any] = [item]
         if self.size > 1:
-            distributed.broadcast_object_list(box, src=0)
+            with _together():
+                distributed.broadcast_object_list(box, src=0)
         received: T = box[0]
         return received
+
+    def gather(self, item: T) -> list[T]:
+        """Return every rank's item, in the order of ranks."""
+        if self.size == 1:
+            return [item]
+        items: list[Any] = [None] * self.size
+        with _together():
+            distributed.all_gather_object(items, item)
+        return items
 
     def add(self, values: Tensor) -> Tensor:
         """Return the sum over ranks of equally shaped tensors."""
         if self.size > 1:
-            distributed.all_reduce(values)
+            with _together():
+                distributed.all_reduce(values)
         return values
 
     def add_gradients(self, model: PreTrainedModel) -> None:
@@ -105,15 +117,17 @@ class Ranks:
         for parameter in model.parameters():
             if parameter.grad is None:  # this rank's share was empty
                 parameter.grad = torch.zeros_like(parameter)
-        pending = [distributed.all_reduce(parameter.grad, async_op=True) for parameter in model.parameters()]
-        for work in pending:
-            work.wait()
+        with _together():
+            pending = [distributed.all_reduce(parameter.grad, async_op=True) for parameter in model.parameters()]
+            for work in pending:
+                work.wait()
 
     def share_weights(self, model: PreTrainedModel) -> None:
         """Give every rank rank 0's weights."""
         if self.size > 1:
-            for value in model.state_dict().values():
-                distributed.broadcast(value, src=0)
+            with _together():
+                for value in model.state_dict().values():
+                    distributed.broadcast(value, src=0)
 
     def _follow(self, roll_out: RollOut[T]) -> Collected[T]:
         """Roll out shares until rank 0 tells what was collected."""
@@ -135,13 +149,24 @@ class Ranks:
         except Exception as error:  # noqa: BLE001 - told to rank 0, which stops all
             mine = RankError(f"rank {self.rank} could not roll out: {error}")
         shares: list[Any] | None = [None] * self.size if self.first else None
-        distributed.gather_object(mine, shares)
+        with _together():
+            distributed.gather_object(mine, shares)
         if shares is None:
             return []
         for share in shares:
             if isinstance(share, RankError):
                 raise share
         return [shares[i % self.size][i // self.size] for i in range(len(prompts))]
+
+
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """Raise `RankError` when an exchange fails: a rank that ends closes its connections to the others."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise RankError(f"another rank has ended, see what it says ({reason})") from error
 
 
 ALONE = Ranks()

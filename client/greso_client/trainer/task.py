@@ -41,10 +41,11 @@ class Task:
     reward: Reward
 
     def __post_init__(self) -> None:
-        """Raises `TaskError` when there is nothing to train on or an id stands twice."""
+        """Raises `TaskError` when nothing is to train on, an id stands twice or a held-out question is in the pool."""
         if not self.pool:
             raise TaskError(f"{self.name}: there is no problem to train on")
         _require_distinct_ids(self)
+        _require_unseen(self)
 
 
 def content_id(question: str) -> str:
@@ -89,7 +90,12 @@ def _require_distinct_ids(task: Task) -> None:
             f"{task.name}: {len(twice)} ids stand more than once ({_some(twice)}); the history of a prompt is kept "
             "under its id, so each problem needs its own"
         )
-    both = [problem.id for problem in task.held_out if problem.id in counts]
+
+
+def _require_unseen(task: Task) -> None:
+    """Questions are compared and not ids: files of a train and a test set often count from 0, each of them."""
+    questions = {problem.question.strip() for problem in task.pool}
+    both = [problem.id for problem in task.held_out if problem.question.strip() in questions]
     if both:
         raise TaskError(f"{task.name}: {len(both)} held-out problems are in the pool too ({_some(both)})")
 

@@ -30,8 +30,12 @@ class TorchEngine:
             generator.manual_seed(sampling.seed)
         size = max(1, self._max_sequences // n)
         chunks = [prompts[start : start + size] for start in range(0, len(prompts), size)]
-        with autocast(self._model):
-            return [group for chunk in chunks for group in self._sample(chunk, n, sampling, generator)]
+        try:
+            with autocast(self._model):
+                return [group for chunk in chunks for group in self._sample(chunk, n, sampling, generator)]
+        except torch.OutOfMemoryError as error:
+            reason = str(error).partition("\n")[0]
+            raise EngineError(f"memory ran out while sampling; lower --max-sequences ({reason})") from error
 
     def sync_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Take these weights over; nothing is to be done when they are the model's own. See `Engine.sync_weights`."""
