@@ -6,7 +6,7 @@ VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check install --q
 MANIFEST := pyproject.toml requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-slow test-vllm lint bench lock clean
+.PHONY: help install demo trainer serve test test-slow test-vllm lint bench lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -14,6 +14,7 @@ help: ## what there is
 install: .venv/.service ## .venv/bin/greso, with the service
 demo: .venv/.trainer ## train a small model with and without greso, on this CPU, in minutes (ARGS="--help" for more)
 	@$(BIN)/greso demo $(ARGS)
+trainer: .venv/.trainer ## .venv/bin/greso with the reference trainer: greso train, greso bench-rl
 serve: .venv/.service ## the service at http://127.0.0.1:8080 with a Redis of its own (ARGS="--help" for more)
 	@$(BIN)/greso serve $(ARGS)
 test: .venv/.dev ## the fast tests (ARGS="-k codec" for some)

@@ -42,7 +42,7 @@ def kept(out: Path) -> list[str]:
     ("more", "said"),
     [
         (["--data", "/nowhere/data.jsonl"], "No such file"),
-        (["--model", "/nowhere/model"], "no tokenizer can be loaded"),
+        (["--model", "/nowhere/model"], "there is no folder"),
         (["--wandb"], "wandb is not installed"),
         (["--url", UNREACHABLE], "is away"),
         (["--spec", "policy=nonsense"], "policy"),

@@ -79,7 +79,7 @@ def test_bad_problems_are_one_line(
     ("more", "said"),
     [
         (["--data", "/nowhere/data.jsonl"], "No such file or directory: '/nowhere/data.jsonl'"),
-        (["--model", "/nowhere/model"], "no tokenizer can be loaded from /nowhere/model: "),
+        (["--model", "/nowhere/model"], "there is no folder /nowhere/model; "),
         (["--chat"], "the tokenizer has no chat template; leave --chat out"),
         (["--resume"], "there is no checkpoint in "),
         (["--wandb"], "wandb is not installed; run: pip install wandb"),

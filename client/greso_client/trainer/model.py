@@ -23,6 +23,7 @@ def load_model(name: str | Path, *, device: str | torch.device | None = None) ->
     The weights are float32 on every device: optimiser steps of 1e-6 vanish in bfloat16. On a GPU it computes in
     bfloat16 nevertheless, see `autocast`. Raises `ModelError`.
     """
+    _require_folder(name)
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError, SafetensorError) as error:
@@ -33,6 +34,7 @@ def load_model(name: str | Path, *, device: str | torch.device | None = None) ->
 
 def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a folder or a name on the hub. Raises `ModelError`, also when it has no end token."""
+    _require_folder(name)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
@@ -40,6 +42,12 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {name} has no end-of-sequence token; set eos_token in its configuration")
     return tokenizer
+
+
+def _require_folder(name: str | Path) -> None:
+    """A name that can only be a folder is not looked up on the hub, whose complaint would be about something else."""
+    if (isinstance(name, Path) or str(name).startswith((".", "/", "~"))) and not Path(name).is_dir():
+        raise ModelError(f"there is no folder {name}; --model takes a folder or a name on the hub")
 
 
 def prompt_encoder(tokenizer: PreTrainedTokenizerBase, *, chat: bool | None = None) -> Encode:
