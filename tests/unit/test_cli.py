@@ -223,6 +223,14 @@ def test_a_rewind_at_a_terminal_asks_first(monkeypatch: pytest.MonkeyPatch) -> N
     assert refuse.questions == ["r is at step 520 with 5,000 groups; forget all that came after step 400?"]
 
 
+def test_a_rewind_with_nobody_to_ask_wants_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str, Any]] = []
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False)
+    with asked_of({"GET": {}}, asked) as service, pytest.raises(ServiceError, match="--yes"):
+        time_travel.rewind(service, "r", 400, yes=False)
+    assert [method for method, _, _ in asked] == ["GET"]
+
+
 class Refuses:
     """Answers every question with no."""
 

@@ -165,8 +165,9 @@ def _begin(client: Client, task: Task, checkpoint: Checkpoint | None, options: O
     _require_own_pool(client, state, task, options)
     if checkpoint is not None:
         _say_changes(checkpoint, options)
-        if state.step < checkpoint.step:
-            logger.warning("the service knows of %s only up to step %d", options.run, state.step)
+        client.flush()  # the reports that the last process could not deliver
+        if client.state().step < checkpoint.step:
+            logger.warning("the service has lost what %s reported lately; its filter forgets that", options.run)
         # The end of the step may have been lost with the trainer, or with the service; then it counts as complete now.
         client.report(checkpoint.step, [], final=True)
         client.rewind(checkpoint.step)

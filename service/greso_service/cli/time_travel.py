@@ -6,13 +6,15 @@ import sys
 
 import typer
 
-from greso_service.cli.service import Service
+from greso_service.cli.service import Service, ServiceError
 
 
 def rewind(service: Service, run: str, step: int, *, yes: bool) -> None:
-    """Rewind a run; asks before, at a terminal, unless `yes`."""
+    """Rewind a run; asks before, unless `yes`. Raises `ServiceError` where there is nobody to ask."""
     before = service.get("v1", "runs", run)
-    if not yes and sys.stdin.isatty():
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ServiceError("a rewind forgets what came later, and nobody is there to ask; give --yes")
         typer.confirm(
             f"{run} is at step {before['step']:,} with {before['totals']['groups']:,} groups; forget all that came"
             f" after step {step:,}?",
