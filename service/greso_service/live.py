@@ -198,7 +198,7 @@ class LiveRuns:
             await self._history.save(key, mark, await asyncio.to_thread(frozen.encode))
         except Unavailable as error:
             log.warning("run %s/%s: snapshot not kept (the history is whole): %s", *key, error)
-        except Exception:
+        except Exception:  # a snapshot only shortens starts: whatever is wrong with one must not stop the run
             log.exception("run %s/%s: snapshot not made; starts will take longer (the history is whole)", *key)
 
     def payload(self, event: Event) -> bytes:

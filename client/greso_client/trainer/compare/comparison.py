@@ -160,28 +160,33 @@ def verdict(comparison: Comparison) -> str:
     found = comparison.interval
     if found is None:
         return f"{comparison.measure.title}: nothing to compare."
-    told = f"{comparison.measure.title}: {found.mean:.2f}x"
-    if found.interval is None:
-        return f"{told} with one seed, which has no interval: no gain shown."
-    told += f", 95 % interval {found.interval[0]:.2f} to {found.interval[1]:.2f}, {found.n} seeds"
-    if found.above(1):
-        return f"{told}: {comparison.other} needs fewer than {comparison.baseline}."
-    if found.below(1):
-        return f"{told}: {comparison.other} needs MORE than {comparison.baseline}."
-    return f"{told}: no gain shown."
+    return _judged(
+        f"{comparison.measure.title}: {found.mean:.2f}x", found, ".2f", 1,
+        above=f"{comparison.other} needs fewer than {comparison.baseline}",
+        below=f"{comparison.other} needs MORE than {comparison.baseline}",
+    )  # fmt: skip
 
 
 def verdict_of_difference(difference: Difference) -> str:
     """Say in one sentence what equal rollouts bought."""
     found = difference.interval
-    told = f"accuracy after {difference.amount:,.0f} {difference.measure.title}: {found.mean:+.3f}"
+    return _judged(
+        f"accuracy after {difference.amount:,.0f} {difference.measure.title}: {found.mean:+.3f}", found, "+.3f", 0,
+        above=f"{difference.other} is better than {difference.baseline}",
+        below=f"{difference.other} is WORSE than {difference.baseline}",
+    )  # fmt: skip
+
+
+def _judged(told: str, found: Interval, form: str, nothing: float, *, above: str, below: str) -> str:
+    """Add the interval, and what follows from where it lies to `nothing`, the value of no difference."""
     if found.interval is None:
         return f"{told} with one seed, which has no interval: no gain shown."
-    told += f", 95 % interval {found.interval[0]:+.3f} to {found.interval[1]:+.3f}, {found.n} seeds"
-    if found.above(0):
-        return f"{told}: {difference.other} is better than {difference.baseline}."
-    if found.below(0):
-        return f"{told}: {difference.other} is WORSE than {difference.baseline}."
+    low, high = found.interval
+    told += f", 95 % interval {low:{form}} to {high:{form}}, {found.n} seeds"
+    if found.above(nothing):
+        return f"{told}: {above}."
+    if found.below(nothing):
+        return f"{told}: {below}."
     return f"{told}: no gain shown."
 
 
