@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .oracle.service import Service
+from .oracle.service import Service, beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +23,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service.start()
     finally:
         service.close()
+
+
+@pytest.fixture(scope="module")
+def replicas(served: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Service]]:
+    """A service with its embedded Redis, and another one on that same Redis."""
+    second = beside(served, tmp_path_factory.mktemp("second"))
+    yield [served, second]
+    second.close()
 
 
 @pytest.fixture

@@ -13,19 +13,7 @@ from .oracle.trace import Trace
 from .oracle.views import check_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(scope="module")
-def replicas(served: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Service]]:
-    """A service with its embedded Redis, and another one on that same Redis."""
-    sockets = [path for path in served.data.rglob("*") if path.is_socket()]
-    assert len(sockets) == 1, f"the embedded Redis listens on one unix socket in {served.data}"
-    second = Service(tmp_path_factory.mktemp("second"), "--redis-url", f"unix://{sockets[0]}")
-    try:
-        yield [served, second.start()]
-    finally:
-        second.close()
+    pass
 
 
 def alternate(replicas: list[Service], seed: int, actions: int) -> None:

@@ -12,31 +12,15 @@ import httpx
 import pytest
 
 from .oracle.journey import Journey
-from .oracle.service import Service
+from .oracle.service import Service, beside
 from .oracle.twin import picture
 from .oracle.views import check_state
 from .test_oracle_rewind import POOL, begun, draw, report, rewind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
 STALE = "urn:greso:problem:stale-generation"
-
-
-def beside(service: Service, folder: Path) -> Service:
-    """Another service on the embedded Redis of this one."""
-    sockets = [path for path in service.data.rglob("*") if path.is_socket()]
-    assert len(sockets) == 1, f"the embedded Redis listens on one unix socket in {service.data}"
-    return Service(folder, "--redis-url", f"unix://{sockets[0]}").start()
-
-
-@pytest.fixture(scope="module")
-def replicas(served: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Service]]:
-    """A service with its embedded Redis, and another one on that same Redis."""
-    second = beside(served, tmp_path_factory.mktemp("second"))
-    yield [served, second]
-    second.close()
 
 
 def alternate(replicas: list[Service], seed: int, actions: int) -> Journey:

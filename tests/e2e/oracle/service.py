@@ -116,3 +116,10 @@ def free_port() -> int:
 def segment(prompt: str) -> str:
     """A prompt as one percent-encoded path segment; dots too, so that no client takes `..` for a parent."""
     return quote(prompt, safe="").replace(".", "%2E")
+
+
+def beside(service: Service, folder: Path) -> Service:
+    """Another service on the embedded Redis of this one."""
+    sockets = [path for path in service.data.rglob("*") if path.is_socket()]
+    assert len(sockets) == 1, f"the embedded Redis listens on one unix socket in {service.data}"
+    return Service(folder, "--redis-url", f"unix://{sockets[0]}").start()
