@@ -37,7 +37,7 @@ bench: .venv/.dev ## measure the service; prints a table
 .venv/.trainer: .venv/.service
 	@echo "installing the trainer (torch is large: this takes a while) ..." && $(PIP) -e '.[service,trainer]' && touch $@
 .venv/.dev: .venv/.trainer
-	@echo "installing the tests' tools ..." && $(PIP) --group dev && touch $@
+	@echo "installing the tests' tools ..." && $(PIP) -e '.[service,trainer,otel]' --group dev && touch $@
 
 # torch comes with what it asks for, as a CUDA build needs its libraries; all else is pinned whole.
 .venv-vllm/.ready: tests/vllm/requirements.txt pyproject.toml

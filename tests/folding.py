@@ -110,4 +110,5 @@ def content(state: RunState) -> dict[str, Any]:
         "created": state.created,
         "spec": state.spec,
         "generation": state.generation,
+        "sample": (state.sample.index.tolist(), state.sample.count.tolist(), state.sample.rows.tobytes()),
     }

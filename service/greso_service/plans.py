@@ -12,7 +12,8 @@ from greso_service.core import controller, policy
 from greso_service.core.draws import IdError, Ids
 from greso_service.core.events import Event, Pooled, Reported, Selected
 from greso_service.core.outcome import Rewards
-from greso_service.core.policy import Reason
+from greso_service.core.policy import Reason, Selection
+from greso_service.core.prompts import UNKNOWN, Index
 from greso_service.core.state import RunState
 from greso_service.errors import Conflict, Fault, InvalidInput
 
@@ -43,13 +44,15 @@ def select(
 ) -> Plan:
     """Judge candidates."""
     ids = _ids(prompts, "/prompts/{}")
-    selection = policy.select(state.question(step, state.table.find(ids), ids), limit=limit, at_least=at_least)
+    index = state.table.find(ids)
+    selection = policy.select(state.question(step, index, ids), limit=limit, at_least=at_least)
     event = Selected(
         step,
         selection.examined,
         selection.selected,
         selection.skipped(Reason.SKIP_EASY),
         selection.skipped(Reason.SKIP_HARD),
+        skipped=_sampled(state, index, selection),
     )
     answer = answers.select(state, event, selection, explain=explain, stale=stale)
     return Plan([event], answer)
@@ -81,6 +84,7 @@ def draw(state: RunState, step: int, count: int | None) -> Plan:
     cursor, left, chunk = state.cursor, state.pool_size, min(max(2 * wanted, 64), _CHUNK)
     kept = np.zeros(0, np.int64)
     skipped_easy = skipped_hard = 0
+    sampled: tuple[int, ...] = ()
     while kept.size < wanted and left:
         cursor = cursor.ready(state.pool_size)
         index = state.places(cursor, min(chunk, left))
@@ -88,10 +92,11 @@ def draw(state: RunState, step: int, count: int | None) -> Plan:
         kept = np.concatenate([kept, index[: selection.examined][selection.keep]])
         skipped_easy += selection.skipped(Reason.SKIP_EASY)
         skipped_hard += selection.skipped(Reason.SKIP_HARD)
+        sampled += _sampled(state, index, selection)
         cursor, left = cursor.moved(selection.examined), left - selection.examined
         chunk = min(2 * chunk, _CHUNK)
     examined = state.pool_size - left
-    event = Selected(step, examined, kept.size, skipped_easy, skipped_hard, cursor)
+    event = Selected(step, examined, kept.size, skipped_easy, skipped_hard, cursor, sampled)
     return Plan([event], answers.draw(state, event, state.table.texts(kept.tolist())))
 
 
@@ -102,6 +107,13 @@ def report(
     index, new = state.table.plan(_ids(prompts, "/results/{}/prompt"))
     event = Reported(step, final, new, index, Rewards.of(rewards))
     return Plan([event], answers.report(state, event, state.assess(event)))
+
+
+def _sampled(state: RunState, index: Index, selection: Selection) -> tuple[int, ...]:
+    """The sampled prompts among the skipped candidates."""
+    skipped = index[: selection.examined][~selection.keep]
+    known = skipped[skipped != UNKNOWN]
+    return tuple(known[state.sampled(known)].tolist())
 
 
 def _batch_size(state: RunState, step: int) -> int:

@@ -50,6 +50,8 @@ EVENTS: dict[str, Event] = {
     "rewound-nothing": Rewound(0, 1, ()),
     "forked": Forked("dapo-7b", 400),
     "forked-now": Forked("dapo-7b", None),
+    "selected-sampled": Selected(13, 9, 5, 1, 3, skipped=(7, 0, 2**20)),
+    "drawn-sampled": Selected(13, 9, 8, 1, 0, Cursor(4, 17, 2_000), (3,)),
 }  # fmt: skip
 RECORDED = {
     name: Recorded(event, 1_764_000_000_123, 2**64 - 1 - place) for place, (name, event) in enumerate(EVENTS.items())

@@ -1,4 +1,4 @@
-"""Arrays that grow: amortised appending to numpy arrays, the memory behind the folded state."""
+"""Array work that the folded state is built on: appending in amortised time, and updates of rows named twice."""
 
 from __future__ import annotations
 
@@ -18,3 +18,16 @@ def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
     wider = np.zeros((max(size, 2 * len(array), 64), *array.shape[1:]), dtype=array.dtype)
     wider[: len(array)] = array
     return wider
+
+
+def in_turn(index: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Rows of `index` split so that no part has a value twice and the rows of each value keep their order."""
+    if np.unique(index).size == index.size:
+        return [np.arange(index.size)]
+    order = np.argsort(index, kind="stable")
+    ordered = index[order]
+    first = np.searchsorted(ordered, ordered)
+    turn = np.empty(index.size, dtype=np.int64)
+    turn[order] = np.arange(index.size) - first
+    ends = np.cumsum(np.bincount(turn))[:-1]
+    return np.split(np.argsort(turn, kind="stable"), ends)

@@ -38,7 +38,10 @@ class Pooled:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """Candidates of a step were judged. `cursor`: where a draw left the walk of the pool; None for a select."""
+    """Candidates of a step were judged. `cursor`: where a draw left the walk of the pool; None for a select.
+
+    `skipped`: the prompts of the run's sample among those that were skipped, in order.
+    """
 
     step: int
     examined: int
@@ -46,6 +49,7 @@ class Selected:
     skipped_easy: int
     skipped_hard: int
     cursor: Cursor | None = None
+    skipped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

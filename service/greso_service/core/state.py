@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greso_service.core import controller
-from greso_service.core.arrays import grown
+from greso_service.core.arrays import grown, in_turn
 from greso_service.core.controller import Counts, Exploration, Progress
 from greso_service.core.draws import Ids, epoch_key, uniforms
 from greso_service.core.events import Created, Event, Forked, Patched, Pooled, Reported, Rewound, Selected, Span
@@ -17,6 +17,7 @@ from greso_service.core.outcome import Outcome, Outcomes, classify
 from greso_service.core.policy import PromptView, Question
 from greso_service.core.pool import Cursor, permuted
 from greso_service.core.prompts import UNKNOWN, Index, PromptTable
+from greso_service.core.sample import Sample, skipped_as
 from greso_service.core.spec import RunSpec
 from greso_service.core.steps import StepLog
 
@@ -95,6 +96,7 @@ class RunState:
         "pool_size",
         "progress",
         "prompts",
+        "sample",
         "since",
         "spec",
         "steps",
@@ -106,6 +108,7 @@ class RunState:
         self.spec = self.created = RunSpec.of(created.spec)
         self.table = PromptTable()
         self.prompts = PromptArrays()
+        self.sample = Sample()
         self.pool = np.zeros(0, np.uint32)
         self.pool_size = 0
         self.cursor = Cursor()
@@ -141,6 +144,10 @@ class RunState:
         newest_first = np.arange(visits - 1, max(visits - RECENT, 0) - 1, -1) % RECENT
         groups: NDArray[np.void] = self.prompts.recent[index][newest_first]
         return groups
+
+    def sampled(self, index: Index) -> Index:
+        """int64: the rows of `index`, known prompts, that are in the sample."""
+        return self.sample.among(index, self.table.hashes[index])
 
     def assess(self, report: Reported) -> Assessment:
         """What folding `report` would do, without doing it; remembered for the fold that mostly follows."""
@@ -198,8 +205,10 @@ class RunState:
 
     def _register(self, new: list[bytes]) -> None:
         if new:
+            first = self.table.size
             self.table.add(Ids.of_bytes(new))
             self.prompts.grow(self.table.size)
+            self.sample.admit(first, self.table.hashes[first:])
 
     def _fold_pooled(self, event: Pooled) -> None:
         self._register(event.new)
@@ -224,6 +233,9 @@ class RunState:
             self._note_exploration(event.step, self.progress.exploration)
         if event.cursor is not None:
             self.cursor = event.cursor
+        if event.skipped:
+            index = np.array(event.skipped, np.int64)
+            self.sample.note(index, event.step, skipped_as(self.prompts.kind[index]))
 
     def _note_exploration(self, step: int, exploration: Exploration) -> None:
         self.steps.set_exploration(step, exploration.easy, exploration.hard)
@@ -247,7 +259,7 @@ class RunState:
             )
             self._note_exploration(event.step, assessed.progress.exploration)
         self.progress = assessed.progress
-        for rows in _in_turn(event.index):
+        for rows in in_turn(event.index):
             self._fold_groups(event, assessed.outcomes, rows)
 
     def _fold_totals(self, event: Reported, assessed: Assessment) -> None:
@@ -278,6 +290,9 @@ class RunState:
         streak = outcomes.streak[rows]
         judged = streak != Outcome.UNDETERMINED
         self._fold_streaks(index[judged], streak[judged])
+        sampled = self.sampled(index)
+        if sampled.size:
+            self.sample.note(index[sampled], event.step, outcomes.outcome[rows[sampled]])
 
     def _fold_streaks(self, index: Index, kind: NDArray[np.int8]) -> None:
         streak = self.prompts.streak[index] + 1
@@ -285,16 +300,3 @@ class RunState:
             streak = np.where(self.prompts.kind[index] == kind, streak, 1)
         self.prompts.streak[index] = np.where(kind == Outcome.EFFECTIVE, 0, streak)
         self.prompts.kind[index] = kind
-
-
-def _in_turn(index: Index) -> list[Index]:
-    """Rows split so that no part names a prompt twice and a prompt's groups keep their order."""
-    if np.unique(index).size == index.size:
-        return [np.arange(index.size)]
-    order = np.argsort(index, kind="stable")
-    ordered = index[order]
-    first = np.searchsorted(ordered, ordered)
-    turn = np.empty(index.size, dtype=np.int64)
-    turn[order] = np.arange(index.size) - first
-    ends = np.cumsum(np.bincount(turn))[:-1]
-    return np.split(np.argsort(turn, kind="stable"), ends)

@@ -29,6 +29,7 @@ _REPORTED = struct.Struct("<qB")
 _COUNT = struct.Struct("<I")
 _REWOUND = struct.Struct("<qqI")
 _SPAN = struct.Struct("<qIqIq")
+_WALKED, _SAMPLED = 1, 2  # what follows in a selection: where it left the pool; the sampled prompts it skipped
 _COMPRESSED = 1
 _WORTH_COMPRESSING = 4096  # bytes; below it are reports of known prompts: packed tight already, and made every step
 _LEVEL = 1  # zlib's fastest: ids shrink to about a third with it, and to little less with slower ones
@@ -185,17 +186,19 @@ def _read_rewards(reader: _Reader, groups: int) -> Rewards:
 
 
 def _write_selected(event: Selected) -> bytes:
-    body = _SELECTED.pack(
-        event.step, event.examined, event.selected, event.skipped_easy, event.skipped_hard, event.cursor is not None
-    )
     cursor = event.cursor
-    return body if cursor is None else body + _CURSOR.pack(cursor.epoch, cursor.position, cursor.size)
+    parts = _WALKED * (cursor is not None) | _SAMPLED * bool(event.skipped)
+    body = _SELECTED.pack(event.step, event.examined, event.selected, event.skipped_easy, event.skipped_hard, parts)
+    if cursor is not None:
+        body += _CURSOR.pack(cursor.epoch, cursor.position, cursor.size)
+    return body + _write_index(np.array(event.skipped, np.int64)) if event.skipped else body
 
 
 def _read_selected(reader: _Reader) -> Selected:
-    step, examined, selected, skipped_easy, skipped_hard, walked = reader.struct(_SELECTED)
-    cursor = Cursor(*reader.struct(_CURSOR)) if walked else None
-    return Selected(step, examined, selected, skipped_easy, skipped_hard, cursor)
+    step, examined, selected, skipped_easy, skipped_hard, parts = reader.struct(_SELECTED)
+    cursor = Cursor(*reader.struct(_CURSOR)) if parts & _WALKED else None
+    skipped = tuple(_read_index(reader).tolist()) if parts & _SAMPLED else ()
+    return Selected(step, examined, selected, skipped_easy, skipped_hard, cursor, skipped)
 
 
 def _write_reported(event: Reported) -> bytes:

@@ -19,17 +19,19 @@ from numpy.typing import NDArray
 
 from greso_service.core.controller import Counts, Exploration, Progress
 from greso_service.core.events import Created, Span
-from greso_service.core.mark import START, Mark
+from greso_service.core.mark import Mark
 from greso_service.core.pool import Cursor
 from greso_service.core.prompts import PromptTable
+from greso_service.core.sample import VISIT_ROW, Sample
 from greso_service.core.spec import RunSpec
 from greso_service.core.state import GROUP_ROW, PromptArrays, RunState, Totals
 from greso_service.core.steps import STEP_ROW, StepLog
 from greso_service.history.codec import CodecError
 
-VERSION = 1
+VERSION = 2  # 1 had no sample
 _LEVEL = 1
-_DTYPES = {"recent": GROUP_ROW, "steps": STEP_ROW}
+_SAMPLE = ("index", "count", "rows")
+_DTYPES = {"recent": GROUP_ROW, "steps": STEP_ROW, "sample_rows": VISIT_ROW}
 
 
 class Frozen:
@@ -43,6 +45,7 @@ class Frozen:
         # Most prompts of a large pool were not visited yet, and the groups are by far the largest rows.
         arrays["recent"] = arrays["recent"][visited]
         arrays |= {"words": words, "lengths": lengths, "pool": state.pool[: state.pool_size], "steps": state.steps.rows}
+        arrays |= {f"sample_{name}": getattr(state.sample, name) for name in _SAMPLE}
         self.arrays: dict[str, NDArray[Any]] = {name: array.copy() for name, array in arrays.items()}
         self.header = {
             "created": state.created.to_dict(),
@@ -80,7 +83,7 @@ def decode(snapshot: bytes) -> RunState:
             arrays[name] = np.frombuffer(content, kind, count, at).reshape(shape).copy()
             at += count * kind.itemsize
         return _state(header, arrays)
-    except (struct.error, zlib.error, KeyError, TypeError, ValueError) as error:
+    except (struct.error, zlib.error, LookupError, TypeError, ValueError) as error:
         raise CodecError(f"damaged snapshot: {error}") from error
 
 
@@ -95,13 +98,14 @@ def _state(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> RunState:
             getattr(state.prompts, name)[:size] = arrays[name]
     state.prompts.recent[np.flatnonzero(arrays["visits"] > 0)] = arrays["recent"]
     state.pool, state.pool_size = arrays["pool"], arrays["pool"].size
+    index, count, rows = (arrays[f"sample_{name}"] for name in _SAMPLE)
+    state.sample = Sample.restored(index, state.table.hashes[index], count, rows)
     state.steps = StepLog(arrays["steps"])
     state.cursor = Cursor(**header["cursor"])
     state.totals = Totals(**header["totals"])
     state.generation = header["generation"]
-    # Snapshots from before there were rewinds don't have these.
-    state.past = tuple(Span(_mark(after), _mark(until), step) for after, until, step in header.get("past", ()))
-    state.since = _mark(header.get("since", str(START)))
+    state.past = tuple(Span(_mark(after), _mark(until), step) for after, until, step in header["past"])
+    state.since = _mark(header["since"])
     progress = header["progress"]
     state.progress = Progress(
         Exploration(**progress["exploration"]), progress["step"], progress["complete"], Counts(**progress["counts"])
