@@ -14,8 +14,9 @@ from greso_service.core.controller import Counts, Exploration
 from greso_service.core.draws import Ids
 from greso_service.core.events import Created, Event
 from greso_service.core.policy import PromptView, Question
+from greso_service.core.prompt_arrays import PromptArrays
 from greso_service.core.spec import RunSpec
-from greso_service.core.state import PromptArrays, RunState
+from greso_service.core.state import RunState
 from greso_service.plans import Plan
 
 EVEN = Exploration(0.5, 0.5)
@@ -110,5 +111,6 @@ def content(state: RunState) -> dict[str, Any]:
         "created": state.created,
         "spec": state.spec,
         "generation": state.generation,
+        "streaks": state.streaks.table.tobytes(),
         "sample": (state.sample.index.tolist(), state.sample.count.tolist(), state.sample.rows.tobytes()),
     }

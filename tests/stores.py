@@ -9,7 +9,7 @@ from typing import Any
 import redis
 
 from greso_service.core.mark import Mark
-from greso_service.history.base import Appended, History, Listed, Moved, Once, RunKey, Seen
+from greso_service.history.base import Appended, History, Listed, Moved, Once, RunKey, Seen, Usage
 from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
 
@@ -105,6 +105,10 @@ class PassingHistory:
     async def ping(self) -> None:
         """See `History`."""
         await self.inner.ping()
+
+    async def usage(self) -> Usage | None:
+        """See `History`."""
+        return await self.inner.usage()
 
     async def close(self) -> None:
         """See `History`."""

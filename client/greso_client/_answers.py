@@ -44,6 +44,11 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def is_of_service(self) -> bool:
+        """Whether the service gave it: its errors are problem details, those of a gateway before it hardly ever."""
+        return 200 <= self.status < 300 or self.headers.get("content-type", "").startswith("application/problem+json")
+
 
 def read(answer: Answer, reader: Callable[[Json], R]) -> R:
     """The value in an answer. Raises what it means otherwise: `RefusedError`, `UnavailableError`, `ProtocolError`."""

@@ -189,12 +189,17 @@ class Contact:
             self._breaker.failed(self._io.now(), error)
             return False
 
-    async def finish(self) -> None:
-        """Deliver what can be delivered within one budget, then refuse further calls."""
+    async def finish(self, farewell: Request) -> None:
+        """Deliver what can be delivered within one budget, then refuse further calls.
+
+        `farewell`: a look at the run, which tells the service the last news of this client, if there are any.
+        """
         if self._closed:
             return
+        deadline = self._io.now() + self._budget
         try:
             done = await self.flush()
+            await self._tell_the_rest(farewell, deadline)
         except (RefusedError, UnavailableError) as error:
             log.warning("greso: could not deliver the last reports: %s", error)
             done = False
@@ -204,6 +209,12 @@ class Contact:
             log.warning("greso: the service was away to the end: create_run and add_prompts were not sent")
         if not done and self._spool is not None and not self._spool.is_empty():
             log.warning("greso: reports remain in the spool; the next client of this run delivers them")
+
+    async def _tell_the_rest(self, farewell: Request, deadline: float) -> None:
+        # While the service is away there is nobody to tell.
+        if self._counts.any_news() and self._breaker.permit(self._io.now()) is Permit.TRY:
+            with contextlib.suppress(RefusedError, UnavailableError):  # figures for a dashboard: not worth a word
+                await self._exchange(farewell, answers.nothing, deadline, once=True)
 
 
 def _advice(options: Options) -> str:

@@ -229,7 +229,7 @@ class Core:
 
     async def finish(self) -> None:
         """Deliver what can be delivered within one budget, then refuse further calls."""
-        await self._contact.finish()
+        await self._contact.finish(self._requests.state())
 
 
 def _in_range(answer: R, size: int) -> R:

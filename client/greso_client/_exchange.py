@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,7 +10,7 @@ from typing import TypeVar
 from greso_client import _answers as answers
 from greso_client._answers import Answer, Json
 from greso_client._breaker import Breaker
-from greso_client._counts import Counts
+from greso_client._counts import Counts, header
 from greso_client._errors import BudgetExceededError, RefusedError, UnavailableError
 from greso_client._io import IO
 from greso_client._requests import Request
@@ -71,7 +72,19 @@ class Exchange:
         left = deadline - self._io.now()
         if left <= 0:
             raise BudgetExceededError("the time budget of the call is used up")
-        return await self._io.send(request, max(left if once else min(left, self._share), patience))
+        return await self._told(request, max(left if once else min(left, self._share), patience))
+
+    async def _told(self, request: Request, timeout: float) -> Answer:  # noqa: ASYNC109 - a bound on one attempt
+        """Send the request, and with it what the service has not been told yet of this client."""
+        news = self._counts.take_news()
+        told = False
+        try:
+            answer = await self._io.send(dataclasses.replace(request, news=header(news)), timeout)
+            told = answer.is_of_service
+        finally:  # cancelled half-way, too
+            if not told:
+                self._counts.put_back(news)
+        return answer
 
     def _wait(self, error: UnavailableError, attempt: int) -> float:
         jitter = self._chance.uniform(0, min(BACKOFF_CAP, BACKOFF_BASE * 2**attempt))

@@ -58,6 +58,8 @@ def _headers(request: Request) -> dict[str, str]:
         headers["Idempotency-Key"] = request.key
     if request.generation is not None:
         headers["Greso-Generation"] = str(request.generation)
+    if request.news:
+        headers["Greso-Client"] = request.news
     return headers
 
 

@@ -29,8 +29,9 @@ POOL_PART = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, the same on each attempt. `key`: its idempotency key, on every POST. `generation`: of the run, as
-    whoever writes believes it to be (the fencing token); None where it isn't known or nothing is written.
+    """One request, the same on each attempt but for `news`. `key`: its idempotency key, on every POST. `generation`: of
+    the run, as whoever writes believes it to be (the fencing token); None where it isn't known or nothing is written.
+    `news`: what this attempt tells the service of the client (`Greso-Client`), most often nothing.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Request:
     content_type: str = "application/json"
     key: str | None = None
     generation: int | None = None
+    news: str = ""
 
 
 def _post(path: str, body: Mapping[str, Any]) -> Request:

@@ -35,43 +35,48 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class PromptQuery:
-    """Which prompts to list: of one `kind` or all, by descending `sort`, `limit` of them from `cursor` on."""
+    """Which prompts to list: of one `kind` or all, by descending `sort`, `limit` of them from `cursor` on.
+
+    `search`: only those whose id contains it.
+    """
 
     kind: str | None
     sort: str
     limit: int
     cursor: str | None
+    search: str = ""
 
 
 def run(name: str, state: RunState, generation: int | None = None) -> Answer:
     """Spec and state of a run; of another generation than the state's, if given."""
+    content = {**summary(name, state), "spec": state.spec.to_dict()}
+    return Answer(_json(content if generation is None else {**content, "generation": generation}))
+
+
+def summary(name: str, state: RunState) -> dict[str, Any]:
+    """The state of a run, JSON-ready."""
     totals = state.totals
     skipped = {"easy": totals.skipped_easy, "hard": totals.skipped_hard}
-    return Answer(
-        _json(
-            {
-                "run": name,
-                "generation": state.generation if generation is None else generation,
-                "step": max(state.progress.step, 0),
-                "exploration": _exploration(state.progress.exploration),
-                "prompts": state.table.size,
-                "pool": state.pool_size,
-                "epoch": state.cursor.epoch,
-                "spec": state.spec.to_dict(),
-                "totals": {
-                    "examined": totals.examined,
-                    "selected": totals.selected,
-                    "skipped": skipped,
-                    "groups": totals.groups,
-                    "effective": totals.effective,
-                    "zero_variance": {"easy": totals.easy, "hard": totals.hard},
-                    "undetermined": totals.undetermined,
-                    "rollouts": totals.rollouts,
-                    "rollouts_avoided": sum(skipped.values()) * state.spec.group_size,
-                },
-            }
-        )
-    )
+    return {
+        "run": name,
+        "generation": state.generation,
+        "step": max(state.progress.step, 0),
+        "exploration": _exploration(state.progress.exploration),
+        "prompts": state.table.size,
+        "pool": state.pool_size,
+        "epoch": state.cursor.epoch,
+        "totals": {
+            "examined": totals.examined,
+            "selected": totals.selected,
+            "skipped": skipped,
+            "groups": totals.groups,
+            "effective": totals.effective,
+            "zero_variance": {"easy": totals.easy, "hard": totals.hard},
+            "undetermined": totals.undetermined,
+            "rollouts": totals.rollouts,
+            "rollouts_avoided": sum(skipped.values()) * state.spec.group_size,
+        },
+    }
 
 
 def pool(added: int, size: int) -> bytes:
@@ -167,8 +172,10 @@ def _step(state: RunState, row: Any) -> dict[str, Any]:
 def prompts(state: RunState, query: PromptQuery) -> Answer:
     """A page of prompts and the cursor of the next one, null at the end."""
     size = state.table.size
-    values = _sort_values(state, query.sort)
+    values = sort_values(state, query.sort)
     wanted = np.ones(size, np.bool_) if query.kind is None else state.view.kind == KINDS[query.kind]
+    if query.search:
+        wanted &= state.table.containing(query.search.encode(errors="surrogatepass"))
     if query.cursor is not None:
         value, place = _parse_cursor(query.cursor)
         wanted &= (values < value) | ((values == value) & (np.arange(size) > place))
@@ -180,17 +187,19 @@ def prompts(state: RunState, query: PromptQuery) -> Answer:
         index = index[values[index] >= bound]
     index = index[np.lexsort((index, -values[index]))][: query.limit]
     cursor = _make_cursor(values[index[-1]], index[-1]) if more else None
-    return Answer(_json({"prompts": _prompts(state, index), "cursor": cursor}))
+    return Answer(_json({"prompts": prompt_rows(state, index), "cursor": cursor}))
 
 
-def _sort_values(state: RunState, sort: str) -> NDArray[np.float64]:
+def sort_values(state: RunState, sort: str) -> NDArray[np.float64]:
+    """float64[prompts]: the column to sort prompts by; -inf where a prompt has no value yet."""
     size = state.table.size
     column: NDArray[Any] = getattr(state.prompts, sort)[:size]
     absent = state.prompts.rewards[:size] == 0 if sort == "mean" else state.prompts.visits[:size] == 0
     return np.where(absent, -np.inf, column)
 
 
-def _prompts(state: RunState, index: Index) -> list[dict[str, Any]]:
+def prompt_rows(state: RunState, index: Index) -> list[dict[str, Any]]:
+    """Prompts as they are listed, JSON-ready but for NaN (null)."""
     decided = policy.POLICIES[state.spec.policy](state.question(0, index))
     rows = state.prompts
     columns = (
@@ -224,7 +233,7 @@ def prompt(state: RunState, name: str) -> Answer | None:
         raise InvalidInput(Fault("/path/prompt", error.detail)) from None
     if index[0] == UNKNOWN:
         return None
-    [row] = _prompts(state, index)
+    [row] = prompt_rows(state, index)
     row["groups"] = [
         {
             "step": int(group["step"]),

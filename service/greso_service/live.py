@@ -10,16 +10,18 @@ import asyncio
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from greso_service import replay
 from greso_service.answers import Answer
 from greso_service.core.events import Event
+from greso_service.core.figures import Figures
 from greso_service.core.mark import START, Mark
+from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState, Totals
 from greso_service.errors import NotFound, Unavailable
 from greso_service.given import Idempotency, replayed
@@ -28,10 +30,14 @@ from greso_service.history.base import Appended, History, Moved, Once, RunKey, S
 from greso_service.history.codec import CodecError, Recorded
 from greso_service.plans import Plan
 from greso_service.replay import Folded, HistoryGone
+from greso_service.telemetry.logs import SELDOM
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+ACTIVE = 3600.0
+"""Seconds since its newest event for which a run counts as active: it is then kept caught up, and has metrics."""
 
 TRIES = 50
 """Decisions, and fresh starts, against a history that moves: each lost race means that another one got through."""
@@ -50,6 +56,36 @@ class Live(Folded):
     unfolded: Sequence[Event] = ()
     unsaved: int = 0
     saving: asyncio.Task[None] | None = None
+    lost_snapshots: int = 0
+    figures: Figures | None = None
+    written_ms: int = 0
+    lag: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A run as this replica holds it. `events`: in its history; `lag`: others' events found at the last look;
+    `unsaved`: events behind the snapshot; `written`: time of the newest event, Unix seconds.
+    """
+
+    run: str
+    figures: Figures
+    events: int
+    lag: int
+    unsaved: int
+    written: float
+
+
+class Observer(Protocol):
+    """Told what each write through this replica did to a run: its events and what they added to the totals."""
+
+    def __call__(self, key: RunKey, events: Sequence[Event], added: Totals, spec: RunSpec, /) -> None:
+        """Called after the events are in the history and folded."""
+        ...
+
+
+def nobody(_key: RunKey, _events: Sequence[Event], _added: Totals, _spec: RunSpec) -> None:
+    """The observer that does not care."""
 
 
 class LiveRuns:
@@ -62,7 +98,7 @@ class LiveRuns:
         idempotency_ttl: int,
         snapshot_every: int,
         most: int,
-        observe: Callable[[RunKey, Totals], None],
+        observe: Observer,
         clock: Callable[[], float],
     ) -> None:
         self._history = history
@@ -83,6 +119,33 @@ class LiveRuns:
             return None
         self.settle(key, live)
         return live.state
+
+    def standing(self) -> Iterator[Standing]:
+        """The active runs, without waiting for those that are being folded: of these, as they stood before."""
+        since = self.now_ms() - int(ACTIVE * 1000)
+        for key, live in self._runs.items():
+            if not live.lock.locked():
+                self.settle(key, live)
+            if live.state is not None:
+                live.figures = Figures.of(live.state)
+            if live.figures is not None and live.written_ms >= since:
+                yield Standing(key.run, live.figures, live.mark.number, live.lag, live.unsaved, live.written_ms / 1000)
+
+    async def refresh(self) -> None:
+        """Catch the active runs up with what others have written. Raises `Unavailable`."""
+        since = self.now_ms() - int(ACTIVE * 1000)
+        for key, live in list(self._runs.items()):
+            if live.written_ms >= since and not live.lock.locked():
+                async with live.lock:
+                    await self._refresh(key, live)
+
+    async def _refresh(self, key: RunKey, live: Live) -> None:
+        self.settle(key, live)
+        before = live.mark.number
+        await self._catch_up(key, live)
+        live.lag = max(live.mark.number - before, 0)
+        if live.state is None and self._runs.get(key) is live:  # deleted meanwhile
+            del self._runs[key]
 
     async def close(self) -> None:
         """Wait for snapshots under way."""
@@ -120,7 +183,9 @@ class LiveRuns:
         match result:
             case Appended(mark):
                 live.mark, live.unfolded = mark, planned.events
+                live.written_ms = codec.written_ms(payloads[-1])
                 if planned.state is not None:
+                    self._observe(key, planned.events, Totals(), planned.state.spec)
                     planned.state.since = mark
                     live.state, live.unfolded, live.unsaved = planned.state, (), self._snapshot_every
                 live.unsaved += sum(map(_weight, payloads))
@@ -146,7 +211,7 @@ class LiveRuns:
         state, live.state = live.state, None  # if folding fails the run is loaded anew
         before = replace(state.totals)
         _fold_events(state, events)
-        self._observe(key, state.totals.since(before))
+        self._observe(key, events, state.totals.since(before), state.spec)
         live.state = state
 
     async def current(self, key: RunKey, live: Live) -> RunState:
@@ -168,7 +233,7 @@ class LiveRuns:
             live.state = await asyncio.to_thread(snapshot.decode, content)
             live.mark = mark
         except CodecError as error:
-            log.warning("run %s/%s: snapshot not used, folding the whole history: %s", *key, error)
+            log.warning("snapshot not used, folding the whole history: %s", error, extra=_named(key))
 
     async def _catch_up(self, key: RunKey, live: Live, own: bytes = b"") -> bool:
         """Fold what the history holds behind the live state; whether the payload `own` was among it."""
@@ -177,6 +242,7 @@ class LiveRuns:
             try:
                 async for payloads in replay.catch_up(self._history, key, live):
                     met = met or own in payloads
+                    live.written_ms = codec.written_ms(payloads[-1])
                     live.unsaved += sum(map(_weight, payloads))
             except HistoryGone:
                 live.forget()
@@ -191,15 +257,19 @@ class LiveRuns:
             return
         live.unsaved = 0
         frozen = await placed(live.state.table.size, partial(snapshot.Frozen, live.state))
-        live.saving = asyncio.create_task(self._save(key, live.mark, frozen))
+        live.saving = asyncio.create_task(self._save(key, live, live.mark, frozen))
 
-    async def _save(self, key: RunKey, mark: Mark, frozen: snapshot.Frozen) -> None:
+    async def _save(self, key: RunKey, live: Live, mark: Mark, frozen: snapshot.Frozen) -> None:
         try:
             await self._history.save(key, mark, await asyncio.to_thread(frozen.encode))
+            live.lost_snapshots = 0
         except Unavailable as error:
-            log.warning("run %s/%s: snapshot not kept (the history is whole): %s", *key, error)
+            live.lost_snapshots += 1
+            # The first goes with an outage, in which no second becomes due. A second is trouble of its own.
+            if live.lost_snapshots > 1:
+                log.warning("snapshot not kept (the history is whole): %s", error, extra=_named(key))
         except Exception:  # a snapshot only shortens starts: whatever is wrong with one must not stop the run
-            log.exception("run %s/%s: snapshot not made; starts will take longer (the history is whole)", *key)
+            log.exception("snapshot not made; starts will take longer (the history is whole)", extra=_named(key))
 
     def payload(self, event: Event) -> bytes:
         """The event as it is written now."""
@@ -227,6 +297,11 @@ def _weight(payload: bytes) -> int:
 async def placed(size: int, work: Callable[[], T]) -> T:
     """Do short work at once and long work in a thread."""
     return work() if size < LONG else await asyncio.to_thread(work)
+
+
+def _named(key: RunKey) -> dict[str, object]:
+    # Of all runs at once, when the store is in trouble: said of one.
+    return {"tenant": key.tenant, "run": key.run, **SELDOM}
 
 
 def no_run(key: RunKey) -> NotFound:

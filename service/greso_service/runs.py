@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from greso_service.answers import Answer
 from greso_service.core.events import Created, Forked, Patched, Rewound
 from greso_service.core.mark import START
 from greso_service.core.spec import RunSpec, SpecError
-from greso_service.core.state import RunState, Totals
+from greso_service.core.state import RunState
 from greso_service.errors import (
     Conflict,
     Fault,
@@ -30,7 +30,7 @@ from greso_service.errors import (
 )
 from greso_service.given import BARE, Given, Idempotency, fence, replayed
 from greso_service.history.base import Appended, History, Listed, Moved, RunKey, Seen
-from greso_service.live import TRIES, Live, LiveRuns, no_run, placed
+from greso_service.live import TRIES, Live, LiveRuns, Observer, Standing, no_run, nobody, placed
 from greso_service.plans import Plan
 from greso_service.replay import HistoryGone
 
@@ -40,8 +40,8 @@ T = TypeVar("T")
 class Runs:
     """All runs of a History. One instance serves one process; several processes may share the History.
 
-    The states of the `max_live_runs` runs used last are kept folded in memory. `observe` is told what each write
-    through this instance added to a run's totals (for metrics).
+    The states of the `max_live_runs` runs used last are kept folded in memory. `observe` is told of each write
+    through this instance (for metrics).
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Runs:
         idempotency_ttl: int,
         snapshot_every: int,
         max_live_runs: int = 100,
-        observe: Callable[[RunKey, Totals], None] = lambda _key, _added: None,
+        observe: Observer = nobody,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._history = history
@@ -102,7 +102,7 @@ class Runs:
 
     async def show(self, key: RunKey) -> Answer:
         """Spec and state of a run."""
-        return await self._look(key, lambda state: answers.run(key.run, state))
+        return await self.look(key, lambda state: answers.run(key.run, state))
 
     async def delete(self, key: RunKey, given: Given = BARE) -> None:
         """Remove a run and all its keys."""
@@ -243,11 +243,11 @@ class Runs:
 
     async def steps(self, key: RunKey, after: int, limit: int) -> Answer:
         """What happened in each step."""
-        return await self._look(key, lambda state: answers.steps(state, after, limit))
+        return await self.look(key, lambda state: answers.steps(state, after, limit))
 
     async def prompts(self, key: RunKey, query: answers.PromptQuery) -> Answer:
         """Prompts of the run, filtered and sorted."""
-        return await self._look(key, lambda state: answers.prompts(state, query))
+        return await self.look(key, lambda state: answers.prompts(state, query))
 
     async def prompt(self, key: RunKey, prompt: str) -> Answer:
         """One prompt and its recent groups."""
@@ -258,13 +258,26 @@ class Runs:
                 raise NotFound(f"run {key.run} has no prompt {prompt!r}")
             return found
 
-        return await self._look(key, look)
+        return await self.look(key, look)
+
+    def __len__(self) -> int:
+        """Runs kept ready in memory."""
+        return len(self._live)
+
+    def standing(self) -> Iterator[Standing]:
+        """The active runs as this replica holds them, for metrics."""
+        return self._live.standing()
+
+    async def refresh(self) -> None:
+        """Catch the active runs up with what other replicas have written. Raises `Unavailable`."""
+        await self._live.refresh()
 
     async def close(self) -> None:
         """Wait for snapshots under way."""
         await self._live.close()
 
-    async def _look(self, key: RunKey, look: Callable[[RunState], T]) -> T:
+    async def look(self, key: RunKey, look: Callable[[RunState], T]) -> T:
+        """What `look` makes of the run's newest state; it may run in a thread and must change nothing."""
         async with self._live.held(key) as live:
             state = await self._live.current(key, live)
             return await placed(state.table.size, lambda: look(state))

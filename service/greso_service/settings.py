@@ -10,6 +10,7 @@ import ipaddress
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import parse_qsl, quote
 
 from annotated_types import Ge, Le
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -72,6 +73,11 @@ class Settings(BaseSettings):
             "default_text": "embedded server",
         },
     )
+    redis_password_file: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        None,
+        description="File that holds the password for the Redis of `--redis-url`, so that the URL need not.",
+        json_schema_extra={"default_text": "the URL has it, if there is one"},
+    )
     redis_server: Annotated[Path, AfterValidator(_absolute)] | None = Field(
         None,
         description="Server binary for the embedded Redis.",
@@ -113,6 +119,12 @@ class Settings(BaseSettings):
     max_rewards: int = Field(4_096, description="Most rewards of one group.", ge=2, le=65_535)
     max_in_flight: int = Field(
         256, description="Requests worked on at once; more are turned away with 503 and Retry-After.", ge=1, le=10_000
+    )
+    metrics_runs: int = Field(
+        100, description="Runs with metrics of their own; the rest count together as `other`.", ge=0, le=10_000
+    )
+    otel: bool = Field(
+        False, description="Send OpenTelemetry traces (needs the extra `otel`); the OTEL_* variables say where to."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe message to log.")
     log_format: Literal["text", "json"] = Field("text", description="Log for people, or one JSON object a line.")
@@ -157,6 +169,28 @@ def without_password(url: str) -> str:
     return f"{scheme}{separator}{credentials}{at}{place}"
 
 
+def _with_password(settings: Settings) -> Settings:
+    """The settings with the password of `redis_password_file` in `redis_url`."""
+    path, url = settings.redis_password_file, settings.redis_url
+    if path is None:
+        return settings
+    if url is None:
+        raise StartupError("--redis-password-file goes with --redis-url; the embedded Redis has no password")
+    head, _, query = url.partition("?")
+    if ":" in head.partition("://")[2].rpartition("@")[0] or "password" in dict(parse_qsl(query)):
+        raise StartupError("there is a password in --redis-url and one in --redis-password-file; give one of them")
+    try:
+        password = path.read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise StartupError(f"--redis-password-file {path} can't be read: {reason}; correct it") from None
+    if not password:
+        raise StartupError(f"--redis-password-file {path} is empty; put the password into it")
+    return settings.model_copy(
+        update={"redis_url": f"{head}?{query}{'&' if query else ''}password={quote(password, safe='')}"}
+    )
+
+
 def load(given: Mapping[str, object] | None = None) -> Settings:
     """Settings from `given` (field name -> value, from the command line), the environment and the defaults.
 
@@ -165,7 +199,7 @@ def load(given: Mapping[str, object] | None = None) -> Settings:
     """
     given = given or {}
     try:
-        return Settings(**given)  # type: ignore[arg-type]  # pydantic checks the values
+        return _with_password(Settings(**given))  # type: ignore[arg-type]  # pydantic checks the values
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if not first["loc"]:

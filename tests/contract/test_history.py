@@ -458,3 +458,11 @@ def test_what_one_client_wrote_another_reads(store: Store) -> None:
 
 def test_ping_returns(store: Store) -> None:
     over(store, lambda history: history.ping())
+
+
+def test_usage_is_within_the_limit_or_unknown(store: Store) -> None:
+    async def story(history: History) -> None:
+        usage = await history.usage()
+        assert usage is None or 0 < usage.used < usage.limit
+
+    over(store, story)

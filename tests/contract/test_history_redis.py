@@ -222,6 +222,7 @@ CALLS: dict[str, Callable[[History], Awaitable[object]]] = {
     "remember": lambda history: history.remember(KEY, once()),
     "runs": lambda history: history.runs("default"),
     "ping": lambda history: history.ping(),
+    "usage": lambda history: history.usage(),
 }
 
 
@@ -412,3 +413,37 @@ def test_a_write_counts_when_its_replica_confirms_also_a_repeated_one(tmp_path: 
     finally:
         primary.close()
         replica.close()
+
+
+def test_usage_is_the_memory_of_the_server_and_its_limit(redis_store: RedisStore) -> None:
+    async def story(history: History) -> None:
+        redis_store.redis.config_set("maxmemory", "64mb")
+        try:
+            before = await history.usage()
+            redis_store.redis.set("ballast", b"x" * 2**20)
+            after = await history.usage()
+            assert before is not None
+            assert after is not None
+            assert before.limit == after.limit == 64 * 2**20
+            assert after.used - before.used >= 2**20
+            redis_store.redis.config_set("maxmemory", "0")
+            unlimited = await history.usage()
+            assert unlimited is not None
+            assert unlimited.limit > 2**30, "the machine's"
+        finally:
+            redis_store.redis.config_set("maxmemory", "0")
+            redis_store.redis.delete("ballast")
+
+    over(redis_store, story)
+
+
+def test_usage_is_unknown_to_a_login_that_may_not_ask(redis_store: RedisStore) -> None:
+    async def story(history: History) -> None:
+        redis_store.redis.execute_command("ACL", "SETUSER", "default", "-info")
+        try:
+            assert await history.usage() is None
+            await history.ping()
+        finally:
+            redis_store.redis.execute_command("ACL", "SETUSER", "default", "+info")
+
+    over(redis_store, story)

@@ -168,7 +168,7 @@ def test_an_unforeseen_failure_is_500_with_the_request_id_of_its_log(caplog: pyt
     with caplog.at_level(logging.ERROR):
         within(story, Broken(MemoryHistory()))
     [record] = [record for record in caplog.records if record.exc_info]
-    assert "GET '/v1/runs' failed" in record.getMessage()
+    assert "GET /v1/runs failed" in record.getMessage()
 
 
 class Away(PassingHistory):
@@ -268,32 +268,33 @@ def test_request_ids_are_given_to_every_answer_and_differ() -> None:
     over_shared(story)
 
 
-def test_metrics_count_what_was_done_and_name_no_run() -> None:
+def test_metrics_count_what_was_done_and_name_no_prompt() -> None:
     async def story(client: httpx.AsyncClient) -> None:
         await client.put(
-            "/v1/runs/secret-run", json={"exploration_bounds": [0, 1], "p_hard": 0, "min_keep_probability": 0}
+            "/v1/runs/a-run", json={"exploration_bounds": [0, 1], "p_hard": 0, "min_keep_probability": 0}
         )
         results = [
             {"prompt": f"p{number}", "rewards": rewards} for number, rewards in enumerate([[0, 1], [1, 1], [0, 0], [1]])
         ]
-        await client.post("/v1/runs/secret-run/report", json={"step": 0, "results": results})
-        await client.post("/v1/runs/secret-run/select", json={"step": 1, "prompts": ["p0", "p2", "new"]})
-        await client.get("/v1/runs/secret-run/prompts/p0")
+        await client.post("/v1/runs/a-run/report", json={"step": 0, "results": results})
+        await client.post("/v1/runs/a-run/select", json={"step": 1, "prompts": ["p0", "p2", "new"]})
+        await client.get("/v1/runs/a-run/prompts/p0")
         text = (await client.get("/metrics")).text
         for line in (
-            'greso_groups_total{outcome="effective"} 1.0',
-            'greso_groups_total{outcome="easy"} 1.0',
-            'greso_groups_total{outcome="hard"} 1.0',
-            'greso_groups_total{outcome="undetermined"} 1.0',
-            "greso_rollouts_total 7.0",
-            "greso_prompts_examined_total 3.0",
-            "greso_prompts_selected_total 2.0",
-            'greso_prompts_skipped_total{kind="hard"} 1.0',
+            'greso_groups_total{outcome="effective",run="a-run"} 1.0',
+            'greso_groups_total{outcome="easy",run="a-run"} 1.0',
+            'greso_groups_total{outcome="hard",run="a-run"} 1.0',
+            'greso_groups_total{outcome="undetermined",run="a-run"} 1.0',
+            'greso_rollouts_total{run="a-run"} 7.0',
+            'greso_prompts_examined_total{run="a-run"} 3.0',
+            'greso_prompts_selected_total{run="a-run"} 2.0',
+            'greso_prompts_skipped_total{kind="hard",run="a-run"} 1.0',
+            'greso_rollouts_avoided_total{run="a-run"} 8.0',
             "greso_store_up 1.0",
             'greso_requests_total{method="POST",route="/v1/runs/{run}/report",status="200"} 1.0',
         ):
             assert line in text.splitlines(), line
-        assert "secret-run" not in text
+        assert "p0" not in text
 
     within(story)
 
@@ -304,7 +305,7 @@ def test_a_replayed_report_is_counted_once() -> None:
         body = {"step": 0, "results": [{"prompt": "a", "rewards": [0, 1]}]}
         for _ in range(3):
             state(await client.post("/v1/runs/r/report", json=body, headers={"Idempotency-Key": "k"}))
-        assert "greso_rollouts_total 2.0" in (await client.get("/metrics")).text
+        assert 'greso_rollouts_total{run="r"} 2.0' in (await client.get("/metrics")).text
 
     within(story)
 

@@ -6,11 +6,16 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import pytest
 
-from greso_service.telemetry.logs import JsonFormatter, TextFormatter, request_id
+from greso_service.telemetry.logs import PAUSE, SELDOM, JsonFormatter, Seldom, TextFormatter, request_id
+
+OURS, FOREIGN = logging.getLogger("greso_service.of_a_test"), logging.getLogger("library.of_a_test")
+FOREIGN.setLevel(logging.INFO)
 
 
 @pytest.fixture
@@ -51,3 +56,83 @@ def test_a_traceback_follows_the_line_or_is_a_field(record: logging.LogRecord) -
     assert first.endswith("3 lost run=r1")
     assert rest[-1].startswith("ValueError: ")
     assert json.loads(JsonFormatter().format(record))["exception"].splitlines()[-1] == rest[-1]
+
+
+@pytest.fixture
+def clock() -> list[float]:
+    """Seconds; a test moves them."""
+    return [1000.0]
+
+
+@pytest.fixture
+def written(clock: list[float]) -> Iterator[list[logging.LogRecord]]:
+    """What gets through `Seldom`."""
+    written: list[logging.LogRecord] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            written.append(record)
+
+    handler = Kept()
+    handler.addFilter(Seldom(lambda: clock[0]))
+    loggers = [OURS, FOREIGN, logging.getLogger("py.warnings")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    yield written
+    for logger in loggers:
+        logger.removeHandler(handler)
+
+
+def fail(how: type[Exception]) -> None:
+    try:
+        raise how("broken")
+    except how:
+        OURS.exception("a request failed")
+
+
+def test_a_storm_of_tracebacks_is_written_once_per_pause_with_the_number_left_out(
+    written: list[logging.LogRecord], clock: list[float]
+) -> None:
+    for _ in range(2):
+        for _ in range(1000):
+            fail(ValueError)
+        clock[0] += PAUSE
+    assert [getattr(line, "more", 0) for line in written] == [0, 999]
+    assert TextFormatter().format(written[1]).splitlines()[0].endswith("a request failed more=999")
+
+
+def test_tracebacks_from_different_places_do_not_hide_each_other(written: list[logging.LogRecord]) -> None:
+    for _ in range(10):
+        fail(ValueError)
+        fail(KeyError)
+        try:
+            int("broken")
+        except ValueError:
+            OURS.exception("a request failed")
+    assert len(written) == 3
+
+
+def test_our_own_lines_are_all_written_unless_they_say_otherwise(written: list[logging.LogRecord]) -> None:
+    for number in range(10):
+        OURS.error("Redis does not answer")
+        OURS.warning("snapshot %d not kept", number, extra={"run": f"r{number}", **SELDOM})
+    assert [line.getMessage() for line in written].count("Redis does not answer") == 10
+    [seldom] = [line for line in written if line.getMessage() != "Redis does not answer"]
+    assert TextFormatter().format(seldom).endswith("warning snapshot 0 not kept run=r0")
+
+
+def test_libraries_warn_seldom_and_python_as_often_as_it_likes(written: list[logging.LogRecord]) -> None:
+    for _ in range(10):
+        FOREIGN.warning("Invalid HTTP request received.")
+        FOREIGN.info("started")
+        logging.getLogger("py.warnings").warning("a.py:1: UserWarning: careful")
+    texts = [line.getMessage() for line in written]
+    assert [texts.count(text) for text in dict.fromkeys(texts)] == [1, 10, 10]
+
+
+def test_lines_from_many_threads_at_once_are_counted(written: list[logging.LogRecord], clock: list[float]) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: fail(ValueError), range(800)))
+    clock[0] += PAUSE
+    fail(ValueError)
+    assert [getattr(line, "more", 0) for line in written] == [0, 799]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from pydantic import ValidationError
 
 from greso_service.errors import StartupError
+from greso_service.history.connect import parse
 from greso_service.settings import ENV_PREFIX, Settings, is_loopback, load, variable, without_password
 
 
@@ -132,3 +134,51 @@ def test_passwords_are_not_shown(url: str, shown: str) -> None:
     assert without_password(url) == shown
     assert load({"redis_url": url}).listed()["redis_url"] == shown
     assert "secret" not in repr(load({"redis_url": url}))
+
+
+@pytest.mark.parametrize(
+    ("url", "user", "db"),
+    [
+        ("redis://host:6379/2", None, 2),
+        ("rediss://ops@host/2?ssl_cert_reqs=none", "ops", 2),
+        ("unix:///run/redis.sock?db=2", None, 2),
+        ("redis+sentinel://ops@a,b:26380/mymaster/2?sentinel_password=other", "ops", 2),
+        ("redis+cluster://a,b", None, 0),
+    ],
+)
+@pytest.mark.parametrize("password", ["plain", "a b&c=d#e/f?g%h@i:j+k", "päss", " spaces stay "])
+def test_the_password_of_a_file_reaches_every_kind_of_redis(
+    url: str, user: str | None, db: int, password: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text(password + "\n")
+    settings = load({"redis_url": url, "redis_password_file": str(file)})
+    assert settings.redis_url is not None
+    at = parse(settings.redis_url)
+    assert (at.login.get("password"), at.login.get("username"), at.db) == (password, user, db)
+    shown = f"{settings.listed()} {settings!r}"
+    assert password not in shown
+    assert quote(password, safe="") not in shown
+
+
+@pytest.mark.parametrize("url", ["redis://:secret@host", "redis://host?password=secret"])
+def test_a_password_is_given_once(url: str, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("other")
+    with pytest.raises(StartupError, match="give one of them") as refusal:
+        load({"redis_url": url, "redis_password_file": str(tmp_path / "password")})
+    assert "secret" not in str(refusal.value)
+
+
+def test_a_password_file_that_is_of_no_use_says_so(tmp_path: Path) -> None:
+    def refusal(path: Path, **more: str) -> str:
+        with pytest.raises(StartupError) as refused:
+            load({"redis_password_file": str(path), **more})
+        return str(refused.value)
+
+    empty, binary = tmp_path / "empty", tmp_path / "binary"
+    empty.write_text("\n")
+    binary.write_bytes(b"\xff\xfe")
+    assert "No such file" in refusal(tmp_path / "none", redis_url="redis://host")
+    assert "is empty" in refusal(empty, redis_url="redis://host")
+    assert "not UTF-8" in refusal(binary, redis_url="redis://host")
+    assert "goes with --redis-url" in refusal(empty)

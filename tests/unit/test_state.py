@@ -11,7 +11,8 @@ from greso_service.core.controller import Exploration
 from greso_service.core.draws import Ids
 from greso_service.core.events import Created, Patched, Reported
 from greso_service.core.outcome import Outcome, Rewards
-from greso_service.core.state import RECENT, RunState
+from greso_service.core.prompt_arrays import RECENT
+from greso_service.core.state import RunState
 
 from ..folding import mixed, pool, report, run, select  # noqa: TID252
 

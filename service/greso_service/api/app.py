@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import Any
 
-import orjson
-from fastapi import FastAPI, Response
-from fastapi.responses import RedirectResponse
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
+from starlette.routing import BaseRoute
 
-from greso_service.api import each_step, problems, time_travel, wire
+from greso_service.api import each_step, overview, page, problems, service, time_travel, wire
 from greso_service.api import runs as run_routes
 from greso_service.api.guard import Guard
 from greso_service.api.health import Health
-from greso_service.errors import StartupError
+from greso_service.errors import GresoError, StartupError
 from greso_service.history.base import History
 from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
 from greso_service.runs import Runs
 from greso_service.settings import Settings
-from greso_service.telemetry.metrics import CONTENT_TYPE, Metrics
+from greso_service.telemetry import tracing
+from greso_service.telemetry.metered import MeteredHistory
+from greso_service.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+REFRESH_EVERY = 5.0
+"""Seconds: the age at most of what a replica's metrics show of a run that another one serves; less than a scrape's."""
 
 _REQUESTS = (
     wire.RunSpec,
@@ -39,29 +47,38 @@ _REQUESTS = (
 
 def create_app(settings: Settings, history: History | None = None) -> FastAPI:
     """The service over `history`, by default the Redis at `settings.redis_url`."""
-    metrics = Metrics(version("greso"))
-    store = _redis(settings) if history is None else history
+    metrics = Metrics(
+        version("greso"),
+        in_flight_limit=settings.max_in_flight,
+        most_runs=settings.metrics_runs,
+        seen=lambda: runs.standing(),  # noqa: PLW0108  # there are no runs yet
+    )
+    store = MeteredHistory(_redis(settings) if history is None else history, metrics)
     runs = Runs(
         store,
         idempotency_ttl=settings.idempotency_ttl,
         snapshot_every=settings.snapshot_every,
         max_live_runs=settings.max_live_runs,
-        observe=lambda _key, added: metrics.count(added),
+        observe=lambda key, events, added, spec: metrics.runs.wrote(key.run, events, added, spec.group_size),
     )
+    metrics.runs_live.set_function(runs.__len__)
     health = Health(store, metrics)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await health.ask()
-        watching = asyncio.create_task(health.watch())
+        background = [asyncio.create_task(work) for work in (health.watch(), _keep_current(runs, store, metrics))]
         try:
             yield
         finally:
             health.draining = True
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+            for task in background:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             await runs.close()
+            if stop_tracing is not None:
+                await asyncio.to_thread(stop_tracing)
             await store.close()
 
     app = FastAPI(
@@ -73,16 +90,39 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
     )
     app.state.health = health
     # Routes are tried in order: those that every step calls come first.
-    routers = [each_step.router(runs, settings), run_routes.router(runs), time_travel.router(runs)]
+    routers = [
+        each_step.router(runs, settings),
+        run_routes.router(runs),
+        time_travel.router(runs),
+        overview.router(runs, version("greso")),
+        service.router(health, metrics, version("greso")),
+        page.router(),
+    ]
     for router in routers:
         app.include_router(router)
-    _add_service_routes(app, health, metrics)
-    problems.install(app, [*app.routes, *(route for router in routers for route in router.routes)])
+    routes = [*app.routes, *(route for router in routers for route in router.routes)]
+    problems.install(app, routes)
+    _expect_requests(metrics, routes)
     app.add_middleware(
         Guard, metrics=metrics, max_in_flight=settings.max_in_flight, max_body_bytes=settings.max_body_bytes
     )
+    stop_tracing = tracing.install(app) if settings.otel else None
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+async def _keep_current(runs: Runs, store: History, metrics: Metrics) -> None:
+    """Until cancelled: fold what other replicas write, and look how full the store is, so that metrics are current."""
+    while True:
+        try:
+            await runs.refresh()
+            if usage := await store.usage():
+                metrics.store_memory(*usage)
+        except GresoError as error:
+            log.debug("metrics are not current: %s", error)  # Health tells of the outage
+        except Exception:
+            log.exception("metrics are not current; the service goes on")
+        await asyncio.sleep(REFRESH_EVERY)
 
 
 def _redis(settings: Settings) -> History:
@@ -97,39 +137,12 @@ def _redis(settings: Settings) -> History:
     )
 
 
-def _add_service_routes(app: FastAPI, health: Health, metrics: Metrics) -> None:
-    @app.get("/livez", tags=["service"], summary="Alive?", responses={200: {"model": wire.Alive}})
-    async def livez() -> Response:
-        """The process answers; nothing else is touched."""
-        return Response(b'{"alive":true}', media_type="application/json")
-
-    @app.get(
-        "/readyz",
-        tags=["service"],
-        summary="Ready?",
-        responses={200: {"model": wire.Readiness}, 503: {"model": wire.Readiness}},
-    )
-    async def readyz() -> Response:
-        """200 only when started, not draining and Redis answered lately."""
-        components = health.components()
-        ready = all(component["ok"] for component in components.values())
-        content = orjson.dumps({"ready": ready, "components": components})
-        return Response(content, 200 if ready else 503, media_type="application/json")
-
-    @app.get("/version", tags=["service"], summary="Version", responses={200: {"model": wire.Version}})
-    async def version_() -> Response:
-        """What runs here."""
-        return Response(orjson.dumps({"version": app.version, "api": "v1"}), media_type="application/json")
-
-    @app.get("/metrics", tags=["service"], summary="Prometheus metrics", response_class=Response)
-    async def exposition() -> Response:
-        """The Prometheus text format."""
-        return Response(metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
-
-    @app.get("/", include_in_schema=False)
-    async def root() -> Response:
-        """The description of the API."""
-        return RedirectResponse("/docs")
+def _expect_requests(metrics: Metrics, routes: Iterable[BaseRoute]) -> None:
+    for route in routes:
+        if isinstance(route, APIRoute):
+            declared = [int(status) for status in route.responses if str(status).startswith("2")]
+            for method in route.methods or ():
+                metrics.expect_requests(method, route.path, declared or [route.status_code or 200])
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -8,16 +8,21 @@ import secrets
 import time
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greso_service.api import problems
 from greso_service.errors import InvalidInput, Unavailable
-from greso_service.telemetry.logs import request_id
+from greso_service.telemetry import client_counts
+from greso_service.telemetry.logs import SELDOM, request_id
 from greso_service.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_RUN_PATH = re.compile(r"/v1/runs/([^/]+)")
+_REFUSED = 400  # the lowest status of an answer that says nothing of whether the run exists
+_GONE = 499  # nobody gets it; nginx counts a client that hung up under this number
 _ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})  # looked at most of all when the service is overloaded
 
 
@@ -50,7 +55,9 @@ class Guard:
         try:
             if self._in_flight >= self._max_in_flight and scope["path"] not in _ALWAYS:
                 self._metrics.overloaded.inc()
+                self._count_told(scope, headers, exists=False)
                 overload = Unavailable(f"more than max_in_flight ({self._max_in_flight}) requests at once; try again")
+                log.warning("%s", overload, extra=SELDOM)
                 await problems.of(overload)(scope, receive, _tagged(send))
                 return
             self._in_flight += 1
@@ -60,6 +67,10 @@ class Guard:
                 self._in_flight -= 1
         finally:
             request_id.reset(token)
+
+    def _count_told(self, scope: Scope, headers: Headers, *, exists: bool) -> None:
+        if (told := headers.get("greso-client")) and (found := _RUN_PATH.match(scope["path"])):
+            self._metrics.runs.told(found[1], client_counts.parse(told), exists=exists)
 
     async def _measured(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         started, status, started_answering = time.perf_counter(), 500, False
@@ -77,16 +88,20 @@ class Guard:
                     await problems.of(BodyTooLarge(self._max_body_bytes))(scope, receive, _tagged(watching))
                 else:
                     await self._app(scope, self._counted(receive), _tagged(watching))
+            except ClientDisconnect:
+                status = _GONE
             except Exception as error:
-                log.exception("%s %r failed", scope["method"], scope["path"])
+                # The template of its path, since the path itself may hold a prompt's id.
+                route = getattr(scope.get("route"), "path", "other")
+                log.exception("%s %s failed", scope["method"], route, extra=_whose(scope))
                 if started_answering:
                     raise
                 await problems.unexpected(error)(scope, receive, _tagged(watching))
             finally:
                 route = getattr(scope.get("route"), "path", "other")
                 method = scope["method"] if route != "other" else "other"
-                self._metrics.requests.labels(method, route, status).inc()
-                self._metrics.duration.labels(method, route).observe(time.perf_counter() - started)
+                self._metrics.answered(method, route, status, time.perf_counter() - started)
+                self._count_told(scope, headers, exists=status < _REFUSED)
 
     def _counted(self, receive: Receive) -> Receive:
         read = 0
@@ -100,6 +115,11 @@ class Guard:
             return message
 
         return counting
+
+
+def _whose(scope: Scope) -> dict[str, str]:
+    run = scope.get("path_params", {}).get("run")
+    return {} if run is None else {"run": run}
 
 
 def _tagged(send: Send) -> Send:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from greso_service.errors import GresoError
 from greso_service.history.base import History
+from greso_service.telemetry.logs import PAUSE
 from greso_service.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,9 @@ class Health:
         self._clock = clock
         self._answered = float("-inf")
         self._failure = "not asked yet"
+        # Requests refused for want of the store since that was last said, and why the first was.
+        self._refused, self._reason = 0, ""
+        self._next_line = float("-inf")
         self.draining = False
 
     def components(self) -> dict[str, dict[str, str | bool]]:
@@ -39,8 +43,14 @@ class Health:
             "service": {"ok": not self.draining, "detail": "draining" if self.draining else "started"},
         }
 
+    def refused(self, error: GresoError) -> None:
+        """A request could not be answered for want of the store."""
+        if not self._refused:
+            self._reason = str(error)
+        self._refused += 1
+
     async def watch(self) -> None:
-        """Ping until cancelled; an outage is logged once, and its end."""
+        """Ping until cancelled; an outage is logged once, and its end with what it cost."""
         while True:
             await self.ask()
             await asyncio.sleep(PING_EVERY)
@@ -56,7 +66,14 @@ class Health:
             self._failure = str(error)
             self._metrics.store_up.set(0)
         else:
+            now = self._clock()
             if self._failure and self._answered > 0:
-                log.warning("Redis answers again")
-            self._answered, self._failure = self._clock(), ""
+                away = now - self._answered
+                log.warning("Redis answers again after %.0f s; %d requests were refused meanwhile", away, self._refused)
+                self._refused = 0
+            elif self._refused and now >= self._next_line:
+                # Full, or without the replicas it is to write to: it answers and does not do.
+                log.error("Redis answers, but %d requests were refused: %s", self._refused, self._reason)
+                self._refused, self._next_line = 0, now + PAUSE
+            self._answered, self._failure = now, ""
             self._metrics.store_up.set(1)

@@ -109,8 +109,10 @@ def of(error: GresoError) -> Response:
             raise error
 
 
-async def _greso(_request: Request, error: Exception) -> Response:
+async def _greso(request: Request, error: Exception) -> Response:
     assert isinstance(error, GresoError)  # noqa: S101 - registered for it
+    if isinstance(error, Unavailable):
+        request.app.state.health.refused(error)
     return of(error)
 
 

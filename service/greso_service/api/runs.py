@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -13,10 +11,9 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from greso_service.answers import PromptQuery
 from greso_service.api import body, wire
-from greso_service.api.shared import FENCED, PROBLEMS, TENANT, Limit, RunName, json_response, takes
-from greso_service.errors import Fault, InvalidInput
+from greso_service.api.shared import FENCED, PROBLEMS, TENANT, Limit, RunName, json_response, page_of, takes
 from greso_service.given import Given
-from greso_service.history.base import Listed, RunKey
+from greso_service.history.base import RunKey
 from greso_service.runs import Runs
 
 
@@ -68,7 +65,9 @@ def router(runs: Runs) -> APIRouter:
     @routes.get("", tags=["runs"], summary="List runs", responses={200: {"model": wire.RunList}})
     async def listed(limit: Limit = 100, cursor: Annotated[str | None, Query()] = None) -> Response:
         """Newest activity first."""
-        return Response(_page(await runs.listed(TENANT), limit, cursor), media_type="application/json")
+        page, following = page_of(await runs.listed(TENANT), limit, cursor)
+        rows = [{"run": run.run, "active_at": datetime.fromtimestamp(run.active_ms / 1000, UTC)} for run in page]
+        return Response(orjson.dumps({"runs": rows, "cursor": following}), media_type="application/json")
 
     @routes.get("/{run}", tags=["runs"], summary="Spec and state", responses={200: {"model": wire.Run}})
     async def show(run: RunName) -> Response:
@@ -91,13 +90,15 @@ def router(runs: Runs) -> APIRouter:
     @routes.get("/{run}/prompts", tags=["looking"], summary="Prompts", responses={200: {"model": wire.PromptList}})
     async def prompts(
         run: RunName,
+        *,
         kind: wire.Kind | None = None,
         sort: Literal["streak", "last_step", "mean", "visits"] = "streak",
         limit: Limit = 100,
         cursor: Annotated[str | None, Query()] = None,
+        search: Annotated[str, Query(max_length=256, description="only ids that contain this, by case")] = "",
     ) -> Response:
         """By descending `sort`; give `cursor` of one page to get the next."""
-        return json_response(await runs.prompts(RunKey(TENANT, run), PromptQuery(kind, sort, limit, cursor)))
+        return json_response(await runs.prompts(RunKey(TENANT, run), PromptQuery(kind, sort, limit, cursor, search)))
 
     @routes.get(
         "/{run}/prompts/{prompt:id}",
@@ -114,21 +115,3 @@ def router(runs: Runs) -> APIRouter:
 
 def _given(request: Request) -> Given:
     return Given(generation=body.generation(request))
-
-
-def _page(listed: list[Listed], limit: int, cursor: str | None) -> bytes:
-    if cursor is not None:
-        active_ms, name = _parse_cursor(cursor)
-        listed = [run for run in listed if (-run.active_ms, run.run) > (-active_ms, name)]
-    page, more = listed[:limit], len(listed) > limit
-    following = base64.urlsafe_b64encode(f"{page[-1].active_ms} {page[-1].run}".encode()).decode() if more else None
-    rows = [{"run": run.run, "active_at": datetime.fromtimestamp(run.active_ms / 1000, UTC)} for run in page]
-    return orjson.dumps({"runs": rows, "cursor": following})
-
-
-def _parse_cursor(cursor: str) -> tuple[int, str]:
-    try:
-        active_ms, name = base64.urlsafe_b64decode(cursor).decode().split(" ")
-        return int(active_ms), name
-    except (ValueError, binascii.Error):
-        raise InvalidInput(Fault("/query/cursor", "is not a cursor that this service gave")) from None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import Path, Query, Response
@@ -9,6 +12,8 @@ from fastapi import Path, Query, Response
 from greso_service.answers import Answer
 from greso_service.api import body
 from greso_service.api.wire import RUN_NAME
+from greso_service.errors import Fault, InvalidInput
+from greso_service.history.base import Listed
 
 TENANT = "default"
 """Without keys there is one tenant."""
@@ -58,3 +63,21 @@ def json_response(answer: Answer, status: int = 200) -> Response:
     """An answer as an HTTP response."""
     headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
     return Response(answer.body, status, headers=headers, media_type="application/json")
+
+
+def page_of(listed: Sequence[Listed], limit: int, cursor: str | None) -> tuple[Sequence[Listed], str | None]:
+    """At most `limit` runs behind the cursor, and the cursor of the next page, None at the end."""
+    if cursor is not None:
+        active_ms, name = _parse_cursor(cursor)
+        listed = [run for run in listed if (-run.active_ms, run.run) > (-active_ms, name)]
+    page, more = listed[:limit], len(listed) > limit
+    following = base64.urlsafe_b64encode(f"{page[-1].active_ms} {page[-1].run}".encode()).decode() if more else None
+    return page, following
+
+
+def _parse_cursor(cursor: str) -> tuple[int, str]:
+    try:
+        active_ms, name = base64.urlsafe_b64decode(cursor).decode().split(" ")
+        return int(active_ms), name
+    except (ValueError, binascii.Error):
+        raise InvalidInput(Fault("/query/cursor", "is not a cursor that this service gave")) from None

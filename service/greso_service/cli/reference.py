@@ -6,6 +6,7 @@ A test fails while they differ from the code.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ import typer.main
 
 from greso_service.cli import app
 from greso_service.settings import Settings, allowed, default_text, option, variable
+from greso_service.telemetry.catalogue import SECTIONS, Metric, exposed
 
 BEGIN: Final = "<!-- generated: python -m greso_service.cli.reference docs -->"
 END: Final = "<!-- end of the generated part -->"
@@ -45,7 +47,24 @@ def commands() -> str:
     return "\n\n".join(parts)
 
 
-GENERATED: Final = {"configuration.md": settings_table, "cli.md": commands}
+def metrics_tables() -> str:
+    """Every metric, a table for each section of the catalogue."""
+    parts = []
+    for heading, metrics in SECTIONS.items():
+        lines = [f"## {heading}", "", "| metric | kind | labels | replicas | meaning |", "|---|---|---|---|---|"]
+        for metric in metrics:
+            cells = (f"`{exposed(metric)}`", metric.kind, ", ".join(_labels(metric)), metric.over, metric.help)
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _labels(metric: Metric) -> Iterator[str]:
+    for label, values in metric.labels.items():
+        yield f"`{label}`" + (f" ({', '.join(values)})" if values else "")
+
+
+GENERATED: Final = {"configuration.md": settings_table, "cli.md": commands, "metrics.md": metrics_tables}
 """File under docs/ -> what stands between its two marks."""
 
 

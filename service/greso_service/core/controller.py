@@ -80,12 +80,17 @@ def _steered(progress: Progress, spec: RunSpec) -> Exploration:
     counts, now = progress.counts, progress.exploration
     if not counts.seen_before:  # nothing could have been filtered yet, so nothing is learnt about the filter
         return now
-    target_easy = spec.easy_share * spec.target_zero_variance
-    target_hard = spec.target_zero_variance - target_easy
+    target = targets(spec)
     return Exploration(
-        _moved(now.easy, counts.easy / counts.groups >= target_easy, spec),
-        _moved(now.hard, counts.hard / counts.groups >= target_hard, spec),
+        _moved(now.easy, counts.easy / counts.groups >= target.easy, spec),
+        _moved(now.hard, counts.hard / counts.groups >= target.hard, spec),
     )
+
+
+def targets(spec: RunSpec) -> Exploration:
+    """The share of easy and of hard groups among a step's groups that p_easy and p_hard are steered to."""
+    easy = spec.easy_share * spec.target_zero_variance
+    return Exploration(easy, spec.target_zero_variance - easy)
 
 
 def _moved(p: float, too_many: bool, spec: RunSpec) -> float:

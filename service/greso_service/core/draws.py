@@ -104,16 +104,26 @@ def _mix_int(value: int) -> int:
     return value ^ (value >> 31)
 
 
-def _key(domain: int, seed: int, counter: int) -> int:
+def _key(domain: int, *parts: int) -> int:
     key = _mix_int((domain + _GOLDEN) & _MASK)
-    for part in (seed, counter):
+    for part in parts:
         key = _mix_int((key ^ part) + _GOLDEN & _MASK)
     return key
 
 
 def uniforms(hashes: U64, seed: int, step: int) -> NDArray[np.float64]:
     """The draws behind a step's decisions: float64[n] in [0, 1), one per id hash, independent of their order."""
-    bits = mix(mix(hashes ^ np.uint64(_key(_DECIDE, seed, step))) + np.uint64(_GOLDEN))
+    return _unit(mix(mix(hashes ^ np.uint64(_key(_DECIDE, seed, step))) + np.uint64(_GOLDEN)))
+
+
+def uniforms_by_step(hash_: np.uint64, seed: int, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+    """One id's draws over many steps: float64[steps], each what `uniforms` gives for that step."""
+    seeded = np.uint64(_key(_DECIDE, seed))
+    keys = mix((seeded ^ steps.astype(np.uint64)) + np.uint64(_GOLDEN))
+    return _unit(mix(mix(hash_ ^ keys) + np.uint64(_GOLDEN)))
+
+
+def _unit(bits: U64) -> NDArray[np.float64]:
     return (bits >> np.uint64(11)).astype(np.float64) * np.float64(2.0**-53)
 
 

@@ -127,6 +127,25 @@ class PromptTable:
         words, offsets, lengths = self._words, self._offsets, self._lengths
         return [words[offsets[i] : offsets[i + 1]].tobytes()[: lengths[i]].decode() for i in index]
 
+    def containing(self, part: bytes) -> NDArray[np.bool_]:
+        """bool[size]: whether `part` stands in each id's bytes; all of them for an empty one."""
+        found = np.full(self.size, not part, dtype=np.bool_)
+        for start in range(0, self.size if part else 0, _CHUNK):
+            chunk = slice(start, min(start + _CHUNK, self.size))
+            found[start + self._holding(part, chunk)] = True
+        return found
+
+    def _holding(self, part: bytes, chunk: slice) -> Index:
+        """int64: the ids of a chunk that contain `part`, counted from its first and with repeats."""
+        offsets, lengths = self._offsets[chunk.start : chunk.stop + 1], self._lengths[chunk]
+        text = self._words[offsets[0] : offsets[-1]].view(np.uint8)
+        places = _occurrences(text, np.frombuffer(part, np.uint8))
+        owners = np.repeat(np.arange(lengths.size), np.diff(offsets))[places >> _SHIFT]
+        # Ids stand one behind another, each padded with zeros: what reaches behind an id's end is no match.
+        ends = ((offsets[:-1] - offsets[0]) << _SHIFT) + lengths
+        inside: Index = owners[places + len(part) <= ends[owners]]
+        return inside
+
     def packed(self) -> tuple[U64, NDArray[np.uint16]]:
         """Everything in two arrays (all words, all lengths), for snapshots."""
         return self._words[: self._offsets[self.size]], self._lengths[: self.size]
@@ -145,4 +164,23 @@ class PromptTable:
         return table
 
 
-_CHUNK = 65_536  # ids unpacked at a time: bounds the padded matrix (256 bytes an id at most) to 16 MiB
+def _occurrences(text: NDArray[np.uint8], part: NDArray[np.uint8]) -> Index:
+    """int64: where `part` begins in `text`, ascending."""
+    last = text.size - part.size + 1
+    if last <= 0:
+        return np.zeros(0, np.int64)
+    # Rare bytes first: few places are left to be looked at for the others.
+    common = np.bincount(text[:_CHUNK], minlength=256)[part]
+    first, *others = np.argsort(common, kind="stable").tolist()
+    hit = text[first : first + last] == part[first]
+    if others:
+        second, *others = others
+        hit &= text[second : second + last] == part[second]
+    places = np.flatnonzero(hit)
+    for place in others:
+        places = places[text[places + place] == part[place]]
+    return places
+
+
+_SHIFT = 3  # a word has 2 ** 3 bytes
+_CHUNK = 65_536  # ids unpacked or searched at a time: bounds the padded matrix (256 bytes an id at most) to 16 MiB

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,36 +16,12 @@ from greso_service.core.mark import START, Mark
 from greso_service.core.outcome import Outcome, Outcomes, classify
 from greso_service.core.policy import PromptView, Question
 from greso_service.core.pool import Cursor, permuted
+from greso_service.core.prompt_arrays import GROUP_ROW, RECENT, PromptArrays
 from greso_service.core.prompts import UNKNOWN, Index, PromptTable
 from greso_service.core.sample import Sample, skipped_as
 from greso_service.core.spec import RunSpec
 from greso_service.core.steps import StepLog
-
-RECENT = 8
-"""Groups remembered in detail per prompt, for people who ask why it was skipped; the history has them all."""
-
-GROUP_ROW = np.dtype(
-    [("step", "<i8"), ("mean", "<f8"), ("low", "<f8"), ("high", "<f8"), ("count", "<u2"), ("outcome", "i1")]
-)
-
-
-@dataclass(slots=True)
-class PromptArrays:
-    """One row per prompt, by index; rows beyond the table's size are room to grow."""
-
-    streak: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
-    kind: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
-    visits: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
-    rewards: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0, np.float64))
-    last_step: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    pooled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
-    recent: NDArray[np.void] = field(default_factory=lambda: np.zeros((0, RECENT), GROUP_ROW))  # the v-th at v % RECENT
-
-    def grow(self, size: int) -> None:
-        """Make room for `size` prompts."""
-        for name in self.__slots__:
-            setattr(self, name, grown(getattr(self, name), size))
+from greso_service.core.streaks import StreakCounts
 
 
 @dataclass(slots=True)
@@ -100,6 +76,7 @@ class RunState:
         "since",
         "spec",
         "steps",
+        "streaks",
         "table",
         "totals",
     )
@@ -108,6 +85,7 @@ class RunState:
         self.spec = self.created = RunSpec.of(created.spec)
         self.table = PromptTable()
         self.prompts = PromptArrays()
+        self.streaks = StreakCounts()
         self.sample = Sample()
         self.pool = np.zeros(0, np.uint32)
         self.pool_size = 0
@@ -208,6 +186,7 @@ class RunState:
             first = self.table.size
             self.table.add(Ids.of_bytes(new))
             self.prompts.grow(self.table.size)
+            self.streaks.join(self.table.size - first)
             self.sample.admit(first, self.table.hashes[first:])
 
     def _fold_pooled(self, event: Pooled) -> None:
@@ -295,8 +274,11 @@ class RunState:
             self.sample.note(index[sampled], event.step, outcomes.outcome[rows[sampled]])
 
     def _fold_streaks(self, index: Index, kind: NDArray[np.int8]) -> None:
-        streak = self.prompts.streak[index] + 1
+        before, streak = self.prompts.kind[index], self.prompts.streak[index]
+        self.streaks.remove(before, streak)
+        going = streak + 1
         if self.spec.streak_rule == "same_kind":
-            streak = np.where(self.prompts.kind[index] == kind, streak, 1)
-        self.prompts.streak[index] = np.where(kind == Outcome.EFFECTIVE, 0, streak)
-        self.prompts.kind[index] = kind
+            going = np.where(before == kind, going, 1)
+        streak = np.where(kind == Outcome.EFFECTIVE, 0, going)
+        self.streaks.add(kind, streak)
+        self.prompts.streak[index], self.prompts.kind[index] = streak, kind

@@ -62,6 +62,13 @@ class Listed:
     active_ms: int
 
 
+class Usage(NamedTuple):
+    """Memory of the store, in bytes: what is used, and the most that may be."""
+
+    used: int
+    limit: int
+
+
 class History(Protocol):
     """Stores the histories of runs.
 
@@ -124,6 +131,10 @@ class History(Protocol):
 
     async def ping(self) -> None:
         """Return when the store answers."""
+        ...
+
+    async def usage(self) -> Usage | None:
+        """The store's memory; None where it can't be known."""
         ...
 
     async def close(self) -> None:

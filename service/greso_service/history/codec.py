@@ -60,6 +60,11 @@ def encode(recorded: Recorded) -> bytes:
     return _HEAD.pack(VERSION, kind, flags, recorded.at_ms, recorded.nonce) + body
 
 
+def written_ms(payload: bytes) -> int:
+    """When an event was written, in milliseconds since 1970, without decoding it."""
+    return int(_HEAD.unpack_from(payload)[3])
+
+
 def decode(payload: bytes) -> Recorded:
     """The event of a payload. Raises `CodecError`."""
     try:

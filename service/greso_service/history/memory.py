@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from greso_service.core.mark import START, Mark
-from greso_service.history.base import Appended, Listed, Moved, Once, RunKey, Seen
+from greso_service.history.base import Appended, Listed, Moved, Once, RunKey, Seen, Usage
 
 
 @dataclass(slots=True)
@@ -95,6 +95,10 @@ class MemoryHistory:
 
     async def ping(self) -> None:
         """See `History.ping`."""
+
+    async def usage(self) -> Usage | None:
+        """See `History.usage`."""
+        return None
 
     async def close(self) -> None:
         """See `History.close`."""

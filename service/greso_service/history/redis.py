@@ -26,7 +26,8 @@ from redis.exceptions import (
 
 from greso_service.core.mark import START, Mark
 from greso_service.errors import Unavailable
-from greso_service.history.base import Appended, Listed, Moved, Once, RunKey, Seen
+from greso_service.history import memory_usage
+from greso_service.history.base import Appended, Listed, Moved, Once, RunKey, Seen, Usage
 from greso_service.history.connect import AnyRedis
 
 _AWAY = (
@@ -204,6 +205,11 @@ class RedisHistory:
         async with self._reached(asking=True):
             await self._redis.ping()
         self._away_until = 0.0
+
+    async def usage(self) -> Usage | None:
+        """See `History.usage`; of a cluster that of its fullest primary."""
+        async with self._reached():
+            return await memory_usage.usage(self._redis)
 
     async def close(self) -> None:
         """See `History.close`."""

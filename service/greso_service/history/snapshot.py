@@ -21,11 +21,13 @@ from greso_service.core.controller import Counts, Exploration, Progress
 from greso_service.core.events import Created, Span
 from greso_service.core.mark import Mark
 from greso_service.core.pool import Cursor
+from greso_service.core.prompt_arrays import GROUP_ROW, PromptArrays
 from greso_service.core.prompts import PromptTable
 from greso_service.core.sample import VISIT_ROW, Sample
 from greso_service.core.spec import RunSpec
-from greso_service.core.state import GROUP_ROW, PromptArrays, RunState, Totals
+from greso_service.core.state import RunState, Totals
 from greso_service.core.steps import STEP_ROW, StepLog
+from greso_service.core.streaks import StreakCounts
 from greso_service.history.codec import CodecError
 
 VERSION = 2  # 1 had no sample
@@ -97,6 +99,7 @@ def _state(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> RunState:
         if name != "recent":
             getattr(state.prompts, name)[:size] = arrays[name]
     state.prompts.recent[np.flatnonzero(arrays["visits"] > 0)] = arrays["recent"]
+    state.streaks = StreakCounts.of(state.view.kind, state.view.streak)
     state.pool, state.pool_size = arrays["pool"], arrays["pool"].size
     index, count, rows = (arrays[f"sample_{name}"] for name in _SAMPLE)
     state.sample = Sample.restored(index, state.table.hashes[index], count, rows)

@@ -1,57 +1,94 @@
-"""Every metric of the service, each defined once. Counters tell of this process; sum them over replicas."""
+"""The metrics of one application, in a registry of their own. Their names and meanings are in `catalogue`."""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from collections.abc import Callable, Iterable
+from typing import Final
 
-from greso_service.core.state import Totals
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+from greso_service.live import Standing
+from greso_service.telemetry.catalogue import ALL
+from greso_service.telemetry.run_metrics import RunMetrics
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Buckets of durations: an answer takes about a millisecond, a deadline is 2 s by default."""
+
+RESULTS: Final = ("ok", "unavailable", "error")
 
 
 class Metrics:
-    """The metrics of one application, in a registry of their own."""
+    """All metrics. `runs`: what writes to runs count on; `seen`: the runs that this replica holds."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(
+        self, version: str, *, in_flight_limit: int, most_runs: int, seen: Callable[[], Iterable[Standing]]
+    ) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, asked for by nobody
         self._registry = CollectorRegistry()
-        registry = self._registry
-        Info("greso_build", "The running service.", registry=registry).info({"version": version})
-        self.requests = Counter(
-            "greso_requests", "HTTP requests answered.", ["method", "route", "status"], registry=registry
-        )
-        self.duration = Histogram(
-            "greso_request_duration_seconds",
-            "From the request's head to the end of its answer.",
-            ["method", "route"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.in_flight = Gauge("greso_requests_in_flight", "HTTP requests being worked on.", registry=registry)
-        self.overloaded = Counter(
-            "greso_requests_refused", "Requests turned away because too many were in flight.", registry=registry
-        )
-        self.store_up = Gauge("greso_store_up", "1 if Redis answered the last ping, else 0.", registry=registry)
-        examined = Counter("greso_prompts_examined", "Candidates judged.", registry=registry)
-        selected = Counter("greso_prompts_selected", "Candidates to roll out.", registry=registry)
-        skipped = Counter("greso_prompts_skipped", "Candidates skipped, by kind.", ["kind"], registry=registry)
-        groups = Counter("greso_groups", "Groups reported, by outcome.", ["outcome"], registry=registry)
-        rollouts = Counter("greso_rollouts", "Responses generated, as reported.", registry=registry)
-        # Looked up once: they are counted at every write, and exist from the start with 0.
-        self._counters = {
-            "examined": examined,
-            "selected": selected,
-            "skipped_easy": skipped.labels("easy"),
-            "skipped_hard": skipped.labels("hard"),
-            **{name: groups.labels(name) for name in ("effective", "easy", "hard", "undetermined")},
-            "rollouts": rollouts,
-        }
+        ProcessCollector(registry=self._registry)
+        Info("greso_build", ALL["build"].help, registry=self._registry).info({"version": version})
+        self._requests = self._counter("requests")
+        self._duration = self._histogram("request_duration_seconds")
+        self.in_flight = self._gauge("requests_in_flight")
+        self._gauge("requests_in_flight_limit").set(in_flight_limit)
+        self.overloaded = self._counter("requests_refused")
+        self.runs_live = self._gauge("runs_live")
+        self.store_up = self._gauge("store_up")
+        self._operations = self._counter("store_operations")
+        self._operation_time = self._histogram("store_operation_duration_seconds")
+        self.runs = RunMetrics(self._registry, most_runs, seen)
+        self._memory: tuple[Gauge, Gauge] | None = None
 
-    def count(self, added: Totals) -> None:
-        """Count what a write added to a run's totals."""
-        for name, counter in self._counters.items():
-            if amount := getattr(added, name):
-                counter.inc(amount)
+    def _counter(self, name: str) -> Counter:
+        metric = ALL[name]
+        return Counter(f"greso_{name}", metric.help, list(metric.labels), registry=self._registry)
+
+    def _gauge(self, name: str) -> Gauge:
+        return Gauge(f"greso_{name}", ALL[name].help, registry=self._registry)
+
+    def _histogram(self, name: str) -> Histogram:
+        metric = ALL[name]
+        return Histogram(f"greso_{name}", metric.help, list(metric.labels), buckets=SECONDS, registry=self._registry)
+
+    def expect_requests(self, method: str, route: str, successes: Iterable[int]) -> None:
+        """Let a route's series begin at 0: its successes, and the failures that alerts look for."""
+        for status in (*successes, 500, 503):
+            self._requests.labels(method, route, status)
+        self._duration.labels(method, route)
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an HTTP request."""
+        self._requests.labels(method, route, status).inc()
+        self._duration.labels(method, route).observe(seconds)
+
+    def expect_operation(self, operation: str) -> None:
+        """Let the series of an operation on the store begin at 0."""
+        for result in RESULTS:
+            self._operations.labels(operation, result)
+        self._operation_time.labels(operation)
+
+    def operated(self, operation: str, result: str, seconds: float) -> None:
+        """Count an operation on the store; `result` is one of `RESULTS`."""
+        self._operations.labels(operation, result).inc()
+        self._operation_time.labels(operation).observe(seconds)
+
+    def store_memory(self, used: int, limit: int) -> None:
+        """Show the store's memory, in bytes; until first called there are no such series."""
+        if self._memory is None:
+            self._memory = self._gauge("store_used_memory_bytes"), self._gauge("store_memory_limit_bytes")
+        for gauge, value in zip(self._memory, (used, limit), strict=True):
+            gauge.set(value)
 
     def exposition(self) -> bytes:
         """All metrics in the Prometheus text format."""

@@ -1,0 +1,89 @@
+"""The routes that the page and `greso top` look at runs with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Query, Response
+
+from greso_service import views
+from greso_service.answers import Answer
+from greso_service.api import wire, wire_views
+from greso_service.api.shared import PROBLEMS, TENANT, RunName, json_response, page_of
+from greso_service.core.state import RunState
+from greso_service.errors import NotFound
+from greso_service.history.base import RunKey
+from greso_service.runs import Runs
+
+
+def router(runs: Runs, version: str, clock: Callable[[], float] = time.time) -> APIRouter:
+    """The routes, bound to the use cases they call. `clock`: seconds since 1970, to tell how long a run is idle."""
+    routes = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["overview"])
+
+    @routes.get("/overview", summary="Runs at a glance", responses={200: {"model": wire_views.Overview}})
+    async def overview(
+        limit: Annotated[int, Query(ge=1, le=100, description="runs at most")] = 20,
+        cursor: Annotated[str | None, Query()] = None,
+    ) -> Response:
+        """Newest activity first. The runs asked for are folded, those not in memory from their histories."""
+        page, following = page_of(await runs.listed(TENANT), limit, cursor)
+        rows = []
+        for listed in page:
+            try:
+                rows.append(await runs.look(RunKey(TENANT, listed.run), _row(listed.run, listed.active_ms)))
+            except NotFound:  # deleted since the list was made
+                continue
+        content = {"runs": rows, "cursor": following, "version": version}
+        return Response(orjson.dumps(content), media_type="application/json")
+
+    def _row(run: str, active_ms: int) -> Callable[[RunState], dict[str, Any]]:
+        return lambda state: views.row(run, state, active_ms, clock())
+
+    @routes.get("/runs/{run}/overview", summary="A run at a glance", responses={200: {"model": wire_views.RunOverview}})
+    async def run_overview(run: RunName) -> Response:
+        """What stands in the overview of all runs, the spec, and what to change."""
+        active_ms = next((listed.active_ms for listed in await runs.listed(TENANT) if listed.run == run), 0)
+
+        def look(state: RunState) -> Answer:
+            return views.overview(run, state, active_ms, clock())
+
+        return json_response(await runs.look(RunKey(TENANT, run), look))
+
+    @routes.get("/runs/{run}/curves", summary="Steps as columns", responses={200: {"model": wire_views.Curves}})
+    async def curves(
+        run: RunName,
+        after: Annotated[int, Query(ge=-1, le=wire.LARGEST_STEP)] = -1,
+        points: Annotated[int, Query(ge=10, le=2000, description="points at most")] = 300,
+    ) -> Response:
+        """The steps after `after`; a point sums as many of them as it takes."""
+        return json_response(await runs.look(RunKey(TENANT, run), lambda state: views.curves(state, after, points)))
+
+    @routes.get("/runs/{run}/map", summary="The selection map", responses={200: {"model": wire_views.SelectionMap}})
+    async def selection_map(
+        run: RunName,
+        sort: Literal["streak", "visits", "mean", "last_step", "kind"] = "streak",
+        limit: Annotated[int, Query(ge=1, le=256, description="prompts at most")] = 100,
+    ) -> Response:
+        """What became of a sample of the run's prompts, visit by visit; by descending `sort`."""
+        return json_response(
+            await runs.look(RunKey(TENANT, run), lambda state: views.selection_map(state, sort, limit))
+        )
+
+    @routes.get(
+        "/runs/{run}/why/{prompt:id}", summary="Why a prompt is skipped", responses={200: {"model": wire_views.Why}}
+    )
+    async def why(run: RunName, prompt: str) -> Response:
+        """Whether the step at work keeps the prompt, why, and which step would. The id is percent-encoded."""
+
+        def look(state: RunState) -> Answer:
+            found = views.why(state, prompt)
+            if found is None:
+                raise NotFound(f"run {run} has no prompt {prompt!r}")
+            return found
+
+        return json_response(await runs.look(RunKey(TENANT, run), look))
+
+    return routes

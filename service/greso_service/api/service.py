@@ -1,0 +1,40 @@
+"""The routes of the service itself: is it alive, is it ready, what is it, its metrics."""
+
+from __future__ import annotations
+
+import orjson
+from fastapi import APIRouter, Response
+
+from greso_service.api import wire
+from greso_service.api.health import Health
+from greso_service.telemetry.metrics import CONTENT_TYPE, Metrics
+
+
+def router(health: Health, metrics: Metrics, version: str) -> APIRouter:
+    """The routes, bound to what they tell of."""
+    routes = APIRouter(tags=["service"])
+
+    @routes.get("/livez", summary="Alive?", responses={200: {"model": wire.Alive}})
+    async def livez() -> Response:
+        """The process answers; nothing else is touched."""
+        return Response(b'{"alive":true}', media_type="application/json")
+
+    @routes.get("/readyz", summary="Ready?", responses={200: {"model": wire.Readiness}, 503: {"model": wire.Readiness}})
+    async def readyz() -> Response:
+        """200 only when started, not draining and Redis answered lately."""
+        components = health.components()
+        ready = all(component["ok"] for component in components.values())
+        content = orjson.dumps({"ready": ready, "components": components})
+        return Response(content, 200 if ready else 503, media_type="application/json")
+
+    @routes.get("/version", summary="Version", responses={200: {"model": wire.Version}})
+    async def version_() -> Response:
+        """What runs here."""
+        return Response(orjson.dumps({"version": version, "api": "v1"}), media_type="application/json")
+
+    @routes.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    async def exposition() -> Response:
+        """The Prometheus text format."""
+        return Response(metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+
+    return routes

@@ -1,0 +1,95 @@
+"""Advice: from a run's state alone, how it fares, what is off, and what to change."""
+
+from __future__ import annotations
+
+from greso_service.core.advice import filtering, trainer
+from greso_service.core.advice.signals import Signals
+from greso_service.core.advice.words import LEVELS, Advice, percent
+
+__all__ = ["IDLE", "Advice", "Signals", "advise", "headline", "status"]
+
+IDLE = 3600.0
+"""Seconds without a write after which a run counts as idle: longer than all but the longest steps."""
+
+# What explains another finding away: the left one is the cause, and the right ones follow from it.
+_STEERING = {
+    f"{what}_{kind}" for what in ("target_missed", "at_low_bound", "at_high_bound") for kind in ("easy", "hard")
+}
+_EXPLAINS = {
+    "ids_never_repeat": {"first_epoch", *_STEERING},
+    "ids_all_the_same": {"pool_exhausted", "short_steps", "saving", *_STEERING},
+    "no_selections": _STEERING,
+    "skips_ignored": {"saving", *_STEERING},
+    "nothing_solved": {"at_low_bound_hard", "target_missed_hard", "short_steps", "pool_exhausted", "saving"},
+    "shaped_rewards": {"nothing_to_skip", "nothing_solved", "at_high_bound_easy", "at_high_bound_hard"},
+    "pool_exhausted": {"short_steps", "at_low_bound_easy", "at_low_bound_hard"},
+}
+
+
+def advise(signals: Signals) -> list[Advice]:
+    """All findings, the gravest first; without those that another one explains."""
+    found = [advice for rule in trainer.RULES if (advice := rule(signals))]
+    found += [advice for rules in filtering.RULES for advice in rules(signals)]
+    explained = set().union(*(_EXPLAINS.get(advice.code, set()) for advice in found))
+    return sorted(
+        (advice for advice in found if advice.code not in explained), key=lambda advice: LEVELS.index(advice.level)
+    )
+
+
+def status(signals: Signals, advice: list[Advice]) -> str:
+    """How the run fares, in one word.
+
+    idle: not written to for long, or never used. stuck: a problem, or a warning while nothing is saved. off: the policy
+    keeps everything. saving: `SAVES` of the candidates or more are skipped. learning: none of these, yet.
+    """
+    levels, codes = {one.level for one in advice}, {one.code for one in advice}
+    if signals.idle >= IDLE or not len(signals.state.steps.rows):
+        return "idle"
+    if "problem" in levels:
+        return "stuck"
+    if "policy_uniform" in codes:
+        return "off"
+    if "saving" in codes:
+        return "saving"
+    return "stuck" if "warning" in levels else "learning"
+
+
+def headline(signals: Signals, status: str, advice: list[Advice]) -> str:
+    """One sentence for people."""
+    rate, now, then = signals.recent.skip_rate, signals.recent.effective, signals.first.effective
+    match status:
+        case "idle" if not len(signals.state.steps.rows):
+            text = "Nothing has happened yet: waiting for the first step."
+        case "idle":
+            saved = f"; its last steps skipped {percent(rate)} of the candidates" if rate else ""
+            text = f"No write for {_duration(signals.idle)}: the trainer has ended, or stands still{saved}."
+        case "stuck":
+            text = f"{advice[0].title}."
+        case "off":
+            text = "The filter is off: every prompt is rolled out."
+        case "saving":
+            start = "" if then is None else f" ({percent(then)} at the unfiltered start)"
+            text = f"Skips {percent(rate or 0)} of the candidates; {percent(now or 0)} of the groups teach{start}."
+        case _:
+            text = _learning(signals, advice)
+    return text
+
+
+def _learning(signals: Signals, advice: list[Advice]) -> str:
+    rate = signals.recent.skip_rate
+    first = next((one for one in advice if one.code in {"first_epoch", "nothing_to_skip"}), None)
+    if first:
+        return f"{first.title}."
+    if not signals.recent.steps:
+        return "Too early to say: no step is complete yet."
+    p = signals.state.progress.exploration
+    skipped = "Skips nothing yet" if not rate else f"Skips {percent(rate)} of the candidates so far"
+    return f"{skipped}; p_easy is at {p.easy:.2f} and p_hard at {p.hard:.2f}, still being steered."
+
+
+def _duration(seconds: float) -> str:
+    for name, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            number = int(seconds // length)
+            return f"{number} {name}{'s' if number > 1 else ''}"
+    return f"{int(seconds)} seconds"

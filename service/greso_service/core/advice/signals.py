@@ -1,0 +1,182 @@
+"""What a run's state tells about how well the filter works: sums over its last and its first steps, and a look at the
+prompts rolled out lately. The advice is made from these figures alone; reading them costs little at any size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greso_service.core.outcome import Outcome
+from greso_service.core.prompt_arrays import RECENT
+from greso_service.core.prompts import Index
+from greso_service.core.spec import RunSpec
+from greso_service.core.state import RunState
+
+WINDOW = 50
+"""Steps at most that `recent` and `first` sum over: enough that a share of groups hardly depends on chance, few enough
+that it tells of today's model."""
+
+SETTLED = 20
+"""Steps at most that tell of the exploration in force: p moves by 0.2 in as many, with the default step."""
+
+_LOOKED_AT = 512  # rows searched for the window's: some rows hold selections only
+_SAMPLE = 1024  # prompts whose last groups are looked at: a share of them is known within 3 points
+
+Rows = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Some steps of a run, as rows of `STEP_ROW`. A ratio without a denominator is None."""
+
+    rows: Rows
+
+    @property
+    def steps(self) -> int:
+        """How many."""
+        return len(self.rows)
+
+    def sum(self, column: str) -> int:
+        """Over the steps."""
+        return int(self.rows[column].sum())
+
+    @property
+    def groups(self) -> int:
+        """Judged groups."""
+        return self.sum("groups")
+
+    @property
+    def skipped(self) -> int:
+        """Candidates skipped, easy and hard."""
+        return self.sum("skipped_easy") + self.sum("skipped_hard")
+
+    @property
+    def skip_rate(self) -> float | None:
+        """Skipped per examined candidate."""
+        return _ratio(self.skipped, self.sum("examined"))
+
+    @property
+    def effective(self) -> float | None:
+        """Effective per judged group: the yield of the rollouts."""
+        return _ratio(self.sum("effective"), self.groups)
+
+    def zero_variance(self, kind: str) -> float | None:
+        """Easy or hard groups per judged group."""
+        return _ratio(self.sum(kind), self.groups)
+
+    @property
+    def rounds(self) -> float | None:
+        """Rounds of rollouts per step."""
+        return _ratio(self.sum("rounds"), self.steps)
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def recent(state: RunState) -> Stretch:
+    """The last complete steps with groups, at most `WINDOW`."""
+    rows = state.steps.rows[-_LOOKED_AT:]
+    complete = rows["step"] < state.progress.step + state.progress.complete
+    return Stretch(rows[np.flatnonzero(complete & (rows["groups"] > 0))[-WINDOW:]])
+
+
+def first(state: RunState) -> Stretch:
+    """The complete steps with groups before anything was skipped, the first `WINDOW` of them: what an unfiltered step
+    earned when the training began."""
+    rows = state.steps.rows[:_LOOKED_AT]
+    complete = rows["step"] < state.progress.step + state.progress.complete
+    untouched = np.cumsum(rows["skipped_easy"] + rows["skipped_hard"]) == 0
+    return Stretch(rows[np.flatnonzero(complete & untouched & (rows["groups"] > 0))[:WINDOW]])
+
+
+@dataclass(frozen=True, slots=True)
+class Lately:
+    """The latest group of each of n prompts rolled out in the recent steps, as arrays of n.
+
+    `index` of the prompts; `low`, `high` rewards of the group, NaN where it has none; its `outcome`, and that of the
+    prompt's group `before` it (undetermined if there was none); `streak` and `kind` of the prompt now.
+    """
+
+    index: Index
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    outcome: NDArray[np.int8]
+    before: NDArray[np.int8]
+    streak: NDArray[np.int32]
+    kind: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return self.index.size
+
+
+def lately(state: RunState, since: int) -> Lately:
+    """Of the prompts whose latest group is of step `since` or later, an even sample of at most 1,024."""
+    prompts, size = state.prompts, state.table.size
+    index = np.flatnonzero((prompts.last_step[:size] >= since) & (prompts.visits[:size] > 0))
+    index = index[:: -(-index.size // _SAMPLE) or 1]
+    visits = prompts.visits[index]
+    groups = prompts.recent[index]
+    each = np.arange(index.size)
+    last = groups[each, (visits - 1) % RECENT]
+    return Lately(
+        index=index,
+        low=last["low"],
+        high=last["high"],
+        outcome=last["outcome"],
+        before=np.where(visits > 1, groups[each, (visits - 2) % RECENT]["outcome"], np.int8(Outcome.UNDETERMINED)),
+        streak=prompts.streak[index],
+        kind=prompts.kind[index],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """All that the advice looks at; `Signals.of` takes it. `idle`: seconds since the last write.
+
+    `late`: the last `SETTLED` of the recent steps, those that tell of the exploration in force.
+    """
+
+    run: str
+    state: RunState
+    idle: float
+    recent: Stretch
+    late: Stretch
+    first: Stretch
+    lately: Lately
+
+    @classmethod
+    def of(cls, run: str, state: RunState, idle: float) -> Signals:
+        """The signals of a state."""
+        stretch = recent(state)
+        since = int(stretch.rows["step"][0]) if stretch.steps else 0
+        late = Stretch(stretch.rows[-SETTLED:])
+        return cls(run, state, idle, stretch, late, first(state), lately(state, since))
+
+    @property
+    def spec(self) -> RunSpec:
+        """The run's parameters in force."""
+        return self.state.spec
+
+    @property
+    def judged(self) -> int:
+        """Judged groups of the whole run."""
+        totals = self.state.totals
+        return totals.effective + totals.easy + totals.hard
+
+    @property
+    def distinct(self) -> int:
+        """Prompts with a judged group."""
+        return self.state.table.size - int(self.state.streaks.table[Outcome.UNDETERMINED, 0])
+
+    @property
+    def coming_back(self) -> bool:
+        """Whether prompts come a second time: before, nothing can be skipped, and nothing is learnt about the filter.
+
+        Not the few that stand twice by chance: more than 1 group in 100.
+        """
+        return self.judged - self.distinct > 0.01 * self.judged

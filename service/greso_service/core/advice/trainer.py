@@ -1,0 +1,236 @@
+"""What the trainer does wrong: rules about reports, ids and rewards. Each returns its finding or None.
+
+None of them speaks from a handful of steps, and none from what every run looks like in its first epoch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from greso_service.core.advice.signals import Signals
+from greso_service.core.advice.words import Advice, patch, percent
+from greso_service.core.outcome import Outcome
+
+ENOUGH_STEPS = 10
+ENOUGH_GROUPS = 200
+"""A share of so many groups is known within 7 points (95%)."""
+
+
+def no_reports(signals: Signals) -> Advice | None:
+    """Steps are selected for and not reported, or nothing of the reports can be judged."""
+    state, run = signals.state, signals.run
+    report = f"POST /v1/runs/{run}/report"
+    if state.totals.groups >= ENOUGH_GROUPS and state.totals.undetermined > 0.9 * state.totals.groups:
+        return Advice(
+            "no_reports",
+            "problem",
+            "Nothing of the reports can be judged",
+            f"{percent(state.totals.undetermined / state.totals.groups)} of {state.totals.groups:,} reported groups"
+            " have fewer than two rewards.",
+            "report all responses to a prompt as one group: "
+            f'{report} {{"results": [{{"prompt": "a", "rewards": [1, 0, 0, 1]}}]}}',
+        )
+    # An asynchronous trainer selects ahead of its reports, seldom more than 8 steps: its samples would be stale.
+    rows = state.steps.rows[-64:]
+    waiting = rows[(rows["step"] > state.progress.step) & (rows["selected"] > 0)]
+    if len(waiting) <= 8:
+        return None
+    since = f"since step {state.progress.step}" if state.totals.groups else "at all"
+    return Advice(
+        "no_reports",
+        "problem",
+        f"No reports {since}",
+        f"{'At least ' if len(waiting) == len(rows) else ''}{len(waiting)} steps were selected for, the newest is "
+        f"{int(rows['step'][-1])}, and no rewards came. Without them nothing is learnt, and nothing new is skipped.",
+        f"report what each round earned: {report}",
+    )
+
+
+def no_selections(signals: Signals) -> Advice | None:
+    """Reports come, but nobody ever asks what to roll out."""
+    if signals.recent.steps < ENOUGH_STEPS or signals.state.totals.examined or signals.spec.policy == "uniform":
+        return None
+    run = signals.run
+    return Advice(
+        "no_selections",
+        "problem",
+        "Nobody asks which prompts to roll out",
+        f"{signals.judged:,} groups were reported, and no candidate was ever examined: nothing is skipped.",
+        f"ask before each rollout: POST /v1/runs/{run}/draw, or POST /v1/runs/{run}/select with your own candidates",
+    )
+
+
+def skips_ignored(signals: Signals) -> Advice | None:
+    """More groups are reported than candidates were selected: what is skipped is rolled out all the same.
+
+    Counted over the run, as some trainers select for a whole epoch at once; a fifth more is let pass: selections made
+    while Redis was away are not recorded.
+    """
+    totals = signals.state.totals
+    skipped = totals.skipped_easy + totals.skipped_hard
+    if signals.recent.steps < ENOUGH_STEPS or skipped < ENOUGH_GROUPS or totals.groups <= 1.2 * totals.selected:
+        return None
+    return Advice(
+        "skips_ignored",
+        "problem",
+        "Skipped prompts are rolled out all the same",
+        f"{totals.groups:,} groups were reported, but only {totals.selected:,} candidates were selected and {skipped:,}"
+        " skipped.",
+        "roll out only the prompts at the indices in `selected` of the answer to select, or those that draw returns",
+    )
+
+
+def ids_never_repeat(signals: Signals) -> Advice | None:
+    """Prompts have other ids each time they come, so that their histories are never found again."""
+    if signals.judged < ENOUGH_GROUPS:
+        return None
+    return _not_those_drawn(signals) or (None if signals.coming_back else _made_anew(signals))
+
+
+def _not_those_drawn(signals: Signals) -> Advice | None:
+    state, index = signals.state, signals.lately.index
+    if not state.cursor.size or not index.size:
+        return None
+    strange = index[~state.prompts.pooled[index]]
+    if strange.size < 0.5 * index.size:
+        return None
+    [reported, pooled] = state.table.texts([int(strange[0]), int(state.pool[0])])
+    return Advice(
+        "ids_never_repeat",
+        "problem",
+        "The prompts reported are not those drawn",
+        f"{percent(strange.size / index.size)} of the prompts reported lately are not in the pool, such as"
+        f" {reported!r}; the pool's look like {pooled!r}. A prompt that comes under another id is new each time.",
+        "report each group under the very id that draw returned",
+    )
+
+
+def _made_anew(signals: Signals) -> Advice | None:
+    state, index = signals.state, signals.lately.index[:: max(len(signals.lately) // 128, 1)]
+    title = "No prompt ever comes back"
+    change = "name a prompt by what is asked, the same in every epoch: its row in the data set, or a hash of its text"
+    ids = state.table.texts(index.tolist())
+    steps = state.prompts.last_step[index].tolist()
+    # One digit stands in too many ids by chance.
+    tellable = [_has_number(name, step) for name, step in zip(ids, steps, strict=True) if step >= 10]
+    if len(tellable) >= 32 and sum(tellable) >= 0.9 * len(tellable):
+        detail = f"The ids hold the step's number, such as {ids[-1]!r} of step {steps[-1]}: each is used once."
+        return Advice("ids_never_repeat", "problem", title, detail, change)
+    if state.pool_size:  # the pool says how long an epoch is: this is the first
+        return None
+    groups = f"{signals.judged:,} groups were reported, each of another prompt"
+    if len(ids) >= 32 and signals.judged >= 1000 and all(map(_is_random_uuid, ids)):
+        detail = f"{groups}, and the ids are random UUIDs, such as {ids[-1]!r}. If they are made anew in each step, no"
+        return Advice("ids_never_repeat", "hint", title, f"{detail} prompt can ever be skipped.", change)
+    # More than most data sets for this kind of training hold; in a larger one it is no sign of anything.
+    if signals.judged >= 50_000:
+        detail = f"{groups}. If the data set is smaller than that, the ids change from epoch to epoch."
+        return Advice("ids_never_repeat", "hint", title, detail, change)
+    return None
+
+
+def _has_number(name: str, number: int) -> bool:
+    """Whether the number stands in the name with no other digit next to it."""
+    digits = "".join(letter if letter.isdecimal() else " " for letter in name)
+    return str(number) in [part.lstrip("0") for part in digits.split()]
+
+
+def _is_random_uuid(name: str) -> bool:
+    """Whether it is a UUID of version 4, with or without hyphens."""
+    plain = name.replace("-", "")
+    return len(plain) == 32 and plain[12] == "4" and all(letter in "0123456789abcdefABCDEF" for letter in plain)
+
+
+def ids_all_the_same(signals: Signals) -> Advice | None:
+    """Many prompts share an id: an average step has at least 4 groups for each id that the run ever saw.
+
+    A pool walked by the service may be that small; its ids are told by the pool.
+    """
+    recent, state = signals.recent, signals.state
+    # Steps without groups count, too: with one id either all or none of a step's candidates are skipped.
+    if state.steps.size < ENOUGH_STEPS or not recent.steps or signals.judged < 100 or state.cursor.size:
+        return None
+    a_step = recent.groups / recent.steps
+    if a_step < 4 * signals.distinct:
+        return None
+    [example] = state.table.texts(signals.lately.index[:1].tolist())
+    ids = "one id" if signals.distinct == 1 else f"{signals.distinct} ids"
+    return Advice(
+        "ids_all_the_same",
+        "problem",
+        "Many prompts have the same id",
+        f"A step has {a_step:,.0f} groups, all under {ids} such as {example!r}: different prompts are judged, kept and"
+        " skipped as one.",
+        "give each prompt an id of its own: its row in the data set, or a hash of its text",
+    )
+
+
+def shaped_rewards(signals: Signals) -> Advice | None:
+    """Rewards are more than right or wrong, and so groups that are all right or all wrong look effective.
+
+    The sign: a quarter of the effective groups differ by less than half of the range of rewards (never so with right
+    or wrong), and groups of one kind, easy or hard, hardly ever come (fewer than 1 in 200).
+    """
+    recent, lately = signals.recent, signals.lately
+    effective = lately.outcome == Outcome.EFFECTIVE
+    if recent.steps < ENOUGH_STEPS or recent.groups < ENOUGH_GROUPS or np.count_nonzero(effective) < 64:
+        return None
+    lacking = [kind for kind in ("easy", "hard") if recent.sum(kind) < 0.005 * recent.groups]
+    low, high = lately.low[effective], lately.high[effective]
+    spread = high / 2 - low / 2  # halves: rewards near the largest float have no difference
+    narrow = spread[spread < (high.max() / 2 - low.min() / 2) / 2]
+    if not lacking or narrow.size < 0.25 * spread.size:
+        return None
+    bonus = 2 * float(np.quantile(narrow, 0.95))
+    return Advice(
+        "shaped_rewards",
+        "warning",
+        "The rewards look shaped",
+        f"{percent(narrow.size / spread.size)} of the effective groups differ in their rewards only by up to"
+        f" {bonus:.2g}, and hardly any group is {' or '.join(lacking)}. With a bonus for length or format, a group"
+        " whose answers are all wrong, or all right, looks as if it taught something.",
+        "report the outcome alone, right or wrong; or, if that can't be, let such groups count as equal: "
+        + patch(signals.run, reward_tolerance=float(f"{1.1 * bonus:.2g}")),
+    )
+
+
+def nothing_solved(signals: Signals) -> Advice | None:
+    """No response has reached `solved_reward`: the rewards are on another scale, or no answer is ever right."""
+    recent, lately, spec = signals.recent, signals.lately, signals.spec
+    rewarded = lately.high[np.isfinite(lately.high)]
+    if recent.steps < ENOUGH_STEPS or recent.groups < ENOUGH_GROUPS or rewarded.size < 64:
+        return None
+    best = float(rewarded.max())
+    if best >= spec.solved_reward - spec.reward_tolerance:
+        return None
+    code, seen = "nothing_solved", f"In the last {recent.steps} steps no response earned {spec.solved_reward:g}"
+    if recent.sum("effective") < 0.01 * recent.groups:
+        return Advice(
+            code,
+            "problem",
+            "No answer is ever right",
+            f"{seen} (solved_reward); the best earned {best:.6g}, and {percent(recent.zero_variance('hard') or 0)} of"
+            " the groups are hard.",
+            "check the reward function on an answer known to be right; if it is fine, start with easier prompts",
+        )
+    # With right or wrong, the best reward of an effective group is that of a right answer.
+    at_best = np.count_nonzero(lately.high[lately.outcome == Outcome.EFFECTIVE] >= best - spec.reward_tolerance)
+    sure = at_best >= 0.5 * np.count_nonzero(lately.outcome == Outcome.EFFECTIVE)
+    return Advice(
+        code,
+        "warning" if sure else "hint",
+        "No answer earns solved_reward",
+        f"{seen} (solved_reward); the best earned {best:.6g}. Solved groups are taken for hard ones.",
+        f"if {best:.6g} is what a right answer earns, {patch(signals.run, solved_reward=best)}",
+    )
+
+
+RULES = (
+    no_reports,
+    no_selections,
+    skips_ignored,
+    ids_all_the_same,
+    ids_never_repeat,
+    nothing_solved,
+    shaped_rewards,
+)

@@ -1,0 +1,75 @@
+"""Figures: what a run's gauges show, taken from its state without walking its prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from greso_service.core import controller
+from greso_service.core.controller import Exploration
+from greso_service.core.spec import RunSpec
+from greso_service.core.state import RunState
+from greso_service.core.steps import StepLog
+from greso_service.core.streaks import StreakCounts
+
+_BACK = 64  # rows looked at for the newest complete step: those behind it are steps selected for and not reported
+
+
+@dataclass(frozen=True, slots=True)
+class StepFigures:
+    """A complete step: its groups' outcomes as shares of the judged groups, and its rounds."""
+
+    easy: float
+    hard: float
+    effective: float
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A run at a glance. `streaks`: a copy; `last`: the newest complete step with judged groups, if there is one."""
+
+    spec: RunSpec
+    step: int
+    generation: int
+    epoch: int
+    prompts: int
+    pool: int
+    exploration: Exploration
+    target: Exploration
+    next_rollout_batch_size: int
+    streaks: StreakCounts
+    last: StepFigures | None
+
+    @classmethod
+    def of(cls, state: RunState) -> Figures:
+        """The figures of a state."""
+        streaks = StreakCounts()
+        streaks.table = state.streaks.table.copy()
+        progress = state.progress
+        return cls(
+            spec=state.spec,
+            step=max(progress.step, 0),
+            generation=state.generation,
+            epoch=state.cursor.epoch,
+            prompts=state.table.size,
+            pool=state.pool_size,
+            exploration=progress.exploration,
+            target=controller.targets(state.spec),
+            next_rollout_batch_size=controller.next_rollout_batch_size(progress, state.spec, progress.step),
+            streaks=streaks,
+            last=_last(state.steps, progress.step if progress.complete else progress.step - 1),
+        )
+
+
+def _last(steps: StepLog, newest_complete: int) -> StepFigures | None:
+    rows = steps.rows[-_BACK:]
+    judged = np.flatnonzero((rows["step"] <= newest_complete) & (rows["groups"] > 0))
+    if not judged.size:
+        return None
+    row = rows[judged[-1]]
+    groups = int(row["groups"])
+    return StepFigures(
+        int(row["easy"]) / groups, int(row["hard"]) / groups, int(row["effective"]) / groups, int(row["rounds"])
+    )

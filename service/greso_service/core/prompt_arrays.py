@@ -1,0 +1,36 @@
+"""PromptArrays: what a run knows of each of its prompts, a column an array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greso_service.core.arrays import grown
+
+RECENT = 8
+"""Groups remembered in detail per prompt, for people who ask why it was skipped; the history has them all."""
+
+GROUP_ROW = np.dtype(
+    [("step", "<i8"), ("mean", "<f8"), ("low", "<f8"), ("high", "<f8"), ("count", "<u2"), ("outcome", "i1")]
+)
+
+
+@dataclass(slots=True)
+class PromptArrays:
+    """One row per prompt, by index; rows beyond the table's size are room to grow."""
+
+    streak: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    kind: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
+    visits: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    rewards: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0, np.float64))
+    last_step: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    pooled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    recent: NDArray[np.void] = field(default_factory=lambda: np.zeros((0, RECENT), GROUP_ROW))  # the v-th at v % RECENT
+
+    def grow(self, size: int) -> None:
+        """Make room for `size` prompts."""
+        for name in self.__slots__:
+            setattr(self, name, grown(getattr(self, name), size))

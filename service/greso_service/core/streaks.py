@@ -1,0 +1,45 @@
+"""StreakCounts: how many prompts of a run have which kind and streak, kept up to date without walking the prompts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greso_service.core.outcome import Outcome
+
+LONGEST: Final = 16
+"""Streaks from here on are counted together: with p <= 0.75 their keep probability is below every usual floor."""
+
+Kinds = NDArray[np.int8]
+Streaks = NDArray[np.int32]
+
+
+class StreakCounts:
+    """`table`: int64[kinds, LONGEST + 1], prompts by the `Outcome` of their latest judged group and their streak."""
+
+    __slots__ = ("table",)
+
+    def __init__(self) -> None:
+        self.table = np.zeros((len(Outcome), LONGEST + 1), np.int64)
+
+    def join(self, prompts: int) -> None:
+        """Count prompts that are new to the run."""
+        self.table[Outcome.UNDETERMINED, 0] += prompts
+
+    def add(self, kind: Kinds, streak: Streaks) -> None:
+        """Count these prompts."""
+        np.add.at(self.table, (kind, np.minimum(streak, LONGEST)), 1)
+
+    def remove(self, kind: Kinds, streak: Streaks) -> None:
+        """Count these prompts no longer."""
+        np.subtract.at(self.table, (kind, np.minimum(streak, LONGEST)), 1)
+
+    @classmethod
+    def of(cls, kind: Kinds, streak: Streaks) -> StreakCounts:
+        """The counts of a whole run."""
+        counts = cls()
+        cells = kind.astype(np.int64) * (LONGEST + 1) + np.minimum(streak, LONGEST)
+        counts.table = np.bincount(cells, minlength=counts.table.size).reshape(counts.table.shape)
+        return counts

@@ -1,0 +1,80 @@
+// One prompt: why it is kept or skipped, and what it earned so far.
+
+import { get, of } from "./api.js";
+import { facts, fill, h, name, number, table } from "./dom.js";
+import { count, decimal, plural } from "./format.js";
+import { toPrompts } from "./routes.js";
+
+export class PromptTab {
+  #seen = "";
+
+  constructor(run, prompt) {
+    this.run = run;
+    this.prompt = prompt;
+    this.why = h("div");
+    this.facts = h("div");
+    this.groups = h("div");
+    this.element = h(
+      "div",
+      {},
+      h("p", { class: "crumbs" }, h("a", { href: toPrompts(run) }, "Prompts")),
+      h("h2", { class: "prompt" }, name(prompt)),
+      this.why,
+      this.facts,
+      h("h2", {}, "Recent groups"),
+      this.groups,
+    );
+  }
+
+  async refresh(overview, signal) {
+    const seen = [overview.generation, overview.step, overview.totals.groups, overview.totals.examined, JSON.stringify(overview.spec)].join();
+    if (seen === this.#seen) return;
+    const [prompt, why] = await Promise.all([get(of(this.run, "prompts", this.prompt), null, signal), get(of(this.run, "why", this.prompt), null, signal)]);
+    this.#seen = seen;
+    fill(this.why, explained(why, prompt, overview));
+    fill(this.facts, known(prompt, why));
+    fill(this.groups, prompt.groups.length ? history(prompt.groups) : h("p", { class: "quiet" }, "None yet. A prompt without a judged group is always kept."));
+  }
+}
+
+function explained(why, prompt, overview) {
+  const p = why.kind === "hard" ? "p_hard" : "p_easy";
+  const value = why.kind === "hard" ? overview.exploration.hard : overview.exploration.easy;
+  const rule =
+    why.streak === 0 || overview.policy === "uniform"
+      ? "kept with probability 1"
+      : `max(${p} ^ streak, min_keep_probability) = max(${decimal(value)} ^ ${why.streak}, ${decimal(overview.spec.min_keep_probability)}) = ${decimal(why.keep_probability)}`;
+  return h(
+    "div",
+    { class: "why", "data-keep": String(why.keep) },
+    h("p", {}, h("strong", {}, why.keep ? "Kept. " : "Skipped. "), why.sentence),
+    h("p", { class: "quiet" }, "The rule: ", h("code", {}, rule), `. A prompt is kept in a step when its draw for that step, ${decimal(why.draw)} in step ${count(why.step)}, is below it.`),
+  );
+}
+
+function known(prompt, why) {
+  const next = why.next_kept_step === null ? "none in 1,000 steps" : `step ${count(why.next_kept_step)}`;
+  return facts([
+    ["Kind", h("span", { class: "kind", "data-kind": prompt.kind }, prompt.kind), prompt.kind === "new" ? "no judged group yet" : "of its latest judged group"],
+    ["Streak", count(prompt.streak), "zero-variance groups in a row"],
+    ["Keep probability", decimal(prompt.keep_probability), "in each step"],
+    ["Kept next in", next, "if nothing changes"],
+    ["Visits", count(prompt.visits), "groups in all"],
+    ["Mean reward", decimal(prompt.mean), prompt.last_step === null ? null : `last rolled out in step ${count(prompt.last_step)}`],
+  ]);
+}
+
+function history(groups) {
+  const heads = ["Step", "Outcome", "Rewards", "Mean", "Lowest", "Highest"];
+  const rows = groups.map((group) => {
+    const figures = [count(group.count), decimal(group.mean), decimal(group.min), decimal(group.max)];
+    return h(
+      "tr",
+      {},
+      h("th", { scope: "row", "data-label": heads[0] }, count(group.step)),
+      h("td", { "data-label": heads[1] }, h("span", { class: "kind", "data-kind": group.outcome }, group.outcome)),
+      ...figures.map((text, at) => h("td", { class: "number", "data-label": heads[at + 2] }, text)),
+    );
+  });
+  return h("div", {}, h("p", { class: "quiet" }, `The last ${plural(groups.length, "group")}, newest first.`), table("Recent groups", [...heads.slice(0, 2), ...heads.slice(2).map(number)], rows, { class: "stacks" }));
+}

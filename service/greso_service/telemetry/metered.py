@@ -1,0 +1,93 @@
+"""MeteredHistory: a History whose every operation is counted and timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import TypeVar
+
+from greso_service.core.mark import Mark
+from greso_service.errors import Unavailable
+from greso_service.history.base import Appended, History, Listed, Moved, Once, RunKey, Seen, Usage
+from greso_service.telemetry.metrics import Metrics
+
+T = TypeVar("T")
+
+OPERATIONS = (
+    "append", "read", "begin", "recall", "remember", "save", "load", "drop", "runs", "ping", "usage",
+)  # fmt: skip
+
+
+class MeteredHistory:
+    """Passes everything on to `history`."""
+
+    def __init__(self, history: History, metrics: Metrics) -> None:
+        self._history = history
+        self._metrics = metrics
+        for operation in OPERATIONS:
+            metrics.expect_operation(operation)
+
+    async def _timed(self, operation: str, work: Awaitable[T]) -> T:
+        began, result = time.perf_counter(), "ok"
+        try:
+            return await work
+        except Unavailable:
+            result = "unavailable"
+            raise
+        except Exception:
+            result = "error"
+            raise
+        finally:
+            self._metrics.operated(operation, result, time.perf_counter() - began)
+
+    async def append(
+        self, key: RunKey, after: Mark, payloads: Sequence[bytes], *, at_ms: int, once: Once | None = None
+    ) -> Appended | Moved | Seen:
+        """See `History.append`."""
+        return await self._timed("append", self._history.append(key, after, payloads, at_ms=at_ms, once=once))
+
+    async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
+        """See `History.read`."""
+        return await self._timed("read", self._history.read(key, after, limit))
+
+    async def begin(
+        self, key: RunKey, payloads: AsyncIterator[Sequence[bytes]], *, at_ms: int, once: Once | None = None
+    ) -> Appended | Moved | Seen:
+        """See `History.begin`; its time is also that of making the payloads."""
+        return await self._timed("begin", self._history.begin(key, payloads, at_ms=at_ms, once=once))
+
+    async def recall(self, key: RunKey, name: str) -> Seen | None:
+        """See `History.recall`."""
+        return await self._timed("recall", self._history.recall(key, name))
+
+    async def remember(self, key: RunKey, once: Once) -> None:
+        """See `History.remember`."""
+        await self._timed("remember", self._history.remember(key, once))
+
+    async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
+        """See `History.save`."""
+        await self._timed("save", self._history.save(key, mark, snapshot))
+
+    async def load(self, key: RunKey) -> tuple[Mark, bytes] | None:
+        """See `History.load`."""
+        return await self._timed("load", self._history.load(key))
+
+    async def drop(self, key: RunKey, at: Mark | None = None) -> bool:
+        """See `History.drop`."""
+        return await self._timed("drop", self._history.drop(key, at))
+
+    async def runs(self, tenant: str) -> list[Listed]:
+        """See `History.runs`."""
+        return await self._timed("runs", self._history.runs(tenant))
+
+    async def ping(self) -> None:
+        """See `History.ping`."""
+        await self._timed("ping", self._history.ping())
+
+    async def usage(self) -> Usage | None:
+        """See `History.usage`."""
+        return await self._timed("usage", self._history.usage())
+
+    async def close(self) -> None:
+        """See `History.close`."""
+        await self._history.close()

@@ -1,0 +1,197 @@
+"""The answers of the page and of `greso top`, as JSON bytes made from a state. Schemas: `api/wire_views.py`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from greso_service import answers
+from greso_service.answers import Answer
+from greso_service.core import advice, controller, policy, sample
+from greso_service.core.advice.signals import Signals, Stretch
+from greso_service.core.controller import NO_STEP
+from greso_service.core.draws import IdError, Ids, uniforms_by_step
+from greso_service.core.outcome import Outcome
+from greso_service.core.policy import PromptView, Question
+from greso_service.core.prompts import UNKNOWN, Index
+from greso_service.core.state import RunState
+from greso_service.errors import Fault, InvalidInput
+
+AHEAD = 1000
+"""Steps that are searched for the next one that would keep a prompt."""
+
+_SUMMED = (
+    "examined", "selected", "skipped_easy", "skipped_hard", "groups", "effective", "easy", "hard", "rollouts", "rounds",
+)  # fmt: skip
+
+_LETTERS = {
+    Outcome.UNDETERMINED: "u",
+    Outcome.EFFECTIVE: "v",
+    Outcome.EASY: "e",
+    Outcome.HARD: "h",
+    sample.SKIPPED_EASY: "x",
+    sample.SKIPPED_HARD: "y",
+}
+_LETTER = np.array([_LETTERS[what] for what in sorted(_LETTERS)])
+
+
+def row(run: str, state: RunState, active_ms: int, now: float) -> dict[str, Any]:
+    """A run in the overview of all. `now`: seconds since 1970."""
+    content, found = _overview(run, state, active_ms, now)
+    return {**content, "advice": [one.code for one in found]}
+
+
+def overview(run: str, state: RunState, active_ms: int, now: float) -> Answer:
+    """One run: its row, its spec and the advice in full."""
+    content, found = _overview(run, state, active_ms, now)
+    return _answer({**content, "spec": state.spec.to_dict(), "advice": [asdict(one) for one in found]})
+
+
+def _overview(run: str, state: RunState, active_ms: int, now: float) -> tuple[dict[str, Any], list[advice.Advice]]:
+    measured = Signals.of(run, state, max(now - active_ms / 1000, 0.0))
+    found = advice.advise(measured)
+    status = advice.status(measured, found)
+    content = {
+        **answers.summary(run, state),
+        "active_at": datetime.fromtimestamp(active_ms / 1000, UTC),
+        "policy": state.spec.policy,
+        "recent": _stretch(measured.recent),
+        "first": {"steps": measured.first.steps, "effective": measured.first.effective},
+        "target": asdict(controller.targets(state.spec)),
+        "status": status,
+        "headline": advice.headline(measured, status, found),
+    }
+    return content, found
+
+
+def _stretch(stretch: Stretch) -> dict[str, Any]:
+    zero_variance = {kind: stretch.zero_variance(kind) for kind in ("easy", "hard")}
+    return {
+        "steps": stretch.steps,
+        "skip_rate": stretch.skip_rate,
+        "effective": stretch.effective,
+        "zero_variance": zero_variance if stretch.groups else None,
+        "rounds": stretch.rounds,
+    }
+
+
+def curves(state: RunState, after: int, points: int) -> Answer:
+    """The steps after `after` as columns of at most `points` numbers, each the sum over as many steps as it takes."""
+    rows = state.steps.rows
+    rows = rows[int(np.searchsorted(rows["step"], after, side="right")) :]
+    each = max(-(-len(rows) // points), 1)
+    starts = np.arange(0, len(rows), each)
+    last = np.minimum(starts + each, len(rows)) - 1
+    columns: dict[str, Any] = {"step": rows["step"][last], "steps_per_point": each}
+    for name in _SUMMED:
+        # The running sum's type would else be the column's, 32 bits for rounds.
+        columns[name] = np.add.reduceat(rows[name], starts, dtype=np.int64) if len(rows) else []
+    columns |= {name: rows[name][last] for name in ("p_easy", "p_hard")}
+    return _answer(
+        {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in columns.items()}
+    )
+
+
+def selection_map(state: RunState, sort: str, limit: int) -> Answer:
+    """What became of the sampled prompts, visit by visit; `limit` of them by descending `sort`."""
+    index = np.asarray(state.sample.index, np.int64)
+    order = np.lexsort((index, *(-key for key in _map_keys(state, sort, index))))[:limit]
+    prompts = answers.prompt_rows(state, index[order])
+    for prompt, slot in zip(prompts, order.tolist(), strict=True):
+        steps, what = state.sample.visits(slot)
+        prompt["steps"] = steps.tolist()
+        prompt["what"] = "".join(_LETTER[what])
+    return _answer({"sampled": index.size, "prompts": prompts})
+
+
+def _map_keys(state: RunState, sort: str, index: Index) -> list[NDArray[np.float64]]:
+    """What decides the order, the least important first."""
+    streak = state.prompts.streak[index].astype(np.float64)
+    if sort == "kind":
+        return [streak, state.prompts.kind[index].astype(np.float64)]
+    return [streak, answers.sort_values(state, sort)[index]]
+
+
+def why(state: RunState, name: str) -> Answer | None:
+    """Whether a prompt is kept in the step at work, and why; None if the run doesn't know it."""
+    try:
+        index = state.table.find(Ids.of([name]))
+    except IdError as error:
+        raise InvalidInput(Fault("/path/prompt", error.detail)) from None
+    if index[0] == UNKNOWN:
+        return None
+    step = _step_at_work(state)
+    steps = np.arange(step, step + AHEAD + 1)
+    draws = uniforms_by_step(state.table.hashes[index[0]], state.spec.seed, steps)
+    decided = _decisions(state, index, draws)
+    kept = np.flatnonzero(decided.keep)
+    row = answers.prompt_rows(state, index)[0]
+    content = {
+        **{name: row[name] for name in ("prompt", "kind", "streak", "keep_probability")},
+        "step": step,
+        "draw": float(draws[0]),
+        "keep": bool(decided.keep[0]),
+        "next_kept_step": step + int(kept[0]) if kept.size else None,
+    }
+    return _answer({**content, "sentence": _sentence(state, content)})
+
+
+def _step_at_work(state: RunState) -> int:
+    """The newest step that anything is known of, or the one behind it if that is complete."""
+    rows = state.steps.rows
+    newest = max(state.progress.step, int(rows["step"][-1]) if len(rows) else NO_STEP)
+    return newest + state.progress.is_complete(newest)
+
+
+def _decisions(state: RunState, index: Index, draws: NDArray[np.float64]) -> policy.Decisions:
+    """What the run's policy decides about one prompt for each of these draws."""
+    repeated = np.full(draws.size, index[0])
+    candidates = PromptView(state.prompts.streak[repeated], state.prompts.kind[repeated])
+    question = Question(state.spec, state.progress.exploration, state.view, repeated, candidates, draws)
+    return policy.POLICIES[state.spec.policy](question)
+
+
+def _sentence(state: RunState, content: dict[str, Any]) -> str:
+    step, next_kept = content["step"], content["next_kept_step"]
+    if state.spec.policy == "uniform":
+        return f"The policy is uniform, which keeps every prompt: kept in step {step}."
+    if content["kind"] == "new":
+        return f"No group of it was judged yet, so it is kept in step {step}, whatever its draw."
+    if content["kind"] == "effective" or not content["streak"]:
+        return f"Its last group was effective, so it is kept in step {step}, whatever its draw."
+    decision = "kept" if content["keep"] else "skipped"
+    text = f"{_reason(state, content)}; its draw for step {step} is {_short(content['draw'])}: {decision}."
+    if content["keep"]:
+        return text
+    if next_kept is None:
+        return f"{text} If nothing changes it is not rolled out within the next {AHEAD:,} steps."
+    return f"{text} If nothing changes it is rolled out next in step {next_kept}."
+
+
+def _reason(state: RunState, content: dict[str, Any]) -> str:
+    streak, kind, probability = content["streak"], content["kind"], content["keep_probability"]
+    p = getattr(state.progress.exploration, kind)
+    groups = "Its last group" if streak == 1 else f"Its last {streak:,} groups"
+    taught = f"taught nothing ({'solved' if kind == 'easy' else 'not solved'}{'' if streak == 1 else ' the last time'})"
+    power = _short(p) if streak == 1 else f"{_short(p)}^{streak:,}"
+    if streak == 1 and p == probability:
+        reckoned = power
+    elif probability > p**streak and probability == state.spec.min_keep_probability:
+        reckoned = f"{_short(probability)}, the floor min_keep_probability ({power} is less)"
+    else:
+        reckoned = f"{power} = {_short(probability)}"
+    return f"{groups} {taught}, so it is kept with probability {reckoned}"
+
+
+def _short(value: float) -> str:
+    """A probability with two digits that count."""
+    return f"{value:.2g}"
+
+
+def _answer(content: dict[str, Any]) -> Answer:
+    return Answer(orjson.dumps(content))
