@@ -282,8 +282,9 @@ def test_a_full_server_refuses_and_nothing_is_half_applied(redis_store: RedisSto
         redis.config_set("maxmemory", "1")
         try:
             named = Once("big", once().digest, b"answer", 60)
-            with pytest.raises(Unavailable):
+            with pytest.raises(Unavailable, match="can't take writes now"):
                 await history.append(KEY, mark, [b"b", b"c"], at_ms=2, once=named)
+            assert await history.read(KEY, START, 10) == [b"a"], "what is there can be read"
         finally:
             redis.config_set("maxmemory", "0")
         assert redis_store.keys() == before

@@ -275,10 +275,9 @@ class RunState:
 
     def _fold_streaks(self, index: Index, kind: NDArray[np.int8]) -> None:
         before, streak = self.prompts.kind[index], self.prompts.streak[index]
-        self.streaks.remove(before, streak)
         going = streak + 1
         if self.spec.streak_rule == "same_kind":
             going = np.where(before == kind, going, 1)
-        streak = np.where(kind == Outcome.EFFECTIVE, 0, going)
-        self.streaks.add(kind, streak)
-        self.prompts.streak[index], self.prompts.kind[index] = streak, kind
+        now = np.where(kind == Outcome.EFFECTIVE, 0, going)
+        self.streaks.move(before, streak, kind, now)
+        self.prompts.streak[index], self.prompts.kind[index] = now, kind

@@ -28,18 +28,17 @@ class StreakCounts:
         """Count prompts that are new to the run."""
         self.table[Outcome.UNDETERMINED, 0] += prompts
 
-    def add(self, kind: Kinds, streak: Streaks) -> None:
-        """Count these prompts."""
-        np.add.at(self.table, (kind, np.minimum(streak, LONGEST)), 1)
+    def move(self, kind: Kinds, streak: Streaks, to_kind: Kinds, to_streak: Streaks) -> None:
+        """Count prompts of these kinds and streaks as such of those."""
+        self.table += self._counted(to_kind, to_streak) - self._counted(kind, streak)
 
-    def remove(self, kind: Kinds, streak: Streaks) -> None:
-        """Count these prompts no longer."""
-        np.subtract.at(self.table, (kind, np.minimum(streak, LONGEST)), 1)
+    def _counted(self, kind: Kinds, streak: Streaks) -> NDArray[np.int64]:
+        cells = kind.astype(np.int64) * (LONGEST + 1) + np.minimum(streak, LONGEST)
+        return np.bincount(cells, minlength=self.table.size).reshape(self.table.shape)
 
     @classmethod
     def of(cls, kind: Kinds, streak: Streaks) -> StreakCounts:
         """The counts of a whole run."""
         counts = cls()
-        cells = kind.astype(np.int64) * (LONGEST + 1) + np.minimum(streak, LONGEST)
-        counts.table = np.bincount(cells, minlength=counts.table.size).reshape(counts.table.shape)
+        counts.table = counts._counted(kind, streak)
         return counts

@@ -35,7 +35,6 @@ _AWAY = (
     ClusterError,
     ConnectionError,
     OSError,  # asyncio's time-out among them
-    OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
     TimeoutError,
@@ -250,7 +249,7 @@ class RedisHistory:
             self._away_until = self._clock() + _PAUSE
             raise Unavailable(f"Redis does not answer: {_line(error)}", _PAUSE) from error
         except ResponseError as error:
-            if str(error).startswith(_CANT_WRITE):
+            if isinstance(error, OutOfMemoryError) or str(error).startswith(_CANT_WRITE):
                 raise Unavailable(f"Redis can't take writes now: {_line(error)}", _PAUSE) from error
             raise
 

@@ -177,6 +177,8 @@ class Signals:
     def coming_back(self) -> bool:
         """Whether prompts come a second time: before, nothing can be skipped, and nothing is learnt about the filter.
 
-        Not the few that stand twice by chance: more than 1 group in 100.
+        Not the few that stand twice by chance: more than 1 group in 100 was of a known prompt, or as many were skipped.
         """
-        return self.judged - self.distinct > 0.01 * self.judged
+        totals = self.state.totals
+        skipped = totals.skipped_easy + totals.skipped_hard
+        return self.judged - self.distinct > 0.01 * self.judged or skipped > 0.01 * totals.examined
