@@ -11,56 +11,18 @@ import json
 import os
 import platform
 import random
-import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import count
-from pathlib import Path
 
 import httpx
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from tests.bench.serving import figures, prompt_id, served
 
 GROUP_SIZE = 8
-
-
-@contextmanager
-def served() -> Iterator[str]:
-    """The URL of a server that runs meanwhile."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory() as data:
-        server = Path(__file__).with_name("server.py")
-        process = subprocess.Popen([sys.executable, server, data, str(port)])
-        try:
-            url = f"http://127.0.0.1:{port}"
-            while not _ready(url):
-                if process.poll() is not None:
-                    sys.exit("the server under measurement did not start")
-                time.sleep(0.05)
-            yield url
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def prompt_id(number: int) -> str:
-    """An id of 20 characters, as data sets have them."""
-    return f"dapo-math/{number:010d}"
 
 
 def measure(call: Callable[[], object], floor: Callable[[], object], rounds: int) -> tuple[np.ndarray, np.ndarray]:
@@ -91,7 +53,7 @@ def main() -> None:
         for name, call, body in calls(client, asked.prompts):
             with console.status(f"measuring {name} ..."):
                 took, echo = measure(call, partial(_post, client, "/echo", body, count()), asked.rounds)
-            table.add_row(name, *_figures(took), *_figures(echo), f"{np.median(took) / np.median(echo):.2f}")
+            table.add_row(name, *figures(took), *figures(echo), f"{np.median(took) / np.median(echo):.2f}")
     console.print(table)
     console.print(f"{rows}; {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
 
@@ -138,11 +100,6 @@ def calls(client: httpx.Client, prompts: int) -> Iterator[tuple[str, Callable[[]
 def _post(client: httpx.Client, path: str, body: bytes, number: Iterator[int]) -> None:
     headers = {"Content-Type": "application/json", "Idempotency-Key": f"bench-{next(number)}"}
     client.post(path, content=body, headers=headers).raise_for_status()
-
-
-def _figures(times: np.ndarray) -> tuple[str, str]:
-    low, high = np.percentile(times, (10, 90))
-    return f"{np.median(times):.2f}", f"{low:.2f} - {high:.2f}"
 
 
 if __name__ == "__main__":

@@ -43,7 +43,11 @@ class Replica:
     def series(self) -> dict[str, float]:
         text = self.metrics.exposition().decode()
         lines = (SERIES.fullmatch(line) for line in text.splitlines() if not line.startswith("#"))
-        return {f"{found[1]}{{{found[2] or ''}}}": float(found[3]) for found in lines if found}
+        return {
+            f"{found[1]}{{{','.join(sorted((found[2] or '').split(',')))}}}": float(found[3])
+            for found in lines
+            if found
+        }
 
     def of(self, name: str) -> dict[str, float]:
         return {series: value for series, value in self.series().items() if f'run="{name}"' in series}

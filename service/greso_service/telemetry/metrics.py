@@ -92,4 +92,5 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """All metrics in the Prometheus text format."""
-        return generate_latest(self._registry)
+        gauges = self.runs.gauges().encode()  # first: it settles which runs have counters
+        return generate_latest(self._registry) + gauges

@@ -26,8 +26,7 @@ def install(app: FastAPI) -> Callable[[], None]:
     try:
         from greso_service.telemetry import spans  # noqa: PLC0415  # an extra, and slow
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
         raise StartupError(
-            f"--otel needs {package}, which is not installed; run: pip install 'greso[otel]', or leave --otel out"
+            f"--otel needs {error.name}, which is not installed; run: pip install 'greso[otel]', or leave --otel out"
         ) from None
     return spans.trace(app)
