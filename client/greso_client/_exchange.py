@@ -77,6 +77,8 @@ class Exchange:
     async def _told(self, request: Request, timeout: float) -> Answer:  # noqa: ASYNC109 - a bound on one attempt
         """Send the request, and with it what the service has not been told yet of this client."""
         news = self._counts.take_news()
+        if not news:
+            return await self._io.send(request, timeout)
         told = False
         try:
             answer = await self._io.send(dataclasses.replace(request, news=header(news)), timeout)
