@@ -14,20 +14,20 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from greso_service import replay
 from greso_service.answers import Answer
 from greso_service.core.events import Event
 from greso_service.core.figures import Figures
 from greso_service.core.mark import START, Mark
-from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState, Totals
 from greso_service.errors import NotFound, Unavailable
 from greso_service.given import Idempotency, replayed
 from greso_service.history import codec, snapshot
 from greso_service.history.base import Appended, History, Moved, Once, RunKey, Seen
 from greso_service.history.codec import CodecError, Recorded
+from greso_service.observed import ACTIVE, Observer, Standing
 from greso_service.plans import Plan
 from greso_service.replay import Folded, HistoryGone
 from greso_service.telemetry.logs import SELDOM
@@ -35,9 +35,6 @@ from greso_service.telemetry.logs import SELDOM
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-ACTIVE = 3600.0
-"""Seconds since its newest event for which a run counts as active: it is then kept caught up, and has metrics."""
 
 TRIES = 50
 """Decisions, and fresh starts, against a history that moves: each lost race means that another one got through."""
@@ -55,37 +52,12 @@ class Live(Folded):
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     unfolded: Sequence[Event] = ()
     unsaved: int = 0
+    saved: int = 0
     saving: asyncio.Task[None] | None = None
     lost_snapshots: int = 0
     figures: Figures | None = None
     written_ms: int = 0
     lag: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A run as this replica holds it. `events`: in its history; `lag`: others' events found at the last look;
-    `unsaved`: events behind the snapshot; `written`: time of the newest event, Unix seconds.
-    """
-
-    run: str
-    figures: Figures
-    events: int
-    lag: int
-    unsaved: int
-    written: float
-
-
-class Observer(Protocol):
-    """Told what each write through this replica did to a run: its events and what they added to the totals."""
-
-    def __call__(self, key: RunKey, events: Sequence[Event], added: Totals, spec: RunSpec, /) -> None:
-        """Called after the events are in the history and folded."""
-        ...
-
-
-def nobody(_key: RunKey, _events: Sequence[Event], _added: Totals, _spec: RunSpec) -> None:
-    """The observer that does not care."""
 
 
 class LiveRuns:
@@ -129,15 +101,24 @@ class LiveRuns:
             if live.state is not None:
                 live.figures = Figures.of(live.state)
             if live.figures is not None and live.written_ms >= since:
-                yield Standing(key.run, live.figures, live.mark.number, live.lag, live.unsaved, live.written_ms / 1000)
+                events = live.mark.number
+                unsaved = max(events - live.saved, 0)
+                yield Standing(key.run, live.figures, events, live.lag, unsaved, live.written_ms / 1000)
 
     async def refresh(self) -> None:
-        """Catch the active runs up with what others have written. Raises `Unavailable`."""
+        """Catch the active runs up with what others have written; one that can't be read is left as it is.
+
+        Raises `Unavailable`.
+        """
         since = self.now_ms() - int(ACTIVE * 1000)
         for key, live in list(self._runs.items()):
-            if live.written_ms >= since and not live.lock.locked():
-                async with live.lock:
+            if live.state is None or live.written_ms < since or live.lock.locked():
+                continue
+            async with live.lock:
+                try:
                     await self._refresh(key, live)
+                except CodecError as error:
+                    log.error("run %s is not followed: %s", key.run, error, extra=_named(key))
 
     async def _refresh(self, key: RunKey, live: Live) -> None:
         self.settle(key, live)
@@ -211,8 +192,8 @@ class LiveRuns:
         state, live.state = live.state, None  # if folding fails the run is loaded anew
         before = replace(state.totals)
         _fold_events(state, events)
-        self._observe(key, events, state.totals.since(before), state.spec)
         live.state = state
+        self._observe(key, events, state.totals.since(before), state.spec)
 
     async def current(self, key: RunKey, live: Live) -> RunState:
         """The run's state, caught up with the history. Raises `NotFound` if there is no such run."""
@@ -224,14 +205,14 @@ class LiveRuns:
         return live.state
 
     async def _load(self, key: RunKey, live: Live) -> None:
-        live.state, live.mark, live.unsaved = None, START, 0
+        live.state, live.mark, live.unsaved, live.saved = None, START, 0, 0
         saved = await self._history.load(key)
         if saved is None:
             return
         mark, content = saved
         try:
             live.state = await asyncio.to_thread(snapshot.decode, content)
-            live.mark = mark
+            live.mark, live.saved = mark, mark.number
         except CodecError as error:
             log.warning("snapshot not used, folding the whole history: %s", error, extra=_named(key))
 
@@ -246,6 +227,7 @@ class LiveRuns:
                     live.unsaved += sum(map(_weight, payloads))
             except HistoryGone:
                 live.forget()
+                live.saved = 0
             else:
                 return met
         raise CodecError(f"the history of run {key.run} contradicts itself: its events are not in its log")
@@ -262,7 +244,7 @@ class LiveRuns:
     async def _save(self, key: RunKey, live: Live, mark: Mark, frozen: snapshot.Frozen) -> None:
         try:
             await self._history.save(key, mark, await asyncio.to_thread(frozen.encode))
-            live.lost_snapshots = 0
+            live.lost_snapshots, live.saved = 0, mark.number
         except Unavailable as error:
             live.lost_snapshots += 1
             # The first goes with an outage, in which no second becomes due. A second is trouble of its own.

@@ -30,7 +30,8 @@ from greso_service.errors import (
 )
 from greso_service.given import BARE, Given, Idempotency, fence, replayed
 from greso_service.history.base import Appended, History, Listed, Moved, RunKey, Seen
-from greso_service.live import TRIES, Live, LiveRuns, Observer, Standing, no_run, nobody, placed
+from greso_service.live import TRIES, Live, LiveRuns, no_run, placed
+from greso_service.observed import Observer, Standing, nobody
 from greso_service.plans import Plan
 from greso_service.replay import HistoryGone
 

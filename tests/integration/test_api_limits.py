@@ -270,9 +270,7 @@ def test_request_ids_are_given_to_every_answer_and_differ() -> None:
 
 def test_metrics_count_what_was_done_and_name_no_prompt() -> None:
     async def story(client: httpx.AsyncClient) -> None:
-        await client.put(
-            "/v1/runs/a-run", json={"exploration_bounds": [0, 1], "p_hard": 0, "min_keep_probability": 0}
-        )
+        await client.put("/v1/runs/a-run", json={"exploration_bounds": [0, 1], "p_hard": 0, "min_keep_probability": 0})
         results = [
             {"prompt": f"p{number}", "rewards": rewards} for number, rewards in enumerate([[0, 1], [1, 1], [0, 0], [1]])
         ]
@@ -353,5 +351,19 @@ def test_a_long_report_and_its_pages() -> None:
         assert {row["prompt"] for row in hard} == {name for name, rewards in groups if rewards == [0, 0]}
         p_hard = state(await client.get("/v1/runs/r"))["exploration"]["hard"]
         assert {row["streak"]: row["keep_probability"] for row in hard} == {z: p_hard**z for z in (1, 2, 3)}
+
+    within(story)
+
+
+def test_only_what_was_done_for_a_run_gives_it_a_label() -> None:
+    async def story(client: httpx.AsyncClient) -> None:
+        told = {"Greso-Client": "degraded=2"}
+        for method, path in (("GET", "/v1/runs/ghost"), ("GET", "/v1/runs/ghost/"), ("GET", '/v1/runs/a"%0Ab/')):
+            assert not (await client.request(method, path, headers=told)).is_success
+        await client.put("/v1/runs/real", json={}, headers=told)
+        text = (await client.get("/metrics")).text
+        assert 'greso_client_degraded_answers_total{run="real"} 2.0' in text
+        assert 'greso_client_degraded_answers_total{run="other"} 6.0' in text
+        assert "ghost" not in text
 
     within(story)

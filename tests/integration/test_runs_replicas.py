@@ -359,3 +359,48 @@ def test_requests_larger_than_the_event_loop_takes_at_once(redis_store: RedisSto
         assert await state_of(one) == await state_of(two)
 
     over(redis_store, story)
+
+
+def test_a_run_that_cannot_be_read_does_not_keep_the_others_from_being_followed(redis_store: RedisStore) -> None:
+    async def story(one: Runs, two: Runs) -> None:
+        other = RunKey("default", "another")
+        for key in (KEY, other):
+            await one.create(key, {})
+            for replica in (one, two):
+                await replica.report(key, 0, ["a"], [[0, 1]], final=True)
+        with redis_store.redis.pipeline() as pipe:  # as a newer service would write
+            head = redis_store.redis.hgetall(HEAD)
+            mark = Mark.parse(head[b"mark"])
+            payload = b"\xff" * 40
+            following = mark.then(payload)
+            pipe.xadd(LOG, {b"e": payload}, id=str(following))
+            pipe.hset(HEAD, "mark", str(following))
+            pipe.execute()
+        await one.report(other, 1, ["b"], [[0, 1]], final=True)
+        await two.refresh()
+        assert {each.run: each.figures.step for each in two.standing()}["another"] == 1
+        await two.refresh()
+
+    over(redis_store, story)
+
+
+def test_the_age_of_a_snapshot_grows_while_none_can_be_kept(redis_store: RedisStore) -> None:
+    async def story(one: Runs, _: Runs) -> None:
+        await one.create(KEY, {})
+
+        async def reported(steps: range) -> int:
+            for step in steps:
+                await report(one, step, ("a", [0, 1]))
+            await one.close()
+            [standing] = one.standing()
+            return standing.unsaved
+
+        assert await reported(range(40)) <= 10
+        redis_store.redis.execute_command("ACL", "SETUSER", "default", "-rename")
+        try:
+            assert await reported(range(40, 80)) >= 40
+        finally:
+            redis_store.redis.execute_command("ACL", "SETUSER", "default", "+rename")
+        assert await reported(range(80, 100)) <= 10
+
+    over(redis_store, story, snapshot_every=10)

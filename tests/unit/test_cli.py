@@ -55,6 +55,7 @@ def test_every_command_shows_examples() -> None:
         "bench-rl",
         "runs",
         "show",
+        "top",
         "rewind",
         "fork",
         "openapi",

@@ -15,7 +15,7 @@ from tests.folding import mixed, report, run, select
 from greso_service.core.events import Patched
 from greso_service.core.figures import Figures
 from greso_service.core.state import RunState, Totals
-from greso_service.live import ACTIVE, Standing
+from greso_service.observed import ACTIVE, Standing
 from greso_service.telemetry.catalogue import ALL, COUNTED, OTHER, STATE, TOLD, exposed
 from greso_service.telemetry.metrics import Metrics
 
@@ -29,7 +29,7 @@ class Replica:
         self.states: dict[str, RunState] = {}
         self.written: dict[str, float] = {}
         self.now = 1e9
-        self.metrics = Metrics("1.2.3", in_flight_limit=8, most_runs=most, seen=self._standing)
+        self.metrics = Metrics("1.2.3", in_flight_limit=8, most_runs=most, snapshot_every=9, seen=self._standing)
         self.metrics.runs._clock = lambda: self.now
 
     def _standing(self) -> Iterator[Standing]:
@@ -170,6 +170,18 @@ def test_runs_beyond_the_most_count_together() -> None:
     assert {name for name in map(run_of, replica.series()) if name} == {"run0", "run1", OTHER}
     assert replica.of(OTHER)['greso_rollouts_total{run="other"}'] == 3 * grown().totals.rollouts
     assert not [name for name in replica.of(OTHER) if any(name.startswith(f"{exposed(gauge)}{{") for gauge in STATE)]
+
+
+def test_a_run_called_other_counts_as_other_and_has_no_gauges() -> None:
+    replica = Replica(most=1)
+    replica.wrote(OTHER, grown(), Totals())
+    replica.wrote("a", grown(), Totals())
+    replica.now += ACTIVE + 1
+    assert {name for name in map(run_of, replica.series()) if name} == {OTHER}
+    replica.wrote("b", grown(), Totals())
+    replica.wrote("c", grown(), Totals())
+    assert replica.of(OTHER)['greso_rollouts_total{run="other"}'] == 2 * grown().totals.rollouts
+    assert not [name for name in replica.of(OTHER) if name.startswith("greso_run_step{")]
 
 
 def test_without_labels_for_runs_all_count_as_other() -> None:

@@ -82,7 +82,7 @@ def test_a_steps_figures() -> None:
 
 
 def test_names_are_those_of_the_services_metrics() -> None:
-    service = Metrics("test", in_flight_limit=1, most_runs=1, seen=list)
+    service = Metrics("test", in_flight_limit=1, most_runs=1, snapshot_every=1, seen=list)
     service.runs.wrote("r", [], Totals(examined=1, selected=1, skipped_easy=1, effective=1, rollouts=1), 8)
     text = service.exposition().decode().replace(',run="r"', "").replace('{run="r"}', "")
     shared = [name for name in measurements(step()) if not name.startswith("greso_trainer_")]

@@ -51,6 +51,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         version("greso"),
         in_flight_limit=settings.max_in_flight,
         most_runs=settings.metrics_runs,
+        snapshot_every=settings.snapshot_every,
         seen=lambda: runs.standing(),  # noqa: PLW0108  # there are no runs yet
     )
     store = MeteredHistory(_redis(settings) if history is None else history, metrics)
@@ -115,9 +116,9 @@ async def _keep_current(runs: Runs, store: History, metrics: Metrics) -> None:
     """Until cancelled: fold what other replicas write, and look how full the store is, so that metrics are current."""
     while True:
         try:
-            await runs.refresh()
             if usage := await store.usage():
                 metrics.store_memory(*usage)
+            await runs.refresh()
         except GresoError as error:
             log.debug("metrics are not current: %s", error)  # Health tells of the outage
         except Exception:

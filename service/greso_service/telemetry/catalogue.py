@@ -130,6 +130,7 @@ SERVICE: Final = (
     Metric("requests_in_flight", "gauge", "sum", "HTTP requests being worked on."),
     Metric("requests_in_flight_limit", "gauge", "sum", "Requests in flight above which more are turned away."),
     Metric("requests_refused", "counter", "sum", "Requests turned away because too many were in flight."),
+    Metric("snapshot_interval_events", "gauge", "max", "Events of a run after which a snapshot is due (setting)."),
     Metric("runs_live", "gauge", "each", "Runs kept folded in memory."),
 )
 

@@ -16,7 +16,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from greso_service.live import Standing
+from greso_service.observed import Standing
 from greso_service.telemetry.catalogue import ALL
 from greso_service.telemetry.run_metrics import RunMetrics
 
@@ -32,7 +32,13 @@ class Metrics:
     """All metrics. `runs`: what writes to runs count on; `seen`: the runs that this replica holds."""
 
     def __init__(
-        self, version: str, *, in_flight_limit: int, most_runs: int, seen: Callable[[], Iterable[Standing]]
+        self,
+        version: str,
+        *,
+        in_flight_limit: int,
+        most_runs: int,
+        snapshot_every: int,
+        seen: Callable[[], Iterable[Standing]],
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, asked for by nobody
         self._registry = CollectorRegistry()
@@ -42,6 +48,7 @@ class Metrics:
         self._duration = self._histogram("request_duration_seconds")
         self.in_flight = self._gauge("requests_in_flight")
         self._gauge("requests_in_flight_limit").set(in_flight_limit)
+        self._gauge("snapshot_interval_events").set(snapshot_every)
         self.overloaded = self._counter("requests_refused")
         self.runs_live = self._gauge("runs_live")
         self.store_up = self._gauge("store_up")

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter
 from greso_service.core.events import Event, Patched, Rewound
 from greso_service.core.outcome import Outcome
 from greso_service.core.state import Totals
-from greso_service.live import ACTIVE, Standing
+from greso_service.observed import ACTIVE, Standing
 from greso_service.telemetry.catalogue import BOUNDS, COUNTED, OTHER, STATE, STREAKS, TOLD
 
 
@@ -60,7 +60,9 @@ class RunMetrics:
             counters[_TOLD[name],].inc(amount)
 
     def _claim(self, run: str, written: float) -> dict[tuple[str, ...], Counter]:
-        """The run's counters."""
+        """The run's counters, or those of `OTHER`: that of a run of this very name, too."""
+        if run == OTHER:
+            return self._children[OTHER]
         if run in self._used:
             self._used[run] = max(written, self._used[run])
         else:
