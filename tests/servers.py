@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +134,7 @@ class RedisServer(Process):
 
     def _answers(self) -> bool:
         assert not self.ended(), self.said()
-        with redis.Redis(port=self.port) as client:
+        with redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0)) as client:
             try:
                 return bool(client.ping())
             except (redis.ConnectionError, redis.BusyLoadingError):

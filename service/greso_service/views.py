@@ -87,7 +87,11 @@ def curves(state: RunState, after: int, points: int) -> Answer:
     each = max(-(-len(rows) // points), 1)
     starts = np.arange(0, len(rows), each)
     last = np.minimum(starts + each, len(rows)) - 1
-    columns: dict[str, Any] = {"step": rows["step"][last], "steps_per_point": each}
+    columns: dict[str, Any] = {
+        "step": rows["step"][last],
+        "steps_per_point": each,
+        "steps_in_last_point": len(rows) - int(starts[-1]) if len(rows) else 0,
+    }
     for name in _SUMMED:
         # The running sum's type would else be the column's, 32 bits for rounds.
         columns[name] = np.add.reduceat(rows[name], starts, dtype=np.int64) if len(rows) else []
@@ -169,8 +173,8 @@ def _sentence(state: RunState, content: dict[str, Any]) -> str:
     if content["keep"]:
         return text
     if next_kept is None:
-        return f"{text} If nothing changes it is not rolled out within the next {AHEAD:,} steps."
-    return f"{text} If nothing changes it is rolled out next in step {next_kept}."
+        return f"{text} If nothing changes, none of the next {AHEAD:,} steps keeps it."
+    return f"{text} If nothing changes, step {next_kept} is the next that keeps it."
 
 
 def _reason(state: RunState, content: dict[str, Any]) -> str:

@@ -1,28 +1,28 @@
 """`python -m tests.bench.sizing`: the memory and disk that prompts and reports take, for docs/deploy.md.
 
-For each size a fresh `greso serve` with an embedded server takes a pool, then a report on every prompt, then a day's worth
-of nothing but reports on known prompts, each with an Idempotency-Key as the client sends it. Read off are the resident
-memory of the service, what Redis says of itself and of each key, and the append-only file. A restart is timed last.
+For each size a fresh `greso serve` with an embedded server takes a pool, then a report on every prompt, then reports of
+known prompts, each with an Idempotency-Key as the client sends it. Read off are the resident memory of the service,
+what Redis says of itself and of each key, and the append-only file. A restart is timed last.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
 import random
+import signal
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import redis
 from rich.console import Console
 from rich.table import Table
-from tests.bench.__main__ import GROUP_SIZE, prompt_id
 from tests.servers import Service, eventually
 
 if TYPE_CHECKING:
@@ -30,77 +30,65 @@ if TYPE_CHECKING:
 
 RUN = "/v1/runs/sizing"
 UPLOAD = 1_000_000  # prompts a pool upload: the default of --max-pool-upload
-FIRST = 8_192  # groups in each report of the pass over all prompts
+GROUP_SIZE = 8
 GROUPS = 384  # of a training step's round: the default of rollout_batch_size
 
 
-@dataclass(frozen=True)
-class Size:
-    """What was read off for one number of prompts; all in bytes but `restart`, which is in seconds."""
-
-    pooled: float
-    reported: float
-    peak: float
-    restarted: float
-    redis_pooled: float
-    redis_reported: float
-    snapshot: float
-    disk: float
-    report_log: float
-    report_key: float
-    restart: float
+def ids(kind: str, numbers: Iterable[int]) -> list[str]:
+    """Ids as data sets have them: `numbered` ones compress well, `hashed` ones (32 hexadecimal digits) to a half."""
+    if kind == "numbered":
+        return [f"dapo-math/{number:010d}" for number in numbers]
+    return [hashlib.md5(number.to_bytes(8, "big"), usedforsecurity=False).hexdigest() for number in numbers]
 
 
-def measure(prompts: int, reports: int) -> Size:
-    """One service, from empty to restarted."""
-    draws = random.Random(prompts)
+def measure(prompts: int, first: int, reports: int, kind: str) -> dict[str, float]:
+    """One service, from empty to restarted: what each row of the table says."""
+    draws, found = random.Random(prompts), dict[str, float]()
     with tempfile.TemporaryDirectory(prefix="greso-sizing-") as folder:
         service = Service(Path(folder), "--max-body-bytes", str(2**30))
         service.http.timeout = 600
+        data = Path(folder, "data")
         try:
             service.start()
-            data = Path(folder, "data")
             store: Any = redis.Redis(unix_socket_path=str(data / "redis.sock"))
             service.json("PUT", RUN, {"train_batch_size": 10**6})
             idle, idle_redis = resident(service.pid), used(store)
+            found["service, without runs, MB"] = idle / 1e6
             for start in range(0, prompts, UPLOAD):
-                lines = "\n".join(json.dumps(prompt_id(n)) for n in range(start, min(start + UPLOAD, prompts)))
-                kind = {"Content-Type": "application/x-ndjson"}
-                service.http.put(f"{RUN}/pool", content=lines.encode(), headers=kind).raise_for_status()
-            pooled, redis_pooled = resident(service.pid) - idle, used(store) - idle_redis
-            for start in range(0, prompts, FIRST):
-                report(service, 0, range(start, min(start + FIRST, prompts)), draws)
-            reported = resident(service.pid) - idle
-            log, snapshot = usage(store, "log"), usage(store, "snap")
-            redis_reported = used(store) - idle_redis
+                lines = "\n".join(map(json.dumps, ids(kind, range(start, min(start + UPLOAD, prompts)))))
+                header = {"Content-Type": "application/x-ndjson"}
+                service.http.put(f"{RUN}/pool", content=lines.encode(), headers=header).raise_for_status()
+            found["service, bytes a prompt of the pool"] = (resident(service.pid) - idle) / prompts
+            found["Redis, bytes a prompt of the pool"] = (used(store) - idle_redis) / prompts
+            for start in range(0, prompts, first):
+                report(service, 0, ids(kind, range(start, min(start + first, prompts))), draws)
+            found["service, bytes a prompt, all reported"] = (resident(service.pid) - idle) / prompts
+            log = usage(store, "log")
             for step in range(reports):
-                report(service, 1, draws.choices(range(prompts), k=GROUPS), draws, key=f"step-{step}")
+                report(service, 1, ids(kind, draws.choices(range(prompts), k=GROUPS)), draws, key=f"step-{step}")
+            found["Redis, bytes a report in the log"] = (usage(store, "log") - log) / reports
             keys = sum(store.memory_usage(key, samples=0) for key in store.scan_iter("*:once:*"))
-            grown = usage(store, "log") - log
-            peak = resident(service.pid, "VmHWM")
-            service.signal(15)
+            found["Redis, bytes a report's key"] = keys / reports
+            found["service, at most, MB"] = resident(service.pid, "VmHWM") / 1e6
+            service.signal(signal.SIGTERM)
             assert service.process is not None
-            service.process.wait(60)
-            disk = sum(path.stat().st_size for path in (data / "appendonlydir").iterdir())
+            service.process.wait(600)
             began = time.perf_counter()
             service.start()
             service.json("GET", RUN)
-            restart = time.perf_counter() - began
-            restarted = resident(service.pid) - idle
+            found["restart until it answers for the run, s"] = time.perf_counter() - began
+            found["service, bytes a prompt after a restart"] = (resident(service.pid) - idle) / prompts
+            found["Redis, bytes a prompt of the snapshot"] = usage(store, "snap") / prompts
+            found["Redis, all of it, MB"] = used(store) / 1e6
+            found["disk, MB"] = sum(path.stat().st_size for path in (data / "appendonlydir").iterdir()) / 1e6
         finally:
             service.close()
-    return Size(
-        pooled, reported, peak, restarted, redis_pooled, redis_reported, snapshot, disk,
-        grown / reports, keys / reports, restart,
-    )  # fmt: skip
+    return found
 
 
-def report(service: Service, step: int, prompts: Iterable[int], draws: random.Random, key: str | None = None) -> None:
+def report(service: Service, step: int, prompts: Iterable[str], draws: random.Random, key: str | None = None) -> None:
     """A report with a group of right-or-wrong rewards for each of the prompts."""
-    results = [
-        {"prompt": prompt_id(number), "rewards": [draws.getrandbits(1) for _ in range(GROUP_SIZE)]}
-        for number in prompts
-    ]
+    results = [{"prompt": name, "rewards": [draws.getrandbits(1) for _ in range(GROUP_SIZE)]} for name in prompts]
     service.json("POST", f"{RUN}/report", {"step": step, "results": results}, key)
 
 
@@ -130,28 +118,23 @@ def main() -> None:
         sys.exit("resident memory is read from /proc: measure on Linux")
     parser = argparse.ArgumentParser(prog="python -m tests.bench.sizing", description=__doc__)
     parser.add_argument("--prompts", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], metavar="N")
-    parser.add_argument("--reports", type=int, default=200, help="reports of known prompts (default %(default)s)")
+    parser.add_argument("--ids", choices=("numbered", "hashed"), default="hashed", help="(default %(default)s)")
+    parser.add_argument("--first", type=int, default=8_192, help="groups a report on all (default %(default)s)")
+    parser.add_argument("--reports", type=int, default=300, help="reports of known prompts (default %(default)s)")
     parser.add_argument("--times", type=int, default=3, help="of each size; the spread is shown (default %(default)s)")
     asked = parser.parse_args()
-    console = Console(width=160)
-    table = Table(title=f"median (least - most of {asked.times}), MB of 10^6 bytes", title_justify="left")
-    each = Table(title="bytes a prompt, and a report of 384 groups of 8", title_justify="left")
-    for name in ("prompts", *(name.replace("_", " ") for name in list(Size.__annotations__)[:8]), "restart, s"):
-        table.add_column(name, justify="right")
-    for name in ("prompts", "service, pooled", "reported", "redis, pooled", "reported", "report, log", "report, key"):
-        each.add_column(name, justify="right")
+    console = Console()
+    table = Table(title=f"median (least - most) of {asked.times}, {asked.ids} ids", title_justify="left")
+    table.add_column("prompts")
+    columns = []
     for prompts in asked.prompts:
         with console.status(f"{prompts:,} prompts ..."):
-            found = [measure(prompts, asked.reports) for _ in range(asked.times)]
-        columns = [
-            [getattr(size, name) / (1 if name == "restart" else 1e6) for size in found] for name in Size.__annotations__
-        ]
-        table.add_row(f"{prompts:,}", *map(spread, columns[:8]), spread(columns[-1]))
-        per = [[getattr(size, name) / prompts for size in found] for name in ("pooled", "reported")]
-        per += [[getattr(size, name) / prompts for size in found] for name in ("redis_pooled", "redis_reported")]
-        per += [[getattr(size, name) for size in found] for name in ("report_log", "report_key")]
-        each.add_row(f"{prompts:,}", *map(spread, per))
-    console.print(table, each)
+            found = [measure(prompts, asked.first, asked.reports, asked.ids) for _ in range(asked.times)]
+        table.add_column(f"{prompts:,}", justify="right")
+        columns.append(found)
+    for name in columns[0][0]:
+        table.add_row(name, *(spread([each[name] for each in found]) for found in columns))
+    console.print(table)
     console.print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
 
 

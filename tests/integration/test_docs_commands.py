@@ -76,6 +76,7 @@ ELSEWHERE = {
 
 # Pages whose blocks all need what is not installed here.
 PAGES_ELSEWHERE = {
+    "docs/deploy.md": [Covered("tests/deploy/test_deploy_docs.py", '"deploy.md"')],
     "docs/trainer.md": [Covered("tests/e2e/test_trainer_docs.py", '"trainer.md"')],
     "docs/vllm.md": [Covered("tests/vllm/documented.py", "vllm.md")],
 }

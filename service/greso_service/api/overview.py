@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -16,7 +17,11 @@ from greso_service.api.shared import PROBLEMS, TENANT, RunName, json_response, p
 from greso_service.core.state import RunState
 from greso_service.errors import NotFound
 from greso_service.history.base import RunKey
+from greso_service.history.codec import CodecError
 from greso_service.runs import Runs
+from greso_service.telemetry.logs import SELDOM
+
+log = logging.getLogger(__name__)
 
 
 def router(runs: Runs, version: str, clock: Callable[[], float] = time.time) -> APIRouter:
@@ -30,13 +35,16 @@ def router(runs: Runs, version: str, clock: Callable[[], float] = time.time) -> 
     ) -> Response:
         """Newest activity first. The runs asked for are folded, those not in memory from their histories."""
         page, following = page_of(await runs.listed(TENANT), limit, cursor)
-        rows = []
+        rows, unreadable = [], []
         for listed in page:
             try:
                 rows.append(await runs.look(RunKey(TENANT, listed.run), _row(listed.run, listed.active_ms)))
             except NotFound:  # deleted since the list was made
                 continue
-        content = {"runs": rows, "cursor": following, "version": version}
+            except CodecError as error:
+                log.error("run %s can't be read: %s", listed.run, error, extra={"run": listed.run, **SELDOM})
+                unreadable.append(listed.run)
+        content = {"runs": rows, "unreadable": unreadable, "cursor": following, "version": version}
         return Response(orjson.dumps(content), media_type="application/json")
 
     def _row(run: str, active_ms: int) -> Callable[[RunState], dict[str, Any]]:

@@ -63,6 +63,7 @@ class Overview(BaseModel):
     """A page of runs, newest activity first."""
 
     runs: list[OverviewRow]
+    unreadable: list[str] = Field(description="runs whose history this service can't read: damaged, or of a newer one")
     cursor: str | None
     version: str = Field(description="of the service")
 
@@ -89,6 +90,7 @@ class Curves(BaseModel):
 
     step: list[int]
     steps_per_point: int
+    steps_in_last_point: int = Field(description="which may be fewer; 0 without points")
     examined: list[int]
     selected: list[int]
     skipped_easy: list[int]

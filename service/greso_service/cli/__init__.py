@@ -214,6 +214,33 @@ def show(
 
 
 @app.command()
+def top(
+    run: Annotated[
+        str | None, typer.Argument(help="Show this run alone, with what to change.", show_default=False)
+    ] = None,
+    every: Annotated[float, typer.Option("--every", min=0.2, max=3600, help="Seconds between looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print once and end, as in a pipe.")] = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Watch the runs live: who saves how much, and what is off. Leave with q or Ctrl-C.
+
+    Goes on trying while the service is away. Without a terminal it prints once.
+
+    \b
+    Examples:
+      greso top
+      greso top my-run
+      greso top --every 10 --url http://trainer-host:8080
+      greso top my-run --once
+    """
+    from greso_service.cli.service import Service  # noqa: PLC0415
+    from greso_service.cli.top import top  # noqa: PLC0415
+
+    with Service(url) as service:
+        top(service, run, every, once=once)
+
+
+@app.command()
 def rewind(
     run: Annotated[str, typer.Argument(help="Name of the run.", show_default=False)],
     step: Annotated[int, typer.Argument(min=0, help="A completed step: that of the checkpoint.", show_default=False)],

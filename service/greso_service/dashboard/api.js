@@ -20,7 +20,9 @@ export const since = (timestamp) => Date.now() + skew - Date.parse(timestamp);
 
 /** GET and parse; `query` without its null members. */
 export async function get(path, query, signal) {
-  const given = Object.entries(query ?? {}).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const given = Object.entries(query ?? {}).filter(
+    ([, value]) => value !== null && value !== undefined && value !== "",
+  );
   const address = given.length ? `${path}?${new URLSearchParams(given)}` : path;
   let answer, content;
   try {

@@ -13,7 +13,12 @@ const live = new Live(document.getElementById("banner"), document.getElementById
 /** Shown for an address that is none of ours. */
 class Nowhere {
   title = "Not found";
-  element = h("section", {}, h("h1", { tabindex: -1 }, "There is no such page"), h("p", {}, h("a", { href: toRuns() }, "All runs")));
+  element = h(
+    "section",
+    {},
+    h("h1", { tabindex: -1 }, "There is no such page"),
+    h("p", {}, h("a", { href: toRuns() }, "All runs")),
+  );
 
   async refresh() {}
 
@@ -23,17 +28,26 @@ class Nowhere {
 function viewOf({ parts, query }) {
   if (parts?.length === 0) return new RunsView(query.get("cursor"));
   const [what, run, tab = "overview", prompt, ...more] = parts ?? [];
-  const fits = tab === "prompt" ? prompt !== undefined : prompt === undefined && ["overview", "map", "prompts"].includes(tab);
-  return what === "run" && run !== undefined && fits && !more.length ? new RunView(run, tab, prompt, query) : new Nowhere();
+  const fits =
+    tab === "prompt" ? prompt !== undefined : prompt === undefined && ["overview", "map", "prompts"].includes(tab);
+  return what === "run" && run !== undefined && fits && !more.length
+    ? new RunView(run, tab, prompt, query, () => live.now())
+    : new Nowhere();
 }
 
 let shown = null;
 
 function navigate() {
   if (location.hash === "#main") return; // the skip link
+  const address = parse(location.hash);
+  main.dataset.address = location.hash;
+  if (shown?.turn?.(address)) {
+    live.now();
+    return;
+  }
   const first = shown === null;
   shown?.close?.();
-  shown = viewOf(parse(location.hash));
+  shown = viewOf(address);
   document.title = shown.title ? `${shown.title} \u00b7 greso` : "greso";
   fill(main, shown.element);
   if (!first) {

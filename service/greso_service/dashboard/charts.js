@@ -71,9 +71,10 @@ const CHARTS = [
   },
 ];
 
-/** Means per step of columns that are summed over several. */
+/** Means per step of columns that are summed over several; the last point may stand for fewer. */
 function per(curves, column) {
-  return column.map((value) => value / curves.steps_per_point);
+  const last = column.length - 1;
+  return column.map((value, at) => value / (at === last ? curves.steps_in_last_point : curves.steps_per_point));
 }
 
 export class Charts {
@@ -89,7 +90,8 @@ export class Charts {
     this.onDark = () => this.#rebuild();
     this.dark.addEventListener("change", this.onDark);
     this.watch = new ResizeObserver((entries) => {
-      for (const entry of entries) entry.target.plot?.setSize({ width: Math.floor(entry.contentRect.width), height: HEIGHT });
+      for (const entry of entries)
+        entry.target.plot?.setSize({ width: Math.floor(entry.contentRect.width), height: HEIGHT });
     });
   }
 
@@ -100,7 +102,12 @@ export class Charts {
     this.grid.hidden = none;
     if (none) return;
     const each = curves.steps_per_point;
-    say(this.told, each > 1 ? `Each point stands for ${count(each)} steps. Drag to zoom, double-click to see all again.` : "Drag to zoom, double-click to see all again.");
+    say(
+      this.told,
+      each > 1
+        ? `Each point stands for ${count(each)} steps. Drag to zoom, double-click to see all again.`
+        : "Drag to zoom, double-click to see all again.",
+    );
     if (!this.#plots.length) this.#rebuild();
     else this.#plots.forEach((plot, at) => update(CHARTS[at], plot, dataOf(CHARTS[at], curves, overview)));
   }
@@ -120,7 +127,9 @@ export class Charts {
     fill(this.grid);
     for (const chart of CHARTS) {
       const box = h("div", { class: "plot", role: "img", tabindex: 0 });
-      this.grid.append(h("figure", {}, h("figcaption", {}, h("h3", {}, chart.title), h("p", { class: "quiet" }, chart.note)), box));
+      this.grid.append(
+        h("figure", {}, h("figcaption", {}, h("h3", {}, chart.title), h("p", { class: "quiet" }, chart.note)), box),
+      );
       const plot = new uPlot(options(chart, box.clientWidth || 320), dataOf(chart, ...this.#shown), box);
       box.plot = plot;
       box.setAttribute("aria-label", summary(chart, plot));
@@ -155,19 +164,28 @@ function update(chart, plot, data) {
   plot.root.parentElement.setAttribute("aria-label", summary(chart, plot));
 }
 
-const dataOf = (chart, curves, overview) => [curves.step, ...chart.series.map(([, , , valuesOf]) => valuesOf(curves, overview))];
+const dataOf = (chart, curves, overview) => [
+  curves.step,
+  ...chart.series.map(([, , , valuesOf]) => valuesOf(curves, overview)),
+];
 
 function values(chart, plot, at) {
   const told = chart.series.map(([label], place) => `${label} ${chart.format(plot.data[place + 1][at])}`);
   return `step ${count(plot.data[0][at])}: ${told.join(", ")}`;
 }
 
-const summary = (chart, plot) => `${chart.title}. Newest, ${values(chart, plot, newest(plot))}. Arrow keys read other steps.`;
+const summary = (chart, plot) =>
+  `${chart.title}. Newest, ${values(chart, plot, newest(plot))}. Arrow keys read other steps.`;
 
 function options(chart, width) {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-  const axis = { stroke: colour("faint"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+  const axis = {
+    stroke: colour("faint"),
+    grid: { stroke: colour("line"), width: 1 },
+    ticks: { show: false },
+    font: "12px system-ui, sans-serif",
+  };
   const format = (_plot, value) => (value === null || value === undefined ? "\u2013" : chart.format(value));
   return {
     width,
@@ -178,7 +196,12 @@ function options(chart, width) {
       { ...axis, size: 52, values: (_plot, ticks) => ticks.map(chart.format) },
     ],
     // Without a cursor the legend tells the newest values.
-    hooks: { setLegend: [(plot) => (plot.legend.idx === null || plot.legend.idx === undefined) && plot.setLegend({ idx: newest(plot) }, false)] },
+    hooks: {
+      setLegend: [
+        (plot) =>
+          (plot.legend.idx === null || plot.legend.idx === undefined) && plot.setLegend({ idx: newest(plot) }, false),
+      ],
+    },
     cursor: { sync: { key: "steps" }, points: { size: 6 } },
     legend: { markers: { width: 3, dash: (_plot, at) => (at && chart.series[at - 1][2] ? "dotted" : "solid") } },
     series: [

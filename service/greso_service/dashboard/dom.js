@@ -3,18 +3,18 @@
 /** An element; `props` are attributes, with `on` for listeners; children are nodes, text, or null for none. */
 export function h(tag, props = {}, ...children) {
   const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(props)) {
-    if (name === "on") for (const [event, listener] of Object.entries(value)) made.addEventListener(event, listener);
-    else set(made, name, value);
+  for (const [attribute, value] of Object.entries(props)) {
+    if (attribute === "on") for (const [event, listener] of Object.entries(value)) made.addEventListener(event, listener);
+    else set(made, attribute, value);
   }
   fill(made, ...children);
   return made;
 }
 
 /** Set an attribute, or remove it for null and false; leaves alone what is right already. */
-export function set(element, name, value) {
-  if (value === null || value === undefined || value === false) element.removeAttribute(name);
-  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value === true ? "" : value);
+export function set(element, attribute, value) {
+  if (value === null || value === undefined || value === false) element.removeAttribute(attribute);
+  else if (element.getAttribute(attribute) !== String(value)) element.setAttribute(attribute, value === true ? "" : value);
 }
 
 /** Replace the children. */
@@ -58,7 +58,12 @@ export function name(text) {
 /** Terms and figures: `entries` are [term, figure, remark]; figures and remarks may be nodes. */
 export function facts(entries) {
   const made = entries.map(([term, figure, remark]) =>
-    h("div", {}, h("dt", {}, term), h("dd", {}, h("span", { class: "figure" }, figure), remark ? h("small", {}, remark) : null)),
+    h(
+      "div",
+      {},
+      h("dt", {}, term),
+      h("dd", {}, h("span", { class: "figure" }, figure), remark ? h("small", {}, remark) : null),
+    ),
   );
   return h("dl", { class: "facts" }, ...made);
 }

@@ -9,7 +9,8 @@ const THIN = "\u202f";
 export const count = (value) => (value === null || value === undefined ? NONE : WHOLE.format(value));
 
 /** 12,345 in full, 1.23M when it is large. */
-export const short = (value) => (value === null || value === undefined ? NONE : value < 100_000 ? WHOLE.format(value) : SHORT.format(value));
+export const short = (value) =>
+  value === null || value === undefined ? NONE : value < 100_000 ? WHOLE.format(value) : SHORT.format(value);
 
 /** A ratio as 43 %, 4.3 % or < 0.1 %. */
 export function percent(ratio) {

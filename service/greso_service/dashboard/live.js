@@ -21,15 +21,15 @@ export class Live {
 
   /** Show this view from now on. */
   show(view) {
-    this.#cancel.abort();
-    this.#cancel = new AbortController();
     this.#view = view;
     return this.now();
   }
 
-  /** Refresh now and then every few seconds. */
+  /** Refresh now and then every few seconds; what is under way is called off. */
   async now() {
     clearTimeout(this.#timer);
+    this.#cancel.abort();
+    this.#cancel = new AbortController();
     const { signal } = this.#cancel;
     let wait = EVERY_MS;
     try {
@@ -78,7 +78,7 @@ export class Live {
       this.banner,
       h(
         "div",
-        { class: "away" },
+        { class: "away", "data-code": "service_away" },
         h("strong", {}, "The service does not answer. "),
         h("span", { class: "why" }, error.message),
         " What you see is the last that was known. Training goes on: trainers roll out everything meanwhile and hand in their reports later. Look whether ",

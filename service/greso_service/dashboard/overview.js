@@ -29,13 +29,24 @@ export class OverviewTab {
       this.facts,
       h("h2", {}, "Step by step"),
       this.charts.element,
-      h("details", {}, h("summary", {}, "The newest steps as a table"), h("div", { class: "scrolls", tabindex: 0, role: "region", "aria-label": "The newest steps" }, this.figures)),
+      h(
+        "details",
+        {},
+        h("summary", {}, "The newest steps as a table"),
+        h("div", { class: "scrolls", tabindex: 0, role: "region", "aria-label": "The newest steps" }, this.figures),
+      ),
       h("details", {}, h("summary", {}, "Parameters in force"), this.spec),
     );
   }
 
   async refresh(overview, signal) {
-    const seen = [overview.generation, overview.step, overview.totals.examined, overview.totals.groups, JSON.stringify(overview.spec)].join();
+    const seen = [
+      overview.generation,
+      overview.step,
+      overview.totals.examined,
+      overview.totals.groups,
+      JSON.stringify(overview.spec),
+    ].join();
     if (seen !== this.#seen) {
       const curves = await get(of(this.run, "curves"), { points: POINTS }, signal);
       this.charts.show(curves, overview);
@@ -53,14 +64,22 @@ export class OverviewTab {
   }
 }
 
-const NOTHING = { code: "nothing", level: "good", title: "Nothing to change", detail: "No sign of a wrong target, suspicious ids or a shaped reward.", change: "" };
+const NOTHING = {
+  code: "nothing",
+  level: "good",
+  title: "Nothing to change",
+  detail: "No sign of a wrong target, suspicious ids or a shaped reward.",
+  change: "",
+};
 
 const WAITING = {
   code: "waiting",
   level: "hint",
   title: "Waiting for the first report",
-  detail: "The run is there, but no group was reported yet. Without reports nothing is known of the prompts, and nothing can be skipped.",
-  change: "call client.collect(step, roll_out) in the training loop, or report each step's groups with client.report(step, groups).",
+  detail:
+    "The run is there, but no group was reported yet. Without reports nothing is known of the prompts, and nothing can be skipped.",
+  change:
+    "call client.collect(step, roll_out) in the training loop, or report each step's groups with client.report(step, groups).",
 };
 
 function makeAdvice({ code, level, title, detail, change }) {
@@ -81,7 +100,15 @@ function how(run) {
     h("p", {}, "While it trains, by its name; the change is recorded in the run's history. In the trainer:"),
     h("pre", {}, h("code", {}, "client.update_run(target_zero_variance=0.2)")),
     h("p", {}, "Or from a terminal:"),
-    h("pre", {}, h("code", {}, `curl -X PATCH ${location.origin}/v1/runs/${run} -H 'Content-Type: application/json' \\\n     -d '{"target_zero_variance": 0.2}'`)),
+    h(
+      "pre",
+      {},
+      h(
+        "code",
+        {},
+        `curl -X PATCH ${location.origin}/v1/runs/${run} -H 'Content-Type: application/json' \\\n     -d '{"target_zero_variance": 0.2}'`,
+      ),
+    ),
   );
 }
 
@@ -92,30 +119,92 @@ function figures({ recent, first, totals, exploration, prompts, pool, spec, targ
   const all = totals.rollouts + totals.rollouts_avoided;
   const ratios = recent.zero_variance;
   return facts([
-    ["Skipped before the rollout", percent(recent.skip_rate), `of the candidates, ${over}; ${count(totals.skipped.easy)} easy and ${count(totals.skipped.hard)} hard in all`],
-    ["Effective yield", percent(recent.effective), first.effective === null ? `effective groups of all groups, ${over}` : `effective groups of all groups; ${percent(first.effective)} at the start, before anything was skipped`],
+    [
+      "Skipped before the rollout",
+      percent(recent.skip_rate),
+      `of the candidates, ${over}; ${count(totals.skipped.easy)} easy and ${count(totals.skipped.hard)} hard in all`,
+    ],
+    [
+      "Effective yield",
+      percent(recent.effective),
+      first.effective === null
+        ? `effective groups of all groups, ${over}`
+        : `effective groups of all groups; ${percent(first.effective)} at the start, before anything was skipped`,
+    ],
     ["Rollouts", short(totals.rollouts), `responses in ${plural(totals.groups, "group")}`],
-    ["Avoided, upper estimate", short(totals.rollouts_avoided), skips ? `${percent(totals.rollouts_avoided / all)} of all that the candidates would have cost. Only a run with policy uniform measures the saving` : "nothing skipped yet"],
-    ["Zero-variance easy / hard", ratios ? `${percent(ratios.easy)} / ${percent(ratios.hard)}` : percent(null), `of the groups; targets ${percent(target.easy)} / ${percent(target.hard)}`],
-    ["Exploration p easy / p hard", `${decimal(exploration.easy)} / ${decimal(exploration.hard)}`, low === undefined ? null : `between ${decimal(low)} and ${decimal(high)}; lower skips more`],
+    [
+      "Avoided, upper estimate",
+      short(totals.rollouts_avoided),
+      skips
+        ? `${percent(totals.rollouts_avoided / all)} of all that the candidates would have cost. Only a run with policy uniform measures the saving`
+        : "nothing skipped yet",
+    ],
+    [
+      "Zero-variance easy / hard",
+      ratios ? `${percent(ratios.easy)} / ${percent(ratios.hard)}` : percent(null),
+      `of the groups; targets ${percent(target.easy)} / ${percent(target.hard)}`,
+    ],
+    [
+      "Exploration p easy / p hard",
+      `${decimal(exploration.easy)} / ${decimal(exploration.hard)}`,
+      low === undefined ? null : `between ${decimal(low)} and ${decimal(high)}; lower skips more`,
+    ],
     ["Rounds per step", about(recent.rounds), `mean, ${over}`],
     ["Prompts", short(prompts), pool ? `${count(pool)} of them in the pool` : "offered by the trainer"],
   ]);
 }
 
 function newest(curves) {
-  const heads = ["Step", "Examined", "Skipped easy", "Skipped hard", "Groups", "Effective", "Easy", "Hard", "p easy", "p hard", "Rounds"];
-  const columns = ["step", "examined", "skipped_easy", "skipped_hard", "groups", "effective", "easy", "hard", "p_easy", "p_hard", "rounds"];
+  const heads = [
+    "Step",
+    "Examined",
+    "Skipped easy",
+    "Skipped hard",
+    "Groups",
+    "Effective",
+    "Easy",
+    "Hard",
+    "p easy",
+    "p hard",
+    "Rounds",
+  ];
+  const columns = [
+    "step",
+    "examined",
+    "skipped_easy",
+    "skipped_hard",
+    "groups",
+    "effective",
+    "easy",
+    "hard",
+    "p_easy",
+    "p_hard",
+    "rounds",
+  ];
   const rows = [];
   for (let row = curves.step.length - 1; row >= Math.max(0, curves.step.length - FIGURES); row--) {
     const cells = columns.map((column) => (column.startsWith("p_") ? decimal : count)(curves[column][row]));
-    rows.push(h("tr", {}, h("th", { scope: "row", class: "number" }, cells[0]), ...cells.slice(1).map((cell) => h("td", { class: "number" }, cell))));
+    rows.push(
+      h(
+        "tr",
+        {},
+        h("th", { scope: "row", class: "number" }, cells[0]),
+        ...cells.slice(1).map((cell) => h("td", { class: "number" }, cell)),
+      ),
+    );
   }
-  const summed = curves.steps_per_point > 1 ? h("p", { class: "quiet" }, `Each row sums ${count(curves.steps_per_point)} steps and names the last.`) : null;
+  const summed =
+    curves.steps_per_point > 1
+      ? h("p", { class: "quiet" }, `Each row sums ${count(curves.steps_per_point)} steps and names the last.`)
+      : null;
   return [summed, table("The newest steps", heads.map(number), rows)];
 }
 
 function parameters(spec) {
   const shown = (value) => (value === null ? "off" : typeof value === "object" ? JSON.stringify(value) : String(value));
-  return h("dl", { class: "terms" }, ...Object.entries(spec).flatMap(([field, value]) => [h("dt", {}, h("code", {}, field)), h("dd", {}, shown(value))]));
+  return h(
+    "dl",
+    { class: "terms" },
+    ...Object.entries(spec).flatMap(([field, value]) => [h("dt", {}, h("code", {}, field)), h("dd", {}, shown(value))]),
+  );
 }

@@ -12,7 +12,7 @@ export const KINDS = {
 
 const GAP = 1;
 const FEW = 100; // rows that may be tall
-const WIDEST = 18;
+const WIDEST = 30;
 const NARROWEST = 3;
 
 /** Places every offer of every prompt in a column: by its number, or by its step. */
@@ -41,7 +41,8 @@ export class Layout {
   /** The place in the history that is shown in a column, -1 for none: of several the newest. */
   placeOf(prompt, column) {
     if (!this.byStep) return column < prompt.what.length ? column : -1;
-    for (let place = prompt.steps.length - 1; place >= 0; place--) if (this.columnOf(prompt, place) === column) return place;
+    for (let place = prompt.steps.length - 1; place >= 0; place--)
+      if (this.columnOf(prompt, place) === column) return place;
     return -1;
   }
 
@@ -56,7 +57,12 @@ export class Layout {
 /** Draw the map; `at` is {row, column} to mark, or null. */
 export function draw(canvas, layout, at) {
   const style = getComputedStyle(document.documentElement);
-  const colours = Object.fromEntries(["effective", "easy", "hard", "unknown", "mark", "row"].map((key) => [key, style.getPropertyValue(`--map-${key}`).trim()]));
+  const colours = Object.fromEntries(
+    ["effective", "easy", "hard", "unknown", "mark", "row"].map((key) => [
+      key,
+      style.getPropertyValue(`--map-${key}`).trim(),
+    ]),
+  );
   const scale = window.devicePixelRatio || 1;
   canvas.width = Math.round(layout.width * scale);
   canvas.height = Math.round(layout.height * scale);

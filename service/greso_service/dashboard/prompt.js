@@ -27,13 +27,27 @@ export class PromptTab {
   }
 
   async refresh(overview, signal) {
-    const seen = [overview.generation, overview.step, overview.totals.groups, overview.totals.examined, JSON.stringify(overview.spec)].join();
+    const seen = [
+      overview.generation,
+      overview.step,
+      overview.totals.groups,
+      overview.totals.examined,
+      JSON.stringify(overview.spec),
+    ].join();
     if (seen === this.#seen) return;
-    const [prompt, why] = await Promise.all([get(of(this.run, "prompts", this.prompt), null, signal), get(of(this.run, "why", this.prompt), null, signal)]);
+    const [prompt, why] = await Promise.all([
+      get(of(this.run, "prompts", this.prompt), null, signal),
+      get(of(this.run, "why", this.prompt), null, signal),
+    ]);
     this.#seen = seen;
     fill(this.why, explained(why, prompt, overview));
     fill(this.facts, known(prompt, why));
-    fill(this.groups, prompt.groups.length ? history(prompt.groups) : h("p", { class: "quiet" }, "None yet. A prompt without a judged group is always kept."));
+    fill(
+      this.groups,
+      prompt.groups.length
+        ? history(prompt.groups)
+        : h("p", { class: "quiet" }, "None yet. A prompt without a judged group is always kept."),
+    );
   }
 }
 
@@ -48,19 +62,33 @@ function explained(why, prompt, overview) {
     "div",
     { class: "why", "data-keep": String(why.keep) },
     h("p", {}, h("strong", {}, why.keep ? "Kept. " : "Skipped. "), why.sentence),
-    h("p", { class: "quiet" }, "The rule: ", h("code", {}, rule), `. A prompt is kept in a step when its draw for that step, ${decimal(why.draw)} in step ${count(why.step)}, is below it.`),
+    h(
+      "p",
+      { class: "quiet" },
+      "The rule: ",
+      h("code", {}, rule),
+      `. A prompt is kept in a step when its draw for that step, ${decimal(why.draw)} in step ${count(why.step)}, is below it.`,
+    ),
   );
 }
 
 function known(prompt, why) {
   const next = why.next_kept_step === null ? "none in 1,000 steps" : `step ${count(why.next_kept_step)}`;
   return facts([
-    ["Kind", h("span", { class: "kind", "data-kind": prompt.kind }, prompt.kind), prompt.kind === "new" ? "no judged group yet" : "of its latest judged group"],
+    [
+      "Kind",
+      h("span", { class: "kind", "data-kind": prompt.kind }, prompt.kind),
+      prompt.kind === "new" ? "no judged group yet" : "of its latest judged group",
+    ],
     ["Streak", count(prompt.streak), "zero-variance groups in a row"],
     ["Keep probability", decimal(prompt.keep_probability), "in each step"],
     ["Kept next in", next, "if nothing changes"],
     ["Visits", count(prompt.visits), "groups in all"],
-    ["Mean reward", decimal(prompt.mean), prompt.last_step === null ? null : `last rolled out in step ${count(prompt.last_step)}`],
+    [
+      "Mean reward",
+      decimal(prompt.mean),
+      prompt.last_step === null ? null : `last rolled out in step ${count(prompt.last_step)}`,
+    ],
   ]);
 }
 
@@ -76,5 +104,10 @@ function history(groups) {
       ...figures.map((text, at) => h("td", { class: "number", "data-label": heads[at + 2] }, text)),
     );
   });
-  return h("div", {}, h("p", { class: "quiet" }, `The last ${plural(groups.length, "group")}, newest first.`), table("Recent groups", [...heads.slice(0, 2), ...heads.slice(2).map(number)], rows, { class: "stacks" }));
+  return h(
+    "div",
+    {},
+    h("p", { class: "quiet" }, `The last ${plural(groups.length, "group")}, newest first.`),
+    table("Recent groups", [...heads.slice(0, 2), ...heads.slice(2).map(number)], rows, { class: "stacks" }),
+  );
 }

@@ -15,7 +15,13 @@ export const toPrompt = (run, prompt) => address(["run", run, "prompt", prompt])
 export function parse(hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
   try {
-    return { parts: path.split("/").filter((part) => part).map(decodeURIComponent), query: new URLSearchParams(query) };
+    return {
+      parts: path
+        .split("/")
+        .filter((part) => part)
+        .map(decodeURIComponent),
+      query: new URLSearchParams(query),
+    };
   } catch {
     return { parts: null, query: new URLSearchParams() };
   }

@@ -17,17 +17,20 @@ const TABS = [
 ];
 
 export class RunView {
-  constructor(run, tab, prompt, query) {
+  constructor(run, tab, prompt, query, wake) {
     this.run = run;
+    this.parts = ["run", run, ...(tab === "overview" ? [] : [tab]), ...(prompt === undefined ? [] : [prompt])];
     this.title = prompt ?? run;
     const tabs = { overview: OverviewTab, map: MapTab, prompts: PromptsTab };
-    this.tab = tab === "prompt" ? new PromptTab(run, prompt) : new tabs[tab](run, query);
+    this.tab = tab === "prompt" ? new PromptTab(run, prompt) : new tabs[tab](run, query, wake);
     this.status = h("span");
     this.headline = h("p", { class: "lead" });
     this.at = h("p", { class: "quiet" });
     this.body = h("div", {}, h("p", { class: "quiet" }, "Loading \u2026"));
     const current = tab === "prompt" ? "prompts" : tab;
-    const links = TABS.map(([key, label, to]) => h("a", { href: to(run), "aria-current": key === current && (tab === "prompt" ? "true" : "page") }, label));
+    const links = TABS.map(([key, label, to]) =>
+      h("a", { href: to(run), "aria-current": key === current && (tab === "prompt" ? "true" : "page") }, label),
+    );
     this.tabs = h("nav", { class: "tabs", "aria-label": "Run" }, ...links);
     this.element = h(
       "section",
@@ -51,6 +54,13 @@ export class RunView {
     set(this.at, "title", new Date(overview.active_at).toLocaleString());
     await this.tab.refresh(overview, signal);
     if (!this.tab.element.isConnected) fill(this.body, this.tab.element);
+  }
+
+  /** Go to another address in place, if it is only another way to look at the same: nothing loses the focus. */
+  turn({ parts, query }) {
+    const same = this.tab.turn && parts?.join("/") === this.parts.join("/");
+    if (same) this.tab.turn(query);
+    return Boolean(same);
   }
 
   refused(problem) {

@@ -7,16 +7,17 @@ import { toRun, toRuns } from "./routes.js";
 
 const PAGE = 20; // each run that is shown is folded by the service
 
-export const STATUS = {
-  saving: "the filter skips, and steps find more effective groups than without it",
-  learning: "too early to tell: not enough of the prompts were seen twice",
-  off: "nothing is filtered by choice: the policy is uniform",
-  stuck: "something keeps the filter from saving, see its advice",
-  idle: "nothing was written to it lately",
+const STATUS = {
+  saving: "5 % of the candidates or more are skipped",
+  learning: "little is skipped yet; its advice says why",
+  off: "the policy is uniform: every prompt is rolled out",
+  stuck: "a problem, or a warning while nothing is saved: its advice says what to change",
+  idle: "not written to lately, or never",
 };
 
 /** A run's status as a word with a mark. */
-export const badge = (status) => h("span", { class: "badge", "data-status": status, title: STATUS[status] ?? null }, status);
+export const badge = (status) =>
+  h("span", { class: "badge", "data-status": status, title: STATUS[status] ?? null }, status);
 
 const FIGURES = ["Skipped", "Effective yield", "Rollouts", "Avoided, upper estimate", "p easy", "p hard", "Last write"];
 
@@ -26,22 +27,32 @@ export class RunsView {
   constructor(cursor) {
     this.cursor = cursor;
     this.body = h("div", {}, h("p", { class: "quiet" }, "Loading \u2026"));
+    this.unreadable = h("p", {});
     this.element = h(
       "section",
       {},
       h("h1", { tabindex: -1 }, "Runs"),
       h("p", { class: "lead" }, "Does the filter save rollouts, and what would make it save more? Open a run to see."),
+      this.unreadable,
       this.body,
     );
     this.rows = h("tbody");
-    this.table = table("Runs, newest activity first", ["Run", "Status", ...FIGURES.map(number)], [], { class: "stacks runs" });
+    this.table = table("Runs, newest activity first", ["Run", "Status", ...FIGURES.map(number)], [], {
+      class: "stacks runs",
+    });
     this.table.querySelector("tbody").replaceWith(this.rows);
     this.pages = h("nav", { class: "pages", "aria-label": "More runs" });
   }
 
   async refresh(signal) {
     const told = await get("/v1/overview", { limit: PAGE, cursor: this.cursor }, signal);
-    if (!told.runs.length && !this.cursor) {
+    say(
+      this.unreadable,
+      told.unreadable.length
+        ? `Not readable: ${told.unreadable.join(", ")}. The history is damaged, or a newer service wrote it; the log says more.`
+        : "",
+    );
+    if (!told.runs.length && !told.unreadable.length && !this.cursor) {
       if (!this.body.querySelector(".teach")) fill(this.body, teach());
       return;
     }
@@ -61,7 +72,12 @@ export class RunsView {
 
 function makeRow(row) {
   const cells = FIGURES.map((head) => h("td", { class: "number", "data-label": head }, h("span"), " ", h("small")));
-  const first = h("th", { scope: "row" }, h("a", { href: toRun(row.run), class: "whole" }, name(row.run)), h("small", { class: "headline" }));
+  const first = h(
+    "th",
+    { scope: "row" },
+    h("a", { href: toRun(row.run), class: "whole" }, name(row.run)),
+    h("small", { class: "headline" }),
+  );
   return h("tr", {}, first, h("td", { "data-label": "Status" }), ...cells);
 }
 
@@ -100,8 +116,14 @@ function legend() {
       { class: "terms" },
       ...[
         ["Skipped", "of the candidates examined in the last 50 complete steps: prompts that were not rolled out"],
-        ["Effective yield", "effective groups of all groups: in the last 50 steps, and in the first ones, before anything was skipped. It should rise"],
-        ["Avoided, upper estimate", "skips \u00d7 group size. A trainer might not have rolled out each of them; only a run with the policy uniform beside this one measures the saving"],
+        [
+          "Effective yield",
+          "effective groups of all groups: in the last 50 steps, and in the first ones, before anything was skipped. It should rise",
+        ],
+        [
+          "Avoided, upper estimate",
+          "skips \u00d7 group size. A trainer might not have rolled out each of them; only a run with the policy uniform beside this one measures the saving",
+        ],
         ["p easy, p hard", "exploration probability: the lower, the more is skipped"],
         ...Object.entries(STATUS),
       ].flatMap(([term, meaning]) => [h("dt", {}, term), h("dd", {}, meaning)]),
@@ -133,6 +155,10 @@ with Client("${origin}", run="first") as client:
         train(client.collect(step, roll_out).effective)`,
       ),
     ),
-    h("p", { class: "quiet" }, "This page shows the run as soon as it is there. In its first epoch nothing can be skipped yet: the service first has to see how each prompt does."),
+    h(
+      "p",
+      { class: "quiet" },
+      "This page shows the run as soon as it is there. In its first epoch nothing can be skipped yet: the service first has to see how each prompt does.",
+    ),
   );
 }

@@ -30,7 +30,10 @@ def advise(signals: Signals) -> list[Advice]:
     """All findings, the gravest first; without those that another one explains."""
     found = [advice for rule in trainer.RULES if (advice := rule(signals))]
     found += [advice for rules in filtering.RULES for advice in rules(signals)]
-    explained = set().union(*(_EXPLAINS.get(advice.code, set()) for advice in found))
+    explained: set[str] = set()
+    for advice in found:  # causes stand before what follows from them, and what is explained explains nothing
+        if advice.code not in explained:
+            explained |= _EXPLAINS.get(advice.code, set())
     return sorted(
         (advice for advice in found if advice.code not in explained), key=lambda advice: LEVELS.index(advice.level)
     )
@@ -39,8 +42,9 @@ def advise(signals: Signals) -> list[Advice]:
 def status(signals: Signals, advice: list[Advice]) -> str:
     """How the run fares, in one word.
 
-    idle: not written to for long, or never used. stuck: a problem, or a warning while nothing is saved. off: the policy
-    keeps everything. saving: `SAVES` of the candidates or more are skipped. learning: none of these, yet.
+    idle: not written to for long, or never used. stuck: a problem, or a warning while nothing is saved, but not before
+    anything can be. off: the policy keeps everything. saving: `SAVES` of the candidates or more are skipped. learning:
+    none of these, yet.
     """
     levels, codes = {one.level for one in advice}, {one.code for one in advice}
     if signals.idle >= IDLE or not len(signals.state.steps.rows):
@@ -51,7 +55,7 @@ def status(signals: Signals, advice: list[Advice]) -> str:
         return "off"
     if "saving" in codes:
         return "saving"
-    return "stuck" if "warning" in levels else "learning"
+    return "stuck" if "warning" in levels and signals.coming_back else "learning"
 
 
 def headline(signals: Signals, status: str, advice: list[Advice]) -> str:

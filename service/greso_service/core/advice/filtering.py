@@ -21,7 +21,7 @@ from greso_service.core.outcome import Outcome
 from greso_service.core.spec import RunSpec
 
 SAVES = 0.05
-"""Share of candidates skipped from which the filter counts as saving."""
+"""Share of candidates skipped from which the filter counts as saving: less is no more than the swing of a step."""
 
 WASTED = 0.1
 """Share of groups of one kind from which a filter that skips nothing is a loss worth a warning."""
@@ -106,11 +106,11 @@ def _source(signals: Signals, kind: str) -> tuple[str, str]:
 def _at_high_bound(signals: Signals, kind: str) -> Advice | None:
     """p_kind can't go higher: the target is above what comes, so it keeps nearly everything.
 
-    Below 2% of the groups there is nothing to gain. A warning if more of them come than the paper's target allows, or
-    nothing is skipped although `WASTED` could be.
+    Below `SAVES` of the groups there is little to gain. A warning if more of them come than the paper's target allows,
+    or nothing is skipped although `WASTED` could be.
     """
     (low, high), (share, target, _) = signals.spec.exploration_bounds, _measured(signals, kind)
-    if low == high or not 0.02 <= share < target or not _at_bound(signals, kind, high):
+    if low == high or not SAVES <= share < target or not _at_bound(signals, kind, high):
         return None
     skip_rate = signals.recent.skip_rate or 0.0
     lost = share >= getattr(controller.targets(RunSpec()), kind) or (share >= WASTED and skip_rate < SAVES)
@@ -199,7 +199,8 @@ def short_steps(signals: Signals) -> Iterator[Advice]:
     if np.count_nonzero(short) < 0.5 * late.steps or mean >= 0.9 * batch:
         return
     needed = math.ceil(spec.safety_factor * batch / rate)
-    more = "let a step take more rounds (max_rounds of the client's collect)"
+    more = f"if so few are meant, set train_batch_size to {max(round(mean), 1)}; else let a step take more rounds"
+    more += " (max_rounds of the client's collect)"
     if spec.rollout_batch_size < needed <= 1_000_000:
         more += f", or {patch(signals.run, rollout_batch_size=needed)}"
     yield Advice(
@@ -249,7 +250,8 @@ def saving(signals: Signals) -> Iterator[Advice]:
     detail = [f"{percent(now)} of the groups rolled out teach something{_start(then)}."]
     if now and then:
         costs = [stretch.sum("rollouts") / stretch.sum("effective") for stretch in (recent, first)]
-        detail.append(f"An effective group costs {costs[0]:.3g} responses, {costs[1]:.3g} then.")
+        costs_now, costs_then = (f"{cost:,.1f}" if cost < 100 else f"{cost:,.0f}" for cost in costs)
+        detail.append(f"An effective group costs {costs_now} responses, {costs_then} then.")
     if not better:
         detail.append("The model has changed since: without the filter it might be still less.")
     detail.append(f"Rollouts avoided so far: {avoided:,} at most (an upper estimate).")

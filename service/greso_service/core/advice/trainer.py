@@ -6,6 +6,7 @@ None of them speaks from a handful of steps, and none from what every run looks 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from greso_service.core.advice.signals import Signals
 from greso_service.core.advice.words import Advice, patch, percent
@@ -14,6 +15,8 @@ from greso_service.core.outcome import Outcome
 ENOUGH_STEPS = 10
 ENOUGH_GROUPS = 200
 """A share of so many groups is known within 7 points (95%)."""
+ENOUGH_PROMPTS = 64
+"""Prompts with a group lately whose rewards tell what the trainer's rewards are like."""
 
 
 def no_reports(signals: Signals) -> Advice | None:
@@ -168,37 +171,54 @@ def ids_all_the_same(signals: Signals) -> Advice | None:
 def shaped_rewards(signals: Signals) -> Advice | None:
     """Rewards are more than right or wrong, and so groups that are all right or all wrong look effective.
 
-    The sign: a quarter of the effective groups differ by less than half of the range of rewards (never so with right
-    or wrong), and groups of one kind, easy or hard, hardly ever come (fewer than 1 in 200).
+    The signs: groups of one kind, easy or hard, hardly ever come (fewer than 1 in 200), and a quarter of the effective
+    groups differ by less than half of the range of rewards (never so with right or wrong); or neither kind comes, and
+    hardly two groups have the same best reward.
     """
-    recent, lately = signals.recent, signals.lately
-    effective = lately.outcome == Outcome.EFFECTIVE
-    if recent.steps < ENOUGH_STEPS or recent.groups < ENOUGH_GROUPS or np.count_nonzero(effective) < 64:
+    recent, effective = signals.recent, signals.lately.outcome == Outcome.EFFECTIVE
+    if recent.steps < ENOUGH_STEPS or recent.groups < ENOUGH_GROUPS or np.count_nonzero(effective) < ENOUGH_PROMPTS:
         return None
+    # Halves: rewards near the largest float have no difference.
+    low, high = signals.lately.low[effective] / 2, signals.lately.high[effective] / 2
     lacking = [kind for kind in ("easy", "hard") if recent.sum(kind) < 0.005 * recent.groups]
-    low, high = lately.low[effective], lately.high[effective]
-    spread = high / 2 - low / 2  # halves: rewards near the largest float have no difference
-    narrow = spread[spread < (high.max() / 2 - low.min() / 2) / 2]
-    if not lacking or narrow.size < 0.25 * spread.size:
+    narrow = np.count_nonzero(high - low < (high.max() - low.min()) / 2) >= 0.25 * high.size
+    continuous = np.unique(high).size >= 0.5 * high.size
+    if not lacking or not (narrow or (continuous and len(lacking) == 2)):
         return None
-    bonus = 2 * float(np.quantile(narrow, 0.95))
+    finding = f"Hardly any group is {' or '.join(lacking)}, and"
+    bonus = _bonus(low, high)
+    if bonus > (high.max() - low.min()) / 2:  # no two heaps, right and wrong, but all there is between them
+        return Advice(
+            "shaped_rewards",
+            "warning" if continuous else "hint",
+            "The rewards are more than right or wrong",
+            f"{finding} rewards take {'any value' if continuous else 'several values'} from {2 * low.min():.3g} to"
+            f" {2 * high.max():.3g}: few groups can be told to teach nothing.",
+            "report the outcome alone, right or wrong",
+        )
     return Advice(
         "shaped_rewards",
-        "warning",
+        "problem" if len(lacking) == 2 else "warning",
         "The rewards look shaped",
-        f"{percent(narrow.size / spread.size)} of the effective groups differ in their rewards only by up to"
-        f" {bonus:.2g}, and hardly any group is {' or '.join(lacking)}. With a bonus for length or format, a group"
-        " whose answers are all wrong, or all right, looks as if it taught something.",
+        f"{finding} rewards of right answers, or of wrong ones, differ by up to {bonus:.2g}. With a bonus for length or"
+        " format, a group whose answers are all wrong, or all right, looks as if it taught something.",
         "report the outcome alone, right or wrong; or, if that can't be, let such groups count as equal: "
         + patch(signals.run, reward_tolerance=float(f"{1.1 * bonus:.2g}")),
     )
+
+
+def _bonus(low: NDArray[np.float64], high: NDArray[np.float64]) -> float:
+    """How far the rewards near the lowest, or near the highest, lie apart but for 1 in 100; of halved rewards."""
+    rewards, middle = np.concatenate([low, high]), (low.min() + high.max()) / 2
+    wrong, right = rewards[rewards < middle], rewards[rewards >= middle]
+    return 2 * float(max(np.quantile(wrong, 0.99) - wrong.min(), right.max() - np.quantile(right, 0.01)))
 
 
 def nothing_solved(signals: Signals) -> Advice | None:
     """No response has reached `solved_reward`: the rewards are on another scale, or no answer is ever right."""
     recent, lately, spec = signals.recent, signals.lately, signals.spec
     rewarded = lately.high[np.isfinite(lately.high)]
-    if recent.steps < ENOUGH_STEPS or recent.groups < ENOUGH_GROUPS or rewarded.size < 64:
+    if recent.steps < ENOUGH_STEPS or recent.groups < ENOUGH_GROUPS or rewarded.size < ENOUGH_PROMPTS:
         return None
     best = float(rewarded.max())
     if best >= spec.solved_reward - spec.reward_tolerance:
@@ -231,6 +251,6 @@ RULES = (
     skips_ignored,
     ids_all_the_same,
     ids_never_repeat,
-    nothing_solved,
     shaped_rewards,
+    nothing_solved,
 )

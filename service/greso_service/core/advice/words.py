@@ -22,8 +22,9 @@ class Advice:
 
 
 def percent(share: float) -> str:
-    """A share for people: 38%, 8.3%, 0.4%."""
-    return f"{share:.0%}" if share == 0 or share >= 0.0995 else f"{share:.1%}"
+    """A share for people: 38 %, 8.3 %, 0.4 %."""
+    digits = 0 if share == 0 or share >= 0.0995 else 1
+    return f"{100 * share:.{digits}f} %"
 
 
 def patch(run: str, **fields: float | str | Sequence[float]) -> str:
