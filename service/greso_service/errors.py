@@ -62,3 +62,13 @@ class Unavailable(GresoError):
 
 class StartupError(GresoError):
     """The service can't start; the message is one line that says what to do."""
+
+
+def no_run(run: str) -> NotFound:
+    """The error for a run that is not there."""
+    return NotFound(f"there is no run {run}; create it with PUT /v1/runs/{run}")
+
+
+def busy(run: str) -> Unavailable:
+    """The error for a run that too many write to."""
+    return Unavailable(f"run {run} is written to by too many at once; try again")

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
 
 from greso_service import replay
 from greso_service.answers import Answer
@@ -22,25 +21,21 @@ from greso_service.core.events import Event
 from greso_service.core.figures import Figures
 from greso_service.core.mark import START, Mark
 from greso_service.core.state import RunState, Totals
-from greso_service.errors import NotFound, Unavailable
+from greso_service.errors import Unavailable, no_run
 from greso_service.given import Idempotency, replayed
 from greso_service.history import codec, snapshot
 from greso_service.history.base import Appended, History, Moved, Once, RunKey, Seen
 from greso_service.history.codec import CodecError, Recorded
 from greso_service.observed import ACTIVE, Observer, Standing
+from greso_service.placing import LONG, placed
 from greso_service.plans import Plan
 from greso_service.replay import Folded, HistoryGone
 from greso_service.telemetry.logs import SELDOM
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 TRIES = 50
 """Decisions, and fresh starts, against a history that moves: each lost race means that another one got through."""
-
-LONG = 20_000
-"""Prompts from which a decision leaves the event loop, so that other runs' answers don't wait for it."""
 
 _LARGE = 65_536  # bytes of an event
 
@@ -53,6 +48,7 @@ class Live(Folded):
     unfolded: Sequence[Event] = ()
     unsaved: int = 0
     saved: int = 0
+    loaded: bool = False
     saving: asyncio.Task[None] | None = None
     lost_snapshots: int = 0
     figures: Figures | None = None
@@ -84,6 +80,15 @@ class LiveRuns:
     def __len__(self) -> int:
         return len(self._runs)
 
+    @property
+    def full(self) -> bool:
+        """Whether another run would push one out."""
+        return len(self._runs) >= self._most
+
+    def holds(self, key: RunKey) -> bool:
+        """Whether the run is in memory, and not still being read for the first time."""
+        return key in self._runs and self._runs[key].loaded
+
     def known(self, key: RunKey) -> RunState | None:
         """The run's state as far as this replica knows it."""
         live = self._runs.get(key)
@@ -98,8 +103,7 @@ class LiveRuns:
         for key, live in self._runs.items():
             if not live.lock.locked():
                 self.settle(key, live)
-            if live.state is not None:
-                live.figures = Figures.of(live.state)
+                live.figures = None if live.state is None else Figures.of(live.state)
             if live.figures is not None and live.written_ms >= since:
                 events = live.mark.number
                 unsaved = max(events - live.saved, 0)
@@ -135,10 +139,15 @@ class LiveRuns:
             await asyncio.wait(saving)
 
     @asynccontextmanager
-    async def held(self, key: RunKey) -> AsyncIterator[Live]:
-        """The run as this replica knows it, for one caller at a time; forgotten again if it turns out not to exist."""
+    async def held(self, key: RunKey, *, use: bool = True) -> AsyncIterator[Live]:
+        """The run as this replica knows it, for one caller at a time; forgotten again if it turns out not to exist.
+
+        Without `use` it counts no more as used than before.
+        """
+        new = key not in self._runs
         live = self._runs.setdefault(key, Live())
-        self._runs.move_to_end(key)
+        if use or new:
+            self._runs.move_to_end(key, last=use)
         async with live.lock:
             self.settle(key, live)
             try:
@@ -201,7 +210,8 @@ class LiveRuns:
             await self._load(key, live)
         await self._catch_up(key, live)
         if live.state is None:
-            raise no_run(key)
+            raise no_run(key.run)
+        live.loaded = True
         return live.state
 
     async def _load(self, key: RunKey, live: Live) -> None:
@@ -211,7 +221,7 @@ class LiveRuns:
             return
         mark, content = saved
         try:
-            live.state = await asyncio.to_thread(snapshot.decode, content)
+            live.state, live.written_ms = await asyncio.to_thread(snapshot.read, content)
             live.mark, live.saved = mark, mark.number
         except CodecError as error:
             log.warning("snapshot not used, folding the whole history: %s", error, extra=_named(key))
@@ -238,7 +248,7 @@ class LiveRuns:
         if live.state is None:
             return
         live.unsaved = 0
-        frozen = await placed(live.state.table.size, partial(snapshot.Frozen, live.state))
+        frozen = await placed(live.state.table.size, partial(snapshot.Frozen, live.state, live.written_ms))
         live.saving = asyncio.create_task(self._save(key, live, live.mark, frozen))
 
     async def _save(self, key: RunKey, live: Live, mark: Mark, frozen: snapshot.Frozen) -> None:
@@ -252,6 +262,11 @@ class LiveRuns:
                 log.warning("snapshot not kept (the history is whole): %s", error, extra=_named(key))
         except Exception:  # a snapshot only shortens starts: whatever is wrong with one must not stop the run
             log.exception("snapshot not made; starts will take longer (the history is whole)", extra=_named(key))
+
+    async def recalled(self, key: RunKey, once: Idempotency | None) -> Answer | None:
+        """The first answer to an idempotency key: it is given again, whatever has become of the run since."""
+        seen = await self._history.recall(key, once.key) if once else None
+        return None if seen is None else replayed(once, seen)
 
     def payload(self, event: Event) -> bytes:
         """The event as it is written now."""
@@ -276,16 +291,6 @@ def _weight(payload: bytes) -> int:
     return 1 + len(payload) // _LARGE
 
 
-async def placed(size: int, work: Callable[[], T]) -> T:
-    """Do short work at once and long work in a thread."""
-    return work() if size < LONG else await asyncio.to_thread(work)
-
-
 def _named(key: RunKey) -> dict[str, object]:
     # Of all runs at once, when the store is in trouble: said of one.
     return {"tenant": key.tenant, "run": key.run, **SELDOM}
-
-
-def no_run(key: RunKey) -> NotFound:
-    """The error for a run that is not there."""
-    return NotFound(f"there is no run {key.run}; create it with PUT /v1/runs/{key.run}")

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from greso_service import answers, plans, replay
+from greso_service import answers, plans
 from greso_service.answers import Answer
-from greso_service.core.events import Created, Forked, Patched, Rewound
+from greso_service.cold import AtHand, Cold
+from greso_service.core.events import Created, Patched
 from greso_service.core.mark import START
 from greso_service.core.spec import RunSpec, SpecError
 from greso_service.core.state import RunState
@@ -27,13 +27,16 @@ from greso_service.errors import (
     InvalidInput,
     NotFound,
     Unavailable,
+    busy,
+    no_run,
 )
-from greso_service.given import BARE, Given, Idempotency, fence, replayed
-from greso_service.history.base import Appended, History, Listed, Moved, RunKey, Seen
-from greso_service.live import TRIES, Live, LiveRuns, no_run, placed
+from greso_service.given import BARE, Given, fence
+from greso_service.history.base import Appended, History, Listed, RunKey
+from greso_service.live import TRIES, LiveRuns
 from greso_service.observed import Observer, Standing, nobody
+from greso_service.placing import placed
 from greso_service.plans import Plan
-from greso_service.replay import HistoryGone
+from greso_service.time_travel import TimeTravel
 
 T = TypeVar("T")
 
@@ -64,6 +67,8 @@ class Runs:
             observe=observe,
             clock=clock,
         )
+        self._travel = TimeTravel(history, self._live)
+        self._cold = Cold(self._live)
 
     async def create(self, key: RunKey, fields: dict[str, Any], given: Given = BARE) -> tuple[Answer, bool]:
         """Create a run, or find it there with an equal spec; whether it was created comes with the answer.
@@ -118,8 +123,8 @@ class Runs:
                     return
                 if given.generation is None:
                     live.forget()
-                    raise no_run(key)
-        raise _busy(key)
+                    raise no_run(key.run)
+        raise busy(key.run)
 
     async def listed(self, tenant: str) -> list[Listed]:
         """The tenant's runs, newest activity first."""
@@ -178,69 +183,11 @@ class Runs:
 
     async def rewind(self, key: RunKey, step: int, given: Given = BARE) -> Answer:
         """Go back to the state as it was when `step` completed, in a new generation."""
-        async with self._live.held(key) as live:
-            planned: Plan | None = None
-            origin: RunState | None = None
-            for _ in range(TRIES):
-                state = await self._live.current(key, live)
-                try:
-                    fence(key, state, given)
-                    # What others write meanwhile is forgotten, too. Another rewind, or another history in the place of
-                    # this one, changes what is kept; both make another state, not this one folded further.
-                    if planned is None or state is not origin:
-                        planned, origin = await self._rewound(key, live, state, step), state
-                except HistoryGone:
-                    continue
-                except Conflict:
-                    if answer := await self._recalled(key, given.once):
-                        return answer
-                    raise
-                if answer := await self._live.append(key, live, planned, given.once, 0):
-                    return answer
-        raise _busy(key)
+        return await self._travel.rewind(key, step, given)
 
     async def fork(self, key: RunKey, run: str, step: int | None, given: Given = BARE) -> Answer:
         """Begin a new run as this one was when `step` completed, or as it is now."""
-        if answer := await self._recalled(key, given.once):
-            return answer
-        new = RunKey(key.tenant, run)
-        # The key is this run's. The new one keeps it too, under a name that no request can have: if this process ends
-        # before the key is remembered here, a retry finds it there.
-        there = replace(given.once, key=f"fork {given.once.key}") if given.once else None
-        if (answer := await self._recalled(new, there)) is None:
-            if await self._history.read(new, START, 1):
-                raise _exists(run)
-            answer = await self._forked(key, new, step, given, there)
-        if given.once is not None and (once := self._live.named(given.once, answer.body)):
-            await self._history.remember(key, once)
-        return answer
-
-    async def _forked(
-        self, key: RunKey, new: RunKey, step: int | None, given: Given, there: Idempotency | None
-    ) -> Answer:
-        for _ in range(TRIES):
-            async with self._live.held(key) as live:
-                state = await self._live.current(key, live)
-                fence(key, state, given)
-                kept = replay.spans(state, live.mark)
-                answer = answers.run(new.run, state, generation=0)
-            try:
-                if step is not None:
-                    kept, then = await replay.back_to(self._history, key, kept, step)
-                    answer = answers.run(new.run, then)
-                events = replay.payloads(self._history, key, kept, self._live.payload, Forked(key.run, step))
-                once = self._live.named(there, answer.body)
-                result = await self._history.begin(new, events, at_ms=self._live.now_ms(), once=once)
-            except HistoryGone:
-                continue
-            match result:
-                case Appended():
-                    return answer
-                case Seen():
-                    return replayed(there, result)
-                case Moved():
-                    raise _exists(new.run)
-        raise _busy(key)
+        return await self._travel.fork(key, run, step, given)
 
     async def steps(self, key: RunKey, after: int, limit: int) -> Answer:
         """What happened in each step."""
@@ -273,13 +220,21 @@ class Runs:
         """Catch the active runs up with what other replicas have written. Raises `Unavailable`."""
         await self._live.refresh()
 
+    async def at_hand(self, keys: Sequence[RunKey], within: float) -> AtHand:
+        """Sort runs by whether they are in memory; see `Cold`."""
+        return await self._cold.sorted(keys, within)
+
     async def close(self) -> None:
         """Wait for snapshots under way."""
+        await self._cold.close()
         await self._live.close()
 
-    async def look(self, key: RunKey, look: Callable[[RunState], T]) -> T:
-        """What `look` makes of the run's newest state; it may run in a thread and must change nothing."""
-        async with self._live.held(key) as live:
+    async def look(self, key: RunKey, look: Callable[[RunState], T], *, use: bool = True) -> T:
+        """What `look` makes of the run's newest state; it may run in a thread and must change nothing.
+
+        Without `use`, the run is not kept in memory any longer for it.
+        """
+        async with self._live.held(key, use=use) as live:
             state = await self._live.current(key, live)
             return await placed(state.table.size, lambda: look(state))
 
@@ -296,24 +251,13 @@ class Runs:
                     state = await self._live.current(key, live)
                     if live.mark != behind:
                         continue
-                    if answer := await self._recalled(key, given.once):
+                    if answer := await self._live.recalled(key, given.once):
                         return answer
                     raise
                 if answer := await self._live.append(key, live, planned, given.once, size):
                     return answer
                 state = await self._live.current(key, live)
-        raise _busy(key)
-
-    async def _rewound(self, key: RunKey, live: Live, state: RunState, step: int) -> Plan:
-        kept, then = await replay.back_to(self._history, key, replay.spans(state, live.mark), step)
-        event = Rewound(step, state.generation + 1, kept)
-        then.rewound(event, live.mark)  # its own mark is known when it is appended
-        return Plan([event], answers.run(key.run, then).body, then)
-
-    async def _recalled(self, key: RunKey, once: Idempotency | None) -> Answer | None:
-        """The first answer to an idempotency key: it is given again, whatever has become of the run since."""
-        seen = await self._history.recall(key, once.key) if once else None
-        return None if seen is None else replayed(once, seen)
+        raise busy(key.run)
 
 
 def _valid(make: Callable[[], T]) -> T:
@@ -321,11 +265,3 @@ def _valid(make: Callable[[], T]) -> T:
         return make()
     except SpecError as error:
         raise InvalidInput(*(Fault(f"/{name}" if name else "", detail) for name, detail in error.faults)) from None
-
-
-def _exists(run: str) -> Conflict:
-    return Conflict(f"run {run} exists; fork into another name, or delete it first")
-
-
-def _busy(key: RunKey) -> Unavailable:
-    return Unavailable(f"run {key.run} is written to by too many at once; try again")

@@ -399,8 +399,25 @@ def test_the_age_of_a_snapshot_grows_while_none_can_be_kept(redis_store: RedisSt
         redis_store.redis.execute_command("ACL", "SETUSER", "default", "-rename")
         try:
             assert await reported(range(40, 80)) >= 40
+            assert not redis_store.redis.keys("*:snap:*"), "what could not be kept is not left lying"
         finally:
             redis_store.redis.execute_command("ACL", "SETUSER", "default", "+rename")
         assert await reported(range(80, 100)) <= 10
 
     over(redis_store, story, snapshot_every=10)
+
+
+def test_a_replica_that_starts_from_a_snapshot_follows_the_run_at_once(redis_store: RedisStore) -> None:
+    async def story(one: Runs, two: Runs) -> None:
+        await one.create(KEY, {})
+        for step in range(12):
+            await report(one, step, ("a", [0, 1]), final=True)
+        await one.close()
+        await two.show(KEY)
+        assert [standing.figures.step for standing in two.standing()] == [11]
+        await report(one, 12, ("a", [0, 1]), final=True)
+        await two.refresh()
+        assert [standing.figures.step for standing in two.standing()] == [12]
+        assert [each.written for each in one.standing()] == [each.written for each in two.standing()]
+
+    over(redis_store, story, snapshot_every=1)

@@ -12,15 +12,16 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greso_service.api import problems
+from greso_service.api.wire import RUN_NAME
 from greso_service.errors import InvalidInput, Unavailable
 from greso_service.telemetry import client_counts
-from greso_service.telemetry.catalogue import OTHER
 from greso_service.telemetry.logs import SELDOM, request_id
 from greso_service.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_RUN_PATH = re.compile(rf"/v1/runs/({RUN_NAME.strip('^$')})(?:/|$)")  # before the routes are asked
 _DONE = range(200, 300)  # statuses that say that the run exists
 _GONE = 499  # nobody gets it; nginx counts a client that hung up under this number
 _ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})  # looked at most of all when the service is overloaded
@@ -69,9 +70,8 @@ class Guard:
             request_id.reset(token)
 
     def _count_told(self, scope: Scope, headers: Headers, *, exists: bool) -> None:
-        if told := headers.get("greso-client"):
-            run = scope.get("path_params", {}).get("run", OTHER)
-            self._metrics.runs.told(run, client_counts.parse(told), exists=exists)
+        if (told := headers.get("greso-client")) and (found := _RUN_PATH.match(scope["path"])):
+            self._metrics.runs.told(found[1], client_counts.parse(told), exists=exists)
 
     async def _measured(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         started, status, started_answering = time.perf_counter(), 500, False
@@ -102,7 +102,7 @@ class Guard:
                 route = getattr(scope.get("route"), "path", "other")
                 method = scope["method"] if route != "other" else "other"
                 self._metrics.answered(method, route, status, time.perf_counter() - started)
-                self._count_told(scope, headers, exists=status in _DONE)
+                self._count_told(scope, headers, exists=status in _DONE and method != "DELETE")
 
     def _counted(self, receive: Receive) -> Receive:
         read = 0

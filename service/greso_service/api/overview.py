@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -17,11 +17,10 @@ from greso_service.api.shared import PROBLEMS, TENANT, RunName, json_response, p
 from greso_service.core.state import RunState
 from greso_service.errors import NotFound
 from greso_service.history.base import RunKey
-from greso_service.history.codec import CodecError
 from greso_service.runs import Runs
-from greso_service.telemetry.logs import SELDOM
 
-log = logging.getLogger(__name__)
+PATIENCE = 1.0
+"""Seconds to wait for runs that are not in memory; a run of a million prompts takes longer."""
 
 
 def router(runs: Runs, version: str, clock: Callable[[], float] = time.time) -> APIRouter:
@@ -33,18 +32,21 @@ def router(runs: Runs, version: str, clock: Callable[[], float] = time.time) -> 
         limit: Annotated[int, Query(ge=1, le=100, description="runs at most")] = 20,
         cursor: Annotated[str | None, Query()] = None,
     ) -> Response:
-        """Newest activity first. The runs asked for are folded, those not in memory from their histories."""
+        """Newest activity first. Runs not in memory are read, as far as there is room; until then they are `cold`."""
         page, following = page_of(await runs.listed(TENANT), limit, cursor)
-        rows, unreadable = [], []
-        for listed in page:
-            try:
-                rows.append(await runs.look(RunKey(TENANT, listed.run), _row(listed.run, listed.active_ms)))
-            except NotFound:  # deleted since the list was made
-                continue
-            except CodecError as error:
-                log.error("run %s can't be read: %s", listed.run, error, extra={"run": listed.run, **SELDOM})
-                unreadable.append(listed.run)
-        content = {"runs": rows, "unreadable": unreadable, "cursor": following, "version": version}
+        active = {RunKey(TENANT, listed.run): listed.active_ms for listed in page}
+        at_hand = await runs.at_hand(list(active), PATIENCE)
+        rows = []
+        for key in at_hand.ready:
+            with suppress(NotFound):  # deleted since the list was made
+                rows.append(await runs.look(key, _row(key.run, active[key]), use=False))
+        content = {
+            "runs": rows,
+            "cold": [key.run for key in at_hand.cold],
+            "unreadable": [key.run for key in at_hand.unreadable],
+            "cursor": following,
+            "version": version,
+        }
         return Response(orjson.dumps(content), media_type="application/json")
 
     def _row(run: str, active_ms: int) -> Callable[[RunState], dict[str, Any]]:

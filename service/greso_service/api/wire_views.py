@@ -63,6 +63,7 @@ class Overview(BaseModel):
     """A page of runs, newest activity first."""
 
     runs: list[OverviewRow]
+    cold: list[str] = Field(description="runs not in memory: being read, or more than there is room for")
     unreadable: list[str] = Field(description="runs whose history this service can't read: damaged, or of a newer one")
     cursor: str | None
     version: str = Field(description="of the service")

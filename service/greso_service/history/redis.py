@@ -150,8 +150,12 @@ class RedisHistory:
             async with self._reached():
                 await self._redis.hset(draft, f"{mark}:{part}", snapshot[start : start + _CHUNK_BYTES])
                 await self._redis.expire(draft, _DRAFT_GRACE)
-        async with self._reached():
-            await self._evaluate(self._keep, [_key(key, "head"), draft, _key(key, "snap")], [str(mark)])
+        try:
+            async with self._reached():
+                await self._evaluate(self._keep, [_key(key, "head"), draft, _key(key, "snap")], [str(mark)])
+        except ResponseError:
+            await self._redis.unlink(draft)  # not left to expire: one after another would fill the memory
+            raise
 
     async def load(self, key: RunKey) -> tuple[Mark, bytes] | None:
         """See `History.load`."""

@@ -37,9 +37,12 @@ _DTYPES = {"recent": GROUP_ROW, "steps": STEP_ROW, "sample_rows": VISIT_ROW}
 
 
 class Frozen:
-    """A copy of a state's content that later folds don't touch; `encode` may then run in another thread."""
+    """A copy of a state's content that later folds don't touch; `encode` may then run in another thread.
 
-    def __init__(self, state: RunState) -> None:
+    `written_ms`: when the newest event in it was written, milliseconds since 1970; 0 where that is not known.
+    """
+
+    def __init__(self, state: RunState, written_ms: int = 0) -> None:
         words, lengths = state.table.packed()
         size = state.table.size
         visited = state.prompts.visits[:size] > 0
@@ -50,6 +53,7 @@ class Frozen:
         arrays |= {f"sample_{name}": getattr(state.sample, name) for name in _SAMPLE}
         self.arrays: dict[str, NDArray[Any]] = {name: array.copy() for name, array in arrays.items()}
         self.header = {
+            "written_ms": written_ms,
             "created": state.created.to_dict(),
             "spec": state.spec.to_dict(),
             "progress": asdict(state.progress),
@@ -72,6 +76,11 @@ class Frozen:
 
 def decode(snapshot: bytes) -> RunState:
     """The state of a snapshot. Raises `CodecError` if it is damaged or of another version."""
+    return read(snapshot)[0]
+
+
+def read(snapshot: bytes) -> tuple[RunState, int]:
+    """The state of a snapshot and its `written_ms`; else as `decode`."""
     if snapshot[:1] != bytes([VERSION]):
         raise CodecError(f"this service reads snapshots of version {VERSION}")
     try:
@@ -84,7 +93,7 @@ def decode(snapshot: bytes) -> RunState:
             count = int(np.prod(shape))
             arrays[name] = np.frombuffer(content, kind, count, at).reshape(shape).copy()
             at += count * kind.itemsize
-        return _state(header, arrays)
+        return _state(header, arrays), int(header["written_ms"])
     except (struct.error, zlib.error, LookupError, TypeError, ValueError) as error:
         raise CodecError(f"damaged snapshot: {error}") from error
 

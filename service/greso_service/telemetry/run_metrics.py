@@ -81,7 +81,7 @@ class RunMetrics:
 
     def _drop_idle(self) -> None:
         now = self._clock()
-        for run in [run for run, written in self._used.items() if now - written > ACTIVE]:
+        for run in [run for run, written in list(self._used.items()) if now - written > ACTIVE]:
             del self._used[run]
             for name, *values in self._children.pop(run):
                 self._counters[name].remove(run, *values)

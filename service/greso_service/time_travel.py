@@ -1,0 +1,101 @@
+"""The use cases that go back in a run's history: rewind and fork."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from greso_service import answers, replay
+from greso_service.answers import Answer
+from greso_service.core.events import Forked, Rewound
+from greso_service.core.mark import START
+from greso_service.core.state import RunState
+from greso_service.errors import Conflict, busy
+from greso_service.given import Given, Idempotency, fence, replayed
+from greso_service.history.base import Appended, History, Moved, RunKey, Seen
+from greso_service.live import TRIES, Live, LiveRuns
+from greso_service.plans import Plan
+from greso_service.replay import HistoryGone
+
+
+class TimeTravel:
+    """Rewinds and forks the runs of a History that `live` holds."""
+
+    def __init__(self, history: History, live: LiveRuns) -> None:
+        self._history = history
+        self._live = live
+
+    async def rewind(self, key: RunKey, step: int, given: Given) -> Answer:
+        """Go back to the state as it was when `step` completed, in a new generation."""
+        async with self._live.held(key) as live:
+            planned: Plan | None = None
+            origin: RunState | None = None
+            for _ in range(TRIES):
+                state = await self._live.current(key, live)
+                try:
+                    fence(key, state, given)
+                    # What others write meanwhile is forgotten, too. Another rewind, or another history in the place of
+                    # this one, changes what is kept; both make another state, not this one folded further.
+                    if planned is None or state is not origin:
+                        planned, origin = await self._rewound(key, live, state, step), state
+                except HistoryGone:
+                    continue
+                except Conflict:
+                    if answer := await self._live.recalled(key, given.once):
+                        return answer
+                    raise
+                if answer := await self._live.append(key, live, planned, given.once, 0):
+                    return answer
+        raise busy(key.run)
+
+    async def fork(self, key: RunKey, run: str, step: int | None, given: Given) -> Answer:
+        """Begin a new run as this one was when `step` completed, or as it is now."""
+        if answer := await self._live.recalled(key, given.once):
+            return answer
+        new = RunKey(key.tenant, run)
+        # The key is this run's. The new one keeps it too, under a name that no request can have: if this process ends
+        # before the key is remembered here, a retry finds it there.
+        there = replace(given.once, key=f"fork {given.once.key}") if given.once else None
+        if (answer := await self._live.recalled(new, there)) is None:
+            if await self._history.read(new, START, 1):
+                raise _exists(run)
+            answer = await self._forked(key, new, step, given, there)
+        if given.once is not None and (once := self._live.named(given.once, answer.body)):
+            await self._history.remember(key, once)
+        return answer
+
+    async def _forked(
+        self, key: RunKey, new: RunKey, step: int | None, given: Given, there: Idempotency | None
+    ) -> Answer:
+        for _ in range(TRIES):
+            async with self._live.held(key) as live:
+                state = await self._live.current(key, live)
+                fence(key, state, given)
+                kept = replay.spans(state, live.mark)
+                answer = answers.run(new.run, state, generation=0)
+            try:
+                if step is not None:
+                    kept, then = await replay.back_to(self._history, key, kept, step)
+                    answer = answers.run(new.run, then)
+                events = replay.payloads(self._history, key, kept, self._live.payload, Forked(key.run, step))
+                once = self._live.named(there, answer.body)
+                result = await self._history.begin(new, events, at_ms=self._live.now_ms(), once=once)
+            except HistoryGone:
+                continue
+            match result:
+                case Appended():
+                    return answer
+                case Seen():
+                    return replayed(there, result)
+                case Moved():
+                    raise _exists(new.run)
+        raise busy(key.run)
+
+    async def _rewound(self, key: RunKey, live: Live, state: RunState, step: int) -> Plan:
+        kept, then = await replay.back_to(self._history, key, replay.spans(state, live.mark), step)
+        event = Rewound(step, state.generation + 1, kept)
+        then.rewound(event, live.mark)  # its own mark is known when it is appended
+        return Plan([event], answers.run(key.run, then).body, then)
+
+
+def _exists(run: str) -> Conflict:
+    return Conflict(f"run {run} exists; fork into another name, or delete it first")
