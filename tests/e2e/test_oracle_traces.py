@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .oracle.service import Service
 
 FAST_SEEDS = range(16)
-SLOW_SEEDS = range(1000, 1250)
+SLOW_SEEDS = range(1000, 1120)
 
 
 @pytest.mark.parametrize("seed", FAST_SEEDS)
