@@ -8,12 +8,13 @@ from deploy.grafana.panels import Column, Shown, bars, by_run, lines, number
 from grafana_foundation_sdk.builders import dashboard
 
 W = q.RUNS
-UPPER = "upper estimate: skipped prompts times `group_size`"
+UPPER = "skipped prompts times `group_size`. Each walk over the pool counts again: an upper bound, not a saving"
+EFFECTIVE = f'{W}, outcome="effective"'
 
 
 def board() -> dashboard.Dashboard:
     """The dashboard, ready to be written."""
-    made = frame.new("greso-fleet", "GRESO / Fleet", "All runs: who saves how much, who is stuck.", since="now-24h")
+    made = frame.new("greso-fleet", "GRESO / Fleet", "All runs: who skips how much, who is stuck.", since="now-24h")
     made.with_variable(frame.run_variable(several=True)).with_variable(frame.window_variable())
     frame.mark_changes(made, W)
     for add in (_glance, _table, _savings, _stuck):
@@ -55,10 +56,10 @@ def _glance(made: dashboard.Dashboard) -> None:
     made.with_panel(
         number(
             "Rollouts avoided",
-            f"Share of rollouts avoided, of those avoided or made, in the time shown; {UPPER}. If it is small, see "
-            "which runs save nothing, and their own dashboards for what to turn.",
+            f"Share of rollouts avoided, of those avoided or made, in the time shown: {UPPER}. If it is small, see "
+            "which runs skip nothing, and their own dashboards for what to turn.",
             "percentunit",
-            Shown(q.avoided_share(W, q.RANGE), "avoided"),
+            Shown(q.avoided_share(W, q.RANGE), "avoided (upper bound)"),
             span=6,
             decimals=1,
         )
@@ -70,9 +71,10 @@ def _table(made: dashboard.Dashboard) -> None:
     made.with_panel(
         by_run(
             "Runs",
-            "One row a run; click its name for its dashboard. Skipped 0 % after the first epoch: it saves nothing (see "
+            "One row a run; click its name for its dashboard. Skipped 0 % after the first epoch: it skips nothing (see "
             "`policy`, `target_zero_variance`). Zero variance far above its target (`target_zero_variance`): it could "
             "save more. Effective per hour 0 or idle for long: it is stuck or has ended. "
+            "Rollouts per effective group: what one costs; `group_size` is the least possible. The saving shows here. "
             f"Avoided: {UPPER}.",
             Column(q.newest("run_info", W, "policy"), ""),
             Column(q.newest("run_step", W), "step", "locale"),
@@ -87,7 +89,12 @@ def _table(made: dashboard.Dashboard) -> None:
             Column(q.added("rollouts", W, q.RANGE, "run"), "rollouts", "short"),
             Column(q.added("rollouts_avoided", W, q.RANGE, "run"), "avoided (upper)", "short"),
             Column(
-                q.added("groups", f'{W}, outcome="effective"', q.HOUR, "run"),
+                f"{q.added('rollouts', W, q.RANGE, 'run')} / {q.added('groups', EFFECTIVE, q.RANGE, 'run')}",
+                "rollouts per effective group",
+                "short",
+            ),
+            Column(
+                q.added("groups", EFFECTIVE, q.HOUR, "run"),
                 "effective in 1 h",
                 "locale",
                 ((1, "green"),),
@@ -99,11 +106,11 @@ def _table(made: dashboard.Dashboard) -> None:
 
 
 def _savings(made: dashboard.Dashboard) -> None:
-    made.with_row(dashboard.Row("Who saves how much"))
+    made.with_row(dashboard.Row("Who skips how much"))
     made.with_panel(
         bars(
             "Rollouts avoided by run",
-            f"Share of rollouts avoided in the time shown; {UPPER}. A run that saves little: it is in its first epoch, "
+            f"Share of rollouts avoided in the time shown: {UPPER}. A run that skips little: it is in its first epoch, "
             "its pool has nothing to skip, or `target_zero_variance` is too high.",
             "percentunit",
             Shown(f"sort_desc({q.avoided_share(W, q.RANGE, 'run')})", "{{run}}"),

@@ -77,7 +77,7 @@ def judged(where: str) -> str:
 
 
 def avoided_share(where: str, over: str, *by: str) -> str:
-    """Rollouts avoided of those avoided or made: an upper estimate."""
+    """Rollouts avoided of those avoided or made: an upper bound, as each walk over the pool counts again."""
     avoided, made = added("rollouts_avoided", where, over, *by), added("rollouts", where, over, *by)
     return f"{avoided} / ({avoided} + {made})"
 

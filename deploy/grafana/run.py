@@ -8,8 +8,12 @@ from deploy.grafana.panels import Shown, bars, lines, number
 from grafana_foundation_sdk.builders import dashboard
 
 W = q.ONE_RUN
+EFFECTIVE = f'{W}, outcome="effective"'
 STREAKS = ("1", "2", "3", "4-7", "8-15", "16+")
-UPPER = "upper estimate: skipped prompts times `group_size`, as if each would have been rolled out"
+UPPER = (
+    "skipped prompts times `group_size`, as if each would have been rolled out. Each walk over the pool counts again: "
+    "an upper bound, not a saving"
+)
 
 
 def board() -> dashboard.Dashboard:
@@ -29,10 +33,22 @@ def _glance(made: dashboard.Dashboard) -> None:
     made.with_panel(
         number(
             "Rollouts avoided",
-            f"Share of rollouts that were skipped, of those skipped or made, over the time shown; {UPPER}. "
-            "It begins at 0: in the first epoch every prompt is new. If it stays there, see *Skip rate*.",
+            f"Share of rollouts that were skipped, of those skipped or made, over the time shown: {UPPER}; what is "
+            "saved shows in *Rollouts per effective group*. It begins at 0: in the first epoch every prompt is new. If "
+            "it stays there, see *Skip rate*.",
             "percentunit",
-            Shown(q.avoided_share(W, q.RANGE), "avoided"),
+            Shown(q.avoided_share(W, q.RANGE), "avoided (upper bound)"),
+            decimals=1,
+        )
+    )
+    made.with_panel(
+        number(
+            "Rollouts per effective group",
+            "Responses that one effective group cost, over the time shown: what the filter is to lower. `group_size` "
+            "is the least possible. The model changes meanwhile, so only a run with `policy` `uniform` beside it "
+            "measures the saving.",
+            "short",
+            Shown(f"{q.added('rollouts', W, q.RANGE)} / {q.added('groups', EFFECTIVE, q.RANGE)}", "rollouts"),
             decimals=1,
         )
     )
@@ -55,6 +71,7 @@ def _glance(made: dashboard.Dashboard) -> None:
             "complete: `train_batch_size` asks for more effective groups than the prompts give.",
             "locale",
             Shown(q.newest("run_step", W), "step"),
+            span=3,
         )
     )
     made.with_panel(
@@ -64,6 +81,7 @@ def _glance(made: dashboard.Dashboard) -> None:
             "visit of a prompt.",
             "locale",
             Shown(q.newest("run_epoch", W), "epoch"),
+            span=3,
         )
     )
     made.with_panel(
@@ -72,6 +90,7 @@ def _glance(made: dashboard.Dashboard) -> None:
             "How often the run was rewound. A trainer that writes with an older generation is refused.",
             "locale",
             Shown(q.newest("run_generation", W), "generation"),
+            span=3,
         )
     )
     made.with_panel(
@@ -81,6 +100,7 @@ def _glance(made: dashboard.Dashboard) -> None:
             "trainer has probably stopped. After an hour the run's gauges end.",
             "s",
             Shown(q.idle_seconds(W), "idle"),
+            span=3,
             steps=((1800, "orange"),),
         )
     )
@@ -165,24 +185,21 @@ def _yield(made: dashboard.Dashboard) -> None:
     made.with_panel(
         lines(
             "Rollouts made and avoided",
-            f"Responses a minute that were generated, and those avoided ({UPPER}). What matters is how many rollouts "
-            "an effective group costs: compare with the first epoch.",
+            f"Responses a minute that were generated, and those avoided: {UPPER}. What matters is how many rollouts an "
+            "effective group costs: compare with the first epoch.",
             "short",
             Shown(f"60 * {q.rate_of('rollouts', W, q.WINDOW)}", "made"),
-            Shown(f"60 * {q.rate_of('rollouts_avoided', W, q.WINDOW)}", "avoided (upper estimate)"),
+            Shown(f"60 * {q.rate_of('rollouts_avoided', W, q.WINDOW)}", "avoided (upper bound)"),
             stacked=True,
         )
     )
     made.with_panel(
         lines(
-            "Rollouts per effective group",
+            "Rollouts per effective group over time",
             "What one effective group costs. `group_size` is the least possible; the more of the rolled-out prompts "
             "have no effect, the higher. Lower `target_zero_variance` if it rises.",
             "short",
-            Shown(
-                f"{q.rate_of('rollouts', W, q.WINDOW)} / " + q.rate_of("groups", f'{W}, outcome="effective"', q.WINDOW),
-                "rollouts",
-            ),
+            Shown(f"{q.rate_of('rollouts', W, q.WINDOW)} / {q.rate_of('groups', EFFECTIVE, q.WINDOW)}", "rollouts"),
         )
     )
 

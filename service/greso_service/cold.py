@@ -12,6 +12,7 @@ from greso_service.errors import GresoError, NotFound
 from greso_service.history.base import RunKey
 from greso_service.history.codec import CodecError
 from greso_service.live import LiveRuns
+from greso_service.placing import end
 from greso_service.telemetry.logs import SELDOM
 
 log = logging.getLogger(__name__)
@@ -78,5 +79,4 @@ class Cold:
     async def close(self) -> None:
         """Stop reading."""
         if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait([self._reading])
+            await end(self._reading)

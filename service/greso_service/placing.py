@@ -1,4 +1,4 @@
-"""Where work is done: short work at once, long work in a thread."""
+"""Where work is done: short work at once, long work in a thread, what never ends in the background."""
 
 from __future__ import annotations
 
@@ -15,3 +15,14 @@ LONG: Final = 20_000
 async def placed(size: int, work: Callable[[], T]) -> T:
     """Do short work at once and long work in a thread."""
     return work() if size < LONG else await asyncio.to_thread(work)
+
+
+async def end(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks until they have ended.
+
+    Once is not enough on Python 3.11: its `asyncio.wait_for`, with which redis-py sends, may swallow a cancellation.
+    """
+    while alive := [task for task in tasks if not task.done()]:
+        for task in alive:
+            task.cancel()
+        await asyncio.wait(alive, timeout=0.05)

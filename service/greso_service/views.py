@@ -60,6 +60,7 @@ def _overview(run: str, state: RunState, active_ms: int, now: float) -> tuple[di
         **answers.summary(run, state),
         "active_at": datetime.fromtimestamp(active_ms / 1000, UTC),
         "policy": state.spec.policy,
+        "saved_estimate": advice.savings.estimate(measured),
         "recent": _stretch(measured.recent),
         "first": {"steps": measured.first.steps, "effective": measured.first.effective},
         "target": asdict(controller.targets(state.spec)),

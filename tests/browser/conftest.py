@@ -13,9 +13,6 @@ from .world import HOSTILE, World, questions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LONG_STEPS = 301
-"""One more than a chart has points: each stands for two steps, and the last for one."""
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
@@ -63,14 +60,6 @@ def tab(chromium: Chromium, watched: Service) -> Iterator[Tab]:
     opened.check()
 
 
-def report_only(service: Service, run: str, steps: int) -> None:
-    """A run that is only told of its groups, one effective and one hard in each step."""
-    service.json("PUT", f"/v1/runs/{run}", {"train_batch_size": 1})
-    groups = [{"prompt": "a", "rewards": [0, 1]}, {"prompt": "b", "rewards": [0, 0]}]
-    for step in range(steps):
-        service.json("POST", f"/v1/runs/{run}/report", {"step": step, "results": groups})
-
-
 @pytest.fixture(scope="session")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with a run of each sort."""
@@ -83,7 +72,6 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         World(running, "hostile", [*HOSTILE, *questions(40)], 4).create(**tiny).train(15)
         World(running, "shaped", questions(60), 5, bonus=0.1).create(**tiny).train(25)
         running.json("PUT", "/v1/runs/empty", {})
-        report_only(running, "long", LONG_STEPS)
         World(running, "saves", questions(400), 1, learning=0.01).create(**small).train(70)
         yield running
     finally:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parents[2] / "docs"
 SIZES: dict[str, ViewportSize] = {
-    "runs": {"width": 1000, "height": 420},
+    "runs": {"width": 1000, "height": 480},
     "run": {"width": 1000, "height": 1340},
     "map": {"width": 1000, "height": 800},
 }

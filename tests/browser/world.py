@@ -94,3 +94,11 @@ class World:
 def questions(count: int) -> list[str]:
     """Ids as data sets have them."""
     return [f"dapo-math/{number:07d}" for number in range(count)]
+
+
+def report_only(service: Service, run: str, steps: int) -> None:
+    """A run that is only told of its groups, one effective and one hard in each step."""
+    service.json("PUT", f"/v1/runs/{run}", {"train_batch_size": 1})
+    groups = [{"prompt": "a", "rewards": [0, 1]}, {"prompt": "b", "rewards": [0, 0]}]
+    for step in range(steps):
+        service.json("POST", f"/v1/runs/{run}/report", {"step": step, "results": groups})

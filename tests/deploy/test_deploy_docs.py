@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import shutil
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .files import COMPOSE, DEPLOY, DOCKERFILE, PINNED, ROOT, compose
+from .dockerfile import parse
+from .files import COMPOSE, DEPLOY, DOCKERFILE, PINNED, ROOT, VERSION, compose, documents
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 PAGE = (ROOT / "docs" / "deploy.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 SERVICES = compose()["services"]
+READABLE = "chmod -R a+rX deploy/redis deploy/prometheus deploy/grafana"
+RUN_HERE = (READABLE, "chmod -R a+rX greso-backup", "sh deploy/kubernetes/alerts.sh | kubectl apply -f -")
 COMMANDS = [
     shlex.split(line) for block in BLOCKS for line in block.splitlines() if line.startswith(("docker ", "kubectl "))
 ]
@@ -35,6 +39,7 @@ def test_the_passwords_are_made_as_redis_wants_them(tmp_path: Path) -> None:
         assert re.fullmatch(r"[A-Za-z0-9_-]{43}\n", (folder / name).read_text()), "as start.sh allows it"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 def test_the_measurement_prints_the_figures_that_are_told_of() -> None:
     [block] = [block for block in BLOCKS if "tests.bench" in block]
@@ -56,17 +61,31 @@ def test_every_block_is_looked_at_here() -> None:
         if "tests.bench" in block:
             continue
         for line in block.splitlines():
-            assert line.startswith(("docker compose ", "kubectl ", "export TRAINER_")), line
+            assert line.startswith(("docker ", "kubectl ", "export TRAINER_")) or line in RUN_HERE, line
 
 
-@pytest.mark.parametrize("words", [words for words in COMMANDS if words[0] == "docker"], ids=" ".join)
+def test_what_is_mounted_can_be_read_after_a_checkout_for_one_alone(tmp_path: Path) -> None:
+    mounts = [volume for service in SERVICES.values() for volume in service.get("volumes", []) if volume[:2] == "./"]
+    folders = {mount.partition(":")[0] for mount in mounts} - {"./trainer/model", "./trainer/data"}
+    shutil.copytree(DEPLOY, tmp_path / "deploy", ignore=shutil.ignore_patterns("secrets", "__pycache__"))
+    subprocess.run(["chmod", "-R", "go-rwx", tmp_path / "deploy"], check=True)
+    subprocess.run(["sh", "-eu", "-c", READABLE], cwd=tmp_path, check=True)
+    for path in (
+        each
+        for folder in folders
+        for each in [tmp_path / "deploy" / folder, *(tmp_path / "deploy" / folder).rglob("*")]
+    ):
+        wanted = 0o005 if path.is_dir() or os.access(DEPLOY / path.relative_to(tmp_path / "deploy"), os.X_OK) else 0o004
+        assert path.stat().st_mode & wanted == wanted, path
+
+
+@pytest.mark.parametrize("words", [words for words in COMMANDS if words[:2] == ["docker", "compose"]], ids=" ".join)
 def test_compose_is_asked_for_what_it_has(words: list[str]) -> None:
     parser = argparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("-f", required=True)
     parser.add_argument("--profile", action="append", default=[])
-    parser.add_argument("verb", choices=["up", "exec", "logs", "run", "cp"])
+    parser.add_argument("verb", choices=["up", "exec", "logs", "run", "cp", "stop"])
     parser.add_argument("rest", nargs=argparse.REMAINDER)
-    assert words[:2] == ["docker", "compose"]
     asked = parser.parse_args(words[2:])
     assert ROOT / asked.f == COMPOSE
     assert {profile for service in SERVICES.values() for profile in service.get("profiles", [])} >= set(asked.profile)
@@ -76,10 +95,44 @@ def test_compose_is_asked_for_what_it_has(words: list[str]) -> None:
         assert asked.profile == ["trainer"]
 
 
+def test_a_backup_is_put_in_the_place_of_what_is_there(tmp_path: Path) -> None:
+    [command] = [words for words in COMMANDS if "--entrypoint=sh" in words]
+    assert command[-4:-1] == ["--entrypoint=sh", "redis", "-c"]
+    assert "--volume=$PWD/greso-backup:/backup:ro" in command
+    assert "redis-data:/data" in SERVICES["redis"]["volumes"]
+    for name in ("data/appendonlydir", "backup"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / f"of-{tmp_path.joinpath(name).name}").touch()
+    script = re.sub(r"/(?=data|backup)", f"{tmp_path}/", command[-1])
+    subprocess.run(["sh", "-eu", "-c", script], check=True)
+    assert [file.name for file in (tmp_path / "data" / "appendonlydir").iterdir()] == ["of-backup"]
+
+
+def test_the_image_is_built_from_a_stage_that_is_there_and_named_as_the_manifests_name_it() -> None:
+    [build] = [words for words in COMMANDS if words[:2] == ["docker", "build"]]
+    [push] = [words for words in COMMANDS if words[:2] == ["docker", "push"]]
+    assert build[build.index("--target") + 1] in parse(DOCKERFILE.read_text())
+    assert build[build.index("--tag") + 1] == push[-1] == f"REGISTRY/greso:{VERSION}"
+
+
 def test_kubectl_is_given_files_that_are_there() -> None:
     applied = [words[-1] for words in COMMANDS if words[:2] == ["kubectl", "apply"]]
-    assert applied == ["deploy/kubernetes", "deploy/kubernetes/servicemonitor.yaml"]
+    assert set(applied) == {"deploy/kubernetes", "deploy/kubernetes/servicemonitor.yaml"}
     assert all((ROOT / path).exists() for path in applied)
+    [deployment] = documents(DEPLOY / "kubernetes" / "deployment.yaml")
+    name, labels = deployment["metadata"]["name"], deployment["spec"]["template"]["metadata"]["labels"]
+    named = {word for words in COMMANDS for word in words if word.startswith("deployment/")}
+    assert named == {f"deployment/{name}"}
+    [selector] = [words[words.index("--selector") + 1] for words in COMMANDS if "--selector" in words]
+    assert dict([selector.split("=")]) == labels
+    [trainers] = [words for words in COMMANDS if words[:3] == ["kubectl", "label", "namespace"]]
+    [policy] = documents(DEPLOY / "kubernetes" / "network.yaml")
+    client = policy["spec"]["ingress"][0]["from"][0]
+    assert client["namespaceSelector"]["matchLabels"] == client["podSelector"]["matchLabels"]
+    assert client["podSelector"]["matchLabels"] == dict([trainers[-1].split("=")])
+    sources = [words[-1].partition("=")[2] for words in COMMANDS if words[-1].startswith("--from-file=deploy/")]
+    assert sources == ["deploy/grafana/dashboards"]
+    assert list((ROOT / sources[0]).glob("*.json"))
 
 
 def test_the_variables_are_those_of_the_compose_file_with_their_defaults() -> None:

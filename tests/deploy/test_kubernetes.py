@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]  # its stubs are a package of their own
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
+import yaml
 
 from greso_service.cli.serving import GRACE_SECONDS
 from greso_service.settings import Settings, variable
@@ -34,6 +36,16 @@ def test_manifests_are_by_the_schemas(kind: str, version: str) -> None:
 
 def test_the_service_monitor_is_by_the_operators_schema() -> None:
     jsonschema.validate(OBJECTS["ServiceMonitor"], SERVICE_MONITOR)
+
+
+def test_the_alerts_are_the_rules_of_an_object_of_the_operator() -> None:
+    printed = subprocess.run([FOLDER / "alerts.sh"], capture_output=True, text=True, check=True).stdout
+    rule = yaml.safe_load(printed)
+    assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert rule["metadata"] == OBJECTS["ServiceMonitor"]["metadata"]
+    [alerts] = documents(DEPLOY / "prometheus" / "alerts.yaml")
+    assert rule["spec"] == alerts
+    assert alerts.keys() == {"groups"}, "the operator knows nothing else"
 
 
 def test_mistakes_would_be_noticed() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ..servers import GRESO  # noqa: TID252
 from .oracle.problems import problem, send, untouched
 from .oracle.service import segment
 from .oracle.views import all_pages, rows
@@ -183,3 +185,13 @@ def test_openapi_names_every_call(served: Service) -> None:
         assert methods <= paths[path].keys(), path
     assert any(path.startswith("/v1/runs/{run}/prompts/{") for path in paths)
     assert served.call("GET", "/docs").status_code == 200
+
+
+@pytest.mark.parametrize("prompt", [".", "..", "a/b?c#%2E", "é\n"])
+def test_the_command_line_shows_a_prompt_whatever_its_id_is(served: Service, name: str, prompt: str) -> None:
+    path = served.create(name)
+    served.json("POST", f"{path}/report", {"step": 1, "results": [{"prompt": prompt, "rewards": [0, 1]}]})
+    command = [str(GRESO), "show", name, "--prompt", prompt, "--json", "--url", str(served.http.base_url)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["prompt"] == prompt

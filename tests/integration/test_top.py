@@ -122,7 +122,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         service.close()
 
 
-@pytest.mark.parametrize("key", [b"q", b"\x03"], ids=["q", "ctrl-c"])
+@pytest.mark.parametrize(
+    "key", [pytest.param(b"q", marks=pytest.mark.slow), pytest.param(b"\x03", id="ctrl-c")], ids=repr
+)
 def test_it_is_left_by_a_key_and_leaves_the_terminal_as_it_was(served: Service, key: bytes) -> None:
     with Terminal("top", "--url", served.url) as terminal:
         terminal.shows("saves: ", "saving", "of the groups teach", "unused: ")
@@ -130,6 +132,7 @@ def test_it_is_left_by_a_key_and_leaves_the_terminal_as_it_was(served: Service, 
         assert terminal.left() == 0
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_the_terminal_as_it_was(served: Service) -> None:
     with Terminal("top", "saves", "--url", served.url) as terminal:
         terminal.shows("skip rate", "p_hard")
@@ -150,6 +153,7 @@ def test_it_shows_what_happens(served: Service) -> None:
     served.call("DELETE", "/v1/runs/live")
 
 
+@pytest.mark.slow
 def test_it_goes_on_trying_while_the_service_is_away(tmp_path: Path) -> None:
     port = free_port()
     with Terminal("top", "--every", "0.2", "--url", f"http://127.0.0.1:{port}", size=(200, 40)) as terminal:
@@ -168,6 +172,7 @@ def test_it_goes_on_trying_while_the_service_is_away(tmp_path: Path) -> None:
         assert terminal.left() == 0
 
 
+@pytest.mark.slow
 def test_it_is_left_while_the_service_does_not_answer(start_service: Callable[..., Service]) -> None:
     frozen = start_service()
     with Terminal("top", "--every", "0.2", "--url", frozen.url) as terminal:
@@ -178,7 +183,7 @@ def test_it_is_left_while_the_service_does_not_answer(start_service: Callable[..
     frozen.signal(signal.SIGCONT)
 
 
-@pytest.mark.parametrize("option", [[], ["--once"]])
+@pytest.mark.parametrize("option", [[], pytest.param(["--once"], marks=pytest.mark.slow)])
 def test_in_a_pipe_it_prints_once(served: Service, option: list[str]) -> None:
     done = subprocess.run(
         [str(GRESO), "top", *option, "--url", served.url], capture_output=True, text=True, timeout=30, check=True
@@ -188,6 +193,7 @@ def test_in_a_pipe_it_prints_once(served: Service, option: list[str]) -> None:
     assert "\x1b" not in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}], ids=["colours", "none"])
 def test_once_in_a_terminal_prints_and_ends(served: Service, environment: dict[str, str]) -> None:
     with Terminal("top", "saves", "--once", "--url", served.url, environment=environment) as terminal:
@@ -246,3 +252,26 @@ def test_without_unicode_there_are_bars_all_the_same(served: Service) -> None:
 )
 def test_sparklines(values: list[float | None], bars: str) -> None:
     assert sparkline(values) == bars
+
+
+def test_runs_without_figures_are_named(served: Service) -> None:
+    runs = served.json("GET", "/v1/overview")
+    told = lines_of({**runs, "cold": ["large", "other"], "unreadable": ["newer"]}, 120)
+    assert "not in memory, being read: large, other" in told
+    assert "not readable, see the log: newer" in told
+    assert lines_of({**runs, "runs": [], "cold": ["large"]}, 120) == ["not in memory, being read: large"]
+
+
+def test_what_is_saved_is_told_as_an_estimate(served: Service) -> None:
+    run = {**served.json("GET", "/v1/runs/saves/overview"), "curves": served.json("GET", "/v1/runs/saves/curves")}
+    avoided = run["totals"]["rollouts_avoided"]
+    for saved, said in ((1234, "~1.2k"), (0, "0"), (None, "-")):
+        [line] = [line for line in lines_of({**run, "saved_estimate": saved}, 120) if line.startswith("rollouts ")]
+        assert line.endswith(f"saved {said} if the model were unchanged, {avoided:,} at most")
+
+
+def test_a_status_it_does_not_know_is_shown_as_it_is(served: Service) -> None:
+    runs = served.json("GET", "/v1/overview")
+    assert any(
+        "dreaming" in line for line in lines_of({**runs, "runs": [{**runs["runs"][0], "status": "dreaming"}]}, 80)
+    )

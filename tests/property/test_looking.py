@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greso_service import views
-from greso_service.core.advice import filtering, trainer
+from greso_service.core.advice import filtering, savings, trainer
 from greso_service.core.advice.words import LEVELS
 from greso_service.core.spec import params
 
@@ -32,12 +32,12 @@ def plain(body: bytes) -> Any:
 def test_any_run_can_be_looked_at(spec: dict[str, Any], trace: list[Action], active_ms: int, now: float) -> None:
     state, _ = play(spec, trace)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (trainer, filtering):  # all rules speak, however little there is to go by
+        for module in (trainer, filtering, savings):  # all rules speak, however little there is to go by
             for name in ("ENOUGH_STEPS", "ENOUGH_GROUPS", "ENOUGH_PROMPTS"):
                 patch.setattr(module, name, 1, raising=False)
         told = plain(views.overview("r", state, active_ms, now).body)
         row = views.row("r", state, active_ms, now)
-    assert told["status"] in {"saving", "learning", "off", "stuck", "idle"}
+    assert told["status"] in {"saving", "filtering", "learning", "off", "stuck", "idle"}
     assert told["headline"].endswith(".")
     assert row["advice"] == [advice["code"] for advice in told["advice"]]
     for advice in told["advice"]:
@@ -48,6 +48,7 @@ def test_any_run_can_be_looked_at(spec: dict[str, Any], trace: list[Action], act
             fields = json.loads(advice["change"].partition("PATCH /v1/runs/r ")[2])
             assert fields.keys() <= params().keys()
             state.spec.changed(fields)  # is taken
+    assert told["saved_estimate"] is None or 0 <= told["saved_estimate"] <= told["totals"]["rollouts_avoided"]
     for shares in (told["recent"], told["first"]):
         assert all(0 <= share <= 1 for share in (shares.get("skip_rate"), shares["effective"]) if share is not None)
     curves = plain(views.curves(state, -1, 10).body)

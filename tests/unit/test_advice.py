@@ -8,15 +8,12 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greso_service.core.advice import IDLE, Advice, Signals, advise, headline, status
-from greso_service.core.advice.signals import WINDOW
 from greso_service.core.advice.words import LEVELS, percent
-from greso_service.core.outcome import Outcome
 from greso_service.core.spec import params
 from greso_service.core.state import RunState
 
@@ -49,6 +46,11 @@ def with_bonus(solved: float, dice: random.Random) -> float:
 def with_any_bonus(solved: float, dice: random.Random) -> float:
     """A reward with a bonus of its own for each response."""
     return right_or_wrong(solved, dice) + dice.uniform(0, 0.1)
+
+
+def with_format(right: float) -> Callable[[float, random.Random], float]:
+    """A reward of which a tenth is for the format, which is right so often."""
+    return lambda solved, dice: 0.9 * right_or_wrong(solved, dice) + 0.1 * (dice.random() < right)
 
 
 def shorter_is_better(solved: float, dice: random.Random) -> float:
@@ -87,6 +89,8 @@ SMALL = {"rollout_batch_size": 40}
 HAVE: list[tuple[str, str, Callable[[], RunState]]] = [
     ("no_reports", "problem", lambda: Trainer(USUAL, reports=False).train(12).state),
     ("no_reports", "problem", lambda: Trainer(USUAL, {"group_size": 1}, rounds=1).train(12).state),
+    ("no_reports", "warning", lambda: ahead(healthy(30), 9)),
+    ("no_reports", "problem", lambda: ahead(healthy(30), 31)),
     ("no_selections", "problem", lambda: Trainer(USUAL, asks=False).train(12).state),
     ("skips_ignored", "problem", lambda: Trainer(USUAL, draws=False, heeds=False).train(40).state),
     ("ids_never_repeat", "problem", lambda: Trainer(USUAL, draws=False, named=anew).train(20).state),
@@ -94,6 +98,9 @@ HAVE: list[tuple[str, str, Callable[[], RunState]]] = [
     ("ids_never_repeat", "hint", lambda: Trainer(USUAL, draws=False, named=made_by_dice).train(20).state),
     ("ids_all_the_same", "problem", lambda: Trainer(USUAL, draws=False, named=lambda *_: "gsm8k").train(12).state),
     ("shaped_rewards", "problem", lambda: Trainer(USUAL, reward=with_bonus).train(30).state),
+    ("shaped_rewards", "problem", lambda: Trainer(USUAL, reward=with_format(0.8)).train(60).state),
+    ("shaped_rewards", "problem", lambda: Trainer(USUAL, reward=with_format(0.8)).train(200).state),
+    ("shaped_rewards", "warning", lambda: Trainer(USUAL, reward=with_format(0.95)).train(60).state),
     ("shaped_rewards", "problem", lambda: Trainer(mixture(600, 0, 0), reward=with_any_bonus).train(20).state),
     ("shaped_rewards", "warning", lambda: Trainer(USUAL, reward=shorter_is_better).train(40).state),
     ("shaped_rewards", "warning", lambda: Trainer(USUAL, reward=scored).train(20).state),
@@ -122,7 +129,8 @@ HAVE: list[tuple[str, str, Callable[[], RunState]]] = [
     ("pool_exhausted", "warning", lambda: Trainer([0.95] * 150).train(40).state),
     ("short_steps", "warning", lambda: Trainer(USUAL, SMALL, rounds=1).train(20).state),
     ("saving", "good", healthy),
-    ("saving", "hint", lambda: Trainer([0.93] * 200).train(40).state),
+    ("filtering", "hint", lambda: Trainer([0.93] * 200).train(40).state),
+    ("large_rounds", "hint", healthy),
 ]
 
 
@@ -141,7 +149,7 @@ def test_a_run_that_has_it(code: str, level: str, state: Callable[[], RunState])
         assert found.change
 
 
-@pytest.mark.parametrize("code", sorted({code for code, _, _ in HAVE} - {"saving"}))
+@pytest.mark.parametrize("code", sorted({code for code, _, _ in HAVE} - {"saving", "large_rounds"}))
 def test_a_healthy_run_has_it_not(code: str) -> None:
     assert code not in told(HEALTHY)[2]
 
@@ -164,7 +172,7 @@ QUIET: list[tuple[str, Callable[[], RunState]]] = [
 def ahead(state: RunState, steps: int) -> RunState:
     """The run with so many further steps selected for."""
     for step in range(steps):
-        select(state, state.progress.step + 1 + step, ["set/1", "set/2"])
+        select(state, state.progress.step + 1 + step, ["set/1", f"new/{step}"])
     return state
 
 
@@ -188,7 +196,7 @@ def test_no_healthy_run_is_told_of_a_problem_in_any_step(
     trainer = Trainer(mixture(500, easy, hard, middle), {"seed": seed}, draws=draws)
     for _ in range(20):
         word, _, advice = told(trainer.train(3).state)
-        assert word in {"learning", "saving"}
+        assert word in {"learning", "filtering", "saving"}
         assert {found.level for found in advice.values()} <= {"hint", "good"}, advice
 
 
@@ -230,11 +238,18 @@ def test_a_target_taken_from_the_advice_saves_more() -> None:
     trainer.state.spec = trainer.state.spec.changed(changes)
     trainer.train(90)
     after = Signals.of("my-run", trainer.state, 0).recent.skip_rate
-    assert before in {"saving", "stuck"}
+    assert before in {"filtering", "saving", "stuck"}
     assert rate is not None
     assert after is not None
     assert after > 2 * rate
     assert told(trainer.state)[0] == "saving"
+
+
+def test_a_first_epoch_without_a_pool_can_be_compared_with_the_data_set() -> None:
+    state = Trainer(mixture(20_000, 0.2, 0.3), draws=False).train(12).state
+    detail = told(state)[2]["first_epoch"].detail
+    assert f"In 12 steps hardly any of {Signals.of('my-run', state, 0).distinct:,} ids has come twice." in detail
+    assert "come twice" not in told(Trainer(USUAL).train(3).state)[2]["first_epoch"].detail
 
 
 # Status and headline
@@ -272,44 +287,7 @@ def test_status_and_headline(state: Callable[[], RunState], word: str, text: str
     assert text in found[1]
 
 
-# The figures
-
-
-def test_recent_and_first_are_the_steps_they_say() -> None:
-    trainer = Trainer(USUAL).train(80)
-    rows, signals = trainer.state.steps.rows, Signals.of("my-run", trainer.state, 0)
-    judged = rows[rows["groups"] > 0]
-    assert signals.recent.rows["step"].tolist() == judged["step"][-WINDOW:].tolist()
-    untouched = np.cumsum(judged["skipped_easy"] + judged["skipped_hard"]) == 0
-    assert signals.first.rows["step"].tolist() == judged["step"][untouched].tolist() != []
-    assert signals.first.skip_rate == 0
-    last = judged[-WINDOW:]
-    skipped = last["skipped_easy"].sum() + last["skipped_hard"].sum()
-    assert signals.recent.skip_rate == skipped / last["examined"].sum()
-    assert signals.recent.effective == last["effective"].sum() / last["groups"].sum()
-    assert signals.recent.zero_variance("easy") == last["easy"].sum() / last["groups"].sum()
-    assert signals.recent.rounds == last["rounds"].mean()
-
-
-def test_the_step_at_work_is_not_among_the_recent() -> None:
-    state = run(train_batch_size=4)
-    report(state, 0, mixed(2, 1, 1), final=True)
-    report(state, 1, mixed(2, 1, 1))
-    assert Signals.of("my-run", state, 0).recent.rows["step"].tolist() == [0]
-    report(state, 1, mixed(2, 0, 0))
-    assert Signals.of("my-run", state, 0).recent.rows["step"].tolist() == [0, 1]
-
-
-def test_lately_is_the_last_group_of_each_prompt_and_the_one_before() -> None:
-    state = run(train_batch_size=100)
-    report(state, 0, [("a", [0.0, 0.0]), ("b", [1.0, 1.0]), ("c", [])], final=True)
-    report(state, 1, [("a", [0.0, 0.5]), ("d", [1.0, 1.0]), ("d", [0.0, 0.0])], final=True)
-    lately = Signals.of("my-run", state, 0).lately
-    assert state.table.texts(lately.index.tolist()) == ["a", "b", "c", "d"]
-    assert lately.high[:2].tolist() == [0.5, 1.0]
-    assert np.isnan(lately.high[2])
-    assert lately.outcome.tolist() == [Outcome.EFFECTIVE, Outcome.EASY, Outcome.UNDETERMINED, Outcome.HARD]
-    assert lately.before.tolist() == [Outcome.HARD, Outcome.UNDETERMINED, Outcome.UNDETERMINED, Outcome.EASY]
+# Words
 
 
 @pytest.mark.parametrize(

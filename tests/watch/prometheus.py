@@ -56,6 +56,7 @@ class Prometheus(Process):
         """Start it and wait until it answers."""
         listen = f"--web.listen-address=127.0.0.1:{self.port}"
         options = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=warn"]
+        options += ["--scrape.discovery-reload-interval=100ms"]  # 5 s by default
         # It scrapes loopback only: whatever proxy this machine has is not to be asked.
         clean = [f"{name}=" for name in os.environ if name.lower().endswith("_proxy")]
         self.run(["env", *clean, tool("prometheus"), listen, *options], self.folder)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Any, Final
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from operator import methodcaller
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from tests.servers import RedisServer, Service, eventually
-from tests.training import Training, steps_done, train_arguments, write_tiny
 from tests.watch.committed import Query, alerts, filled_in, queries, selectors
 from tests.watch.prometheus import Prometheus, finite
 from tests.watch.traffic import Watched, play, totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 DURATIONS: Final = {"__rate_interval": "3s", "__range": "5m", "window": "1m"}
@@ -48,7 +50,7 @@ EMPTY_UNLESS: Final = {
 }
 """Alert -> why its query gives nothing here, and the test in which it does. Nothing else may be empty."""
 
-TRAINING_STEPS: Final = 60
+TRAINING_STEPS: Final = 40
 TRAINING_SECONDS: Final = 120.0
 
 
@@ -56,41 +58,54 @@ TRAINING_SECONDS: Final = 120.0
 def watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Watched, str]]:
     """Two replicas and their Prometheus, and the run that was just played: by hand, or by a real trainer."""
     folder = tmp_path_factory.mktemp("watched")
-    started: list[Any] = []
+    redis = RedisServer(folder / "redis")
+    replicas = [Service(folder / name, "--redis-url", redis.url) for name in ("a", "b")]
+    prometheus = Prometheus(folder / "prometheus", [replica.url[7:] for replica in replicas])
     try:
-        started.append(redis := RedisServer(folder / "redis"))
+        # Prometheus needs 5 s until it scrapes its first targets: meanwhile the services start.
+        prometheus.start()
         redis.start()
-        replicas = [Service(folder / name, "--redis-url", redis.url) for name in ("a", "b")]
-        for replica in replicas:
-            started.append(replica)
-            replica.start()
-        started.append(prometheus := Prometheus(folder / "prometheus", [replica.url[7:] for replica in replicas]))
-        both = Watched(replicas, prometheus.start())
-        # A second run, for the dashboard of all runs; on it the rewind and the change of the spec.
-        play(both, "by-hand")
-        replicas[1].json("PATCH", "/v1/runs/by-hand", {"safety_factor": 1.5})
-        replicas[0].json("POST", "/v1/runs/by-hand/rewind", {"step": 4})
-        if request.param == "trained":
-            yield both, train(both, folder / "training")
-        else:
-            play(both, "by-hand-2")
-            yield both, "by-hand-2"
+        with ThreadPoolExecutor() as at_once:
+            list(at_once.map(Service.start, replicas))
+        both = Watched(replicas, prometheus)
+        with ThreadPoolExecutor() as at_once:
+            other = at_once.submit(play_another, both)
+            if request.param == "trained":
+                run = train(both, folder / "training")
+            else:
+                play(both, run := "by-hand-2")
+            other.result()
+        yield both, run
     finally:
-        for process in reversed(started):
-            process.close()
+        with ThreadPoolExecutor() as at_once:
+            list(at_once.map(methodcaller("close"), [*replicas, prometheus]))
+        redis.close()
+
+
+def play_another(both: Watched) -> None:
+    """A second run, for the dashboard of all runs; on it the rewind and the change of the spec."""
+    play(both, "by-hand", 2)
+    both.replicas[1].json("PATCH", "/v1/runs/by-hand", {"safety_factor": 1.5})
+    both.replicas[0].json("POST", "/v1/runs/by-hand/rewind", {"step": 1})
 
 
 def train(both: Watched, folder: Path) -> str:
     """The run of a `greso train` through one replica, in which the other is asked about candidates meanwhile."""
+    from tests.training import Training, steps_done, train_arguments, write_tiny  # noqa: PLC0415  # torch: seconds
+
     folder.mkdir()
     write_tiny(folder)
     first, second = both.replicas
     more = ["--steps", str(TRAINING_STEPS)]
     training = Training(folder, train_arguments(folder, folder / "out", first.url, "trained", *more)).start()
+
+    def further(step: int) -> bool:
+        return training.ended() or steps_done(folder / "out") > step
+
     try:
         step = 0
         while not training.ended():
-            eventually(_further(training, folder, step), TRAINING_SECONDS, training.said)
+            eventually(partial(further, step), TRAINING_SECONDS, training.said)
             step = steps_done(folder / "out")
             known = second.json("GET", "/v1/runs/trained/prompts?limit=20")["prompts"]
             body = {"step": step, "prompts": [row["prompt"] for row in known]}
@@ -99,10 +114,6 @@ def train(both: Watched, folder: Path) -> str:
     finally:
         training.close()
     return "trained"
-
-
-def _further(training: Training, folder: Path, step: int) -> Callable[[], bool]:
-    return lambda: training.ended() or steps_done(folder / "out") > step
 
 
 def asked(watched: Watched, query: Query, run: str) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,8 +31,11 @@ def stack(tmp_path: Path) -> Iterator[tuple[RedisServer, Service, Service, Prome
     prometheus = Prometheus(tmp_path / "prometheus", [first.url[7:], second.url[7:]], wait="0s")
     started: list[Any] = [redis, first, second, prometheus]
     try:
-        for process in started:
-            process.start()
+        # Prometheus needs 5 s until it scrapes its first targets: meanwhile the services start.
+        prometheus.start()
+        redis.start()
+        with ThreadPoolExecutor() as at_once:
+            list(at_once.map(Service.start, (first, second)))
         yield redis, first, second, prometheus
     finally:
         for process in reversed(started):

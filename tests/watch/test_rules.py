@@ -15,7 +15,7 @@ from tests.watch.test_live import EMPTY_UNLESS
 if TYPE_CHECKING:
     from pathlib import Path
 
-CASES = ("alerts_test.yaml", "alerts_hours_test.yaml")
+CASES = tuple(sorted(file.name for file in PROMETHEUS.glob("*_test.yaml")))
 PARTS = ("What it means.", "Look.", "Do.", "The training meanwhile.")
 
 
@@ -31,8 +31,9 @@ def test_the_configuration_and_the_rules_are_what_prometheus_accepts() -> None:
     assert f"{len(alerts())} rules found" in checked.stdout
 
 
-def test_the_cases_of_the_alerts_hold() -> None:
-    tested = promtool("test", "rules", *CASES)
+@pytest.mark.parametrize("file", CASES)
+def test_the_cases_of_the_alerts_hold(file: str) -> None:
+    tested = promtool("test", "rules", file)
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 

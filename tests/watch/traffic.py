@@ -42,14 +42,14 @@ class Watched:
         eventually(there, 20.0, lambda: f"{expr} is {told[0]}, not {value}")
 
 
-def play(watched: Watched, run: str) -> None:
+def play(watched: Watched, run: str, steps: int = STEPS) -> None:
     """Some steps of a run through both replicas in turn, each step scraped before the next begins."""
     replicas, path = watched.replicas, f"/v1/runs/{run}"
     replicas[0].json("PUT", path, SPEC)
     replicas[1].json("PUT", f"{path}/pool", {"prompts": POOL})
     watched.scraped(f'min(sum by (instance) (greso_groups_total{{run="{run}"}}))', 0)
     rounds = itertools.count()
-    for step in range(1, STEPS + 1):
+    for step in range(1, steps + 1):
         complete = False
         while not complete:
             number = next(rounds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -22,6 +22,7 @@ from greso_service.errors import GresoError, StartupError
 from greso_service.history.base import History
 from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
+from greso_service.placing import end
 from greso_service.runs import Runs
 from greso_service.settings import Settings
 from greso_service.telemetry import tracing
@@ -73,10 +74,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
             yield
         finally:
             health.draining = True
-            for task in background:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            await end(*background)
             await runs.close()
             if stop_tracing is not None:
                 await asyncio.to_thread(stop_tracing)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from greso_service.api.wire import Exploration, Kind, RunSpec, Totals
 
-Status = Literal["saving", "learning", "off", "stuck", "idle"]
+Status = Literal["saving", "filtering", "learning", "off", "stuck", "idle"]
 
 
 class ShareByKind(BaseModel):
@@ -46,6 +46,10 @@ class _Overview(BaseModel):
     pool: int
     exploration: Exploration
     totals: Totals
+    saved_estimate: int | None = Field(
+        description="responses saved, had the model stayed as it was in the first steps; null if these tell nothing."
+        " At most totals.rollouts_avoided. Only a run with policy uniform beside this one measures the saving"
+    )
     recent: RecentSteps
     first: FirstSteps
     target: ShareByKind = Field(description="the shares that the run is steered to")

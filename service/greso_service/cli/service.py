@@ -55,7 +55,7 @@ class Service:
 
     def _ask(self, method: str, path: tuple[str, ...], **how: Any) -> Object:
         try:
-            answer = self._http.request(method, "/" + "/".join(quote(segment, safe="") for segment in path), **how)
+            answer = self._http.request(method, "/" + "/".join(map(_encoded, path)), **how)
         except httpx.UnsupportedProtocol:
             raise ServiceError(f"{self.url!r} is no URL; give --url http://host:port") from None
         except httpx.HTTPError as error:
@@ -72,3 +72,8 @@ class Service:
         if answer.is_error:
             raise ServiceError(str(content.get("detail") or content.get("title") or f"status {answer.status_code}"))
         return content
+
+
+def _encoded(segment: str) -> str:
+    # A prompt may be called "..", which as it stands would lead elsewhere.
+    return segment.replace(".", "%2E") if segment in {".", ".."} else quote(segment, safe="")

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from greso_service.cli.service import Object, Service, ServiceError
+from greso_service.core.advice.words import short
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -28,7 +29,14 @@ DRAWN_EVERY = 0.25  # seconds; keys are heard at once
 MOST_RUNS = 100  # that the service tells at a time
 BARS, ASCII_BARS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
 
-STATUS = {"saving": "green", "learning": "cyan", "off": "dim", "stuck": "bold red", "idle": "yellow"}
+STATUS = {
+    "saving": "green",
+    "filtering": "blue",
+    "learning": "cyan",
+    "off": "dim",
+    "stuck": "bold red",
+    "idle": "yellow",
+}
 LEVEL = {"problem": "bold red", "warning": "yellow", "hint": "cyan", "good": "green"}
 
 
@@ -72,14 +80,25 @@ class Watch:
                 self.failure, self.answered = "", time.monotonic()
             except ServiceError as error:
                 self.failure = str(error)
+            except Exception as error:  # noqa: BLE001  # the thread must live, and what ended it must be seen
+                self.failure = f"it can't be asked ({type(error).__name__}: {error})"
             time.sleep(self.every)
 
 
 def _ask(service: Service, run: str | None, console: Console) -> Object:
     if run is None:
-        return service.get("v1", "overview", limit=max(min(console.height - 6, MOST_RUNS), 1))
-    curves = service.get("v1", "runs", run, "curves", points=max(_bars(console), 10))
-    return {**service.get("v1", "runs", run, "overview"), "curves": curves}
+        content = service.get("v1", "overview", limit=max(min(console.height - 6, MOST_RUNS), 1))
+    else:
+        curves = service.get("v1", "runs", run, "curves", points=max(_bars(console), 10))
+        content = {**service.get("v1", "runs", run, "overview"), "curves": curves}
+    try:
+        drawn(content, console)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ServiceError(
+            f"the service at {service.url} answers what this greso can't show ({type(error).__name__}: {error});"
+            " use the greso of the service's version"
+        ) from error
+    return content
 
 
 def _bars(console: Console) -> int:
@@ -113,7 +132,8 @@ COLUMNS: dict[str, Callable[[Object], str]] = {
     "skip rate": lambda run: _percent(run["recent"]["skip_rate"]),
     "yield": lambda run: _percent(run["recent"]["effective"]),
     "at start": lambda run: _percent(run["first"]["effective"]),
-    "avoided": lambda run: f"{run['totals']['rollouts_avoided']:,}",
+    "saved": lambda run: _estimated(run["saved_estimate"]),
+    "at most": lambda run: f"{run['totals']['rollouts_avoided']:,}",
     "rollouts": lambda run: f"{run['totals']['rollouts']:,}",
     "p_easy": lambda run: f"{run['exploration']['easy']:.2f}",
     "p_hard": lambda run: f"{run['exploration']['hard']:.2f}",
@@ -124,14 +144,16 @@ COLUMNS: dict[str, Callable[[Object], str]] = {
 
 
 def _runs(content: Object, console: Console) -> RenderableType:
-    runs = content["runs"]
+    runs, others = content["runs"], _others(content)
+    if not runs and others:
+        return Group(*others)
     if not runs:
         return Text("no runs yet: a trainer creates one when it starts")
     named = min(max(len(run["run"]) for run in runs), max(console.width // 3, 8))
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("run", max_width=named, no_wrap=True, overflow="ellipsis")
     table.add_column("status", no_wrap=True)
-    room, chosen = console.width - named - len("learning") - 2, []
+    room, chosen = console.width - named - max(map(len, STATUS)) - 2, []
     for name, value in COLUMNS.items():
         room -= max(len(name), *(len(value(run)) for run in runs)) + 2
         if room < 0:
@@ -139,13 +161,23 @@ def _runs(content: Object, console: Console) -> RenderableType:
         chosen.append(value)
         table.add_column(name, justify="right", no_wrap=True)
     for run in runs:
-        table.add_row(run["run"], Text(run["status"], STATUS[run["status"]]), *(value(run) for value in chosen))
+        table.add_row(run["run"], Text(run["status"], STATUS.get(run["status"], "")), *(value(run) for value in chosen))
     more = [Text("there are more runs", style="dim")] if content["cursor"] else []
-    return Group(table, Text(""), *more, *map(_headline, runs))
+    return Group(table, Text(""), *others, *more, *map(_headline, runs))
+
+
+def _others(content: Object) -> list[Text]:
+    """The runs without figures."""
+    told = {"not in memory, being read": content["cold"], "not readable, see the log": content["unreadable"]}
+    return [Text(f"{what}: {', '.join(runs)}", style="yellow") for what, runs in told.items() if runs]
+
+
+def _estimated(saved: int | None) -> str:
+    return "-" if saved is None else f"~{short(saved)}" if saved else "0"
 
 
 def _headline(run: Object) -> Text:
-    return Text.assemble((f"{run['run']}: ", "bold"), (run["headline"], STATUS[run["status"]]))
+    return Text.assemble((f"{run['run']}: ", "bold"), (run["headline"], STATUS.get(run["status"], "")))
 
 
 # One run
@@ -155,13 +187,14 @@ def _run(content: Object, console: Console) -> RenderableType:
     totals, recent = content["totals"], content["recent"]
     facts = (
         f"{content['policy']}, {content['prompts']:,} prompts, epoch {content['epoch']}, step {content['step']:,}",
-        f"rollouts {totals['rollouts']:,}, avoided {totals['rollouts_avoided']:,} at most",
+        f"rollouts {totals['rollouts']:,}, saved {_estimated(content['saved_estimate'])} if the model were unchanged,"
+        f" {totals['rollouts_avoided']:,} at most",
         f"last {recent['steps']} steps: {_percent(recent['skip_rate'])} skipped, {_percent(recent['effective'])}"
         f" effective ({_percent(content['first']['effective'])} at the unfiltered start)",
     )
     parts: list[RenderableType] = [_headline(content), Text("")]
     for advice in content["advice"]:
-        parts.append(Text.assemble((f"{advice['level']}: ", LEVEL[advice["level"]]), (advice["title"], "bold")))
+        parts.append(Text.assemble((f"{advice['level']}: ", LEVEL.get(advice["level"], "")), (advice["title"], "bold")))
         parts += [
             Text(f"  {text}") for text in (advice["detail"], advice["change"] and f"-> {advice['change']}") if text
         ]

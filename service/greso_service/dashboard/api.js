@@ -5,6 +5,9 @@ const PATIENCE_MS = 15_000; // a run of a million prompts that nobody looked at 
 /** No answer, or one that says to try again. */
 export class Away extends Error {}
 
+/** No answer in time: it may be at work. */
+export class Slow extends Away {}
+
 /** The service refused; `status` and its detail as message. */
 export class Problem extends Error {
   constructor(status, detail) {
@@ -30,7 +33,8 @@ export async function get(path, query, signal) {
     content = await answer.json();
   } catch (error) {
     if (signal.aborted) throw error;
-    throw new Away(error.name === "TimeoutError" ? "It takes too long to answer." : "It can't be reached.");
+    if (error.name === "TimeoutError") throw new Slow(`No answer within ${PATIENCE_MS / 1000} s.`);
+    throw new Away("It can't be reached.");
   }
   const date = Date.parse(answer.headers.get("Date") ?? "");
   if (date) skew = date - Date.now();
@@ -41,5 +45,7 @@ export async function get(path, query, signal) {
 
 /** The path of something of a run. */
 export function of(run, ...parts) {
+  if (parts.some((part) => part === "." || part === ".."))
+    throw new Problem(404, "no browser can ask for a name of one or two dots: it takes them for folders of the address.");
   return ["/v1/runs", encodeURIComponent(run), ...parts.map(encodeURIComponent)].join("/");
 }

@@ -2,6 +2,7 @@
 
 const WHOLE = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 });
 const SHORT = new Intl.NumberFormat("en-GB", { notation: "compact", maximumSignificantDigits: 3 });
+const ROUGH = new Intl.NumberFormat("en-GB", { notation: "compact", maximumSignificantDigits: 2 });
 const NONE = "\u2013";
 const THIN = "\u202f";
 
@@ -10,7 +11,10 @@ export const count = (value) => (value === null || value === undefined ? NONE : 
 
 /** 12,345 in full, 1.23M when it is large. */
 export const short = (value) =>
-  value === null || value === undefined ? NONE : value < 100_000 ? WHOLE.format(value) : SHORT.format(value);
+  value === null || value === undefined ? NONE : value < 100_000 ? WHOLE.format(value) : SHORT.format(value).replace("m", "M");
+
+/** Not measured but reckoned: ~12k. */
+export const estimate = (value) => (value ? `~${ROUGH.format(value).replace("m", "M")}` : short(value));
 
 /** A ratio as 43 %, 4.3 % or < 0.1 %. */
 export function percent(ratio) {

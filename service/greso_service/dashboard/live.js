@@ -1,10 +1,15 @@
 // Keeps the view that is shown up to date, and says so when that fails.
 
-import { Away, Problem } from "./api.js";
+import { Away, Problem, Slow } from "./api.js";
 import { fill, h, say } from "./dom.js";
 
 const EVERY_MS = 3_000;
 const LONGEST_WAIT_MS = 30_000;
+
+const AWAY =
+  " What you see is the last that was known. Training goes on: trainers roll out everything meanwhile and hand in their reports later. Look whether ";
+const SLOW =
+  " After a restart it reads the runs from their histories first: seconds for one of a million prompts. If this goes on, look whether ";
 
 export class Live {
   #view = null;
@@ -42,7 +47,7 @@ export class Live {
       if (error instanceof Problem) {
         this.#back();
         this.#view.refused(error);
-        wait = LONGEST_WAIT_MS; // a run may yet be created under this name
+        wait = 3 * EVERY_MS; // a run may yet be created under this name
       } else if (error instanceof Away) {
         wait = Math.min(LONGEST_WAIT_MS, EVERY_MS * 2 ** this.#failures);
         this.#failures += 1;
@@ -68,20 +73,21 @@ export class Live {
     this.pulse.dataset.state = "away";
     say(this.pulse, "Not live");
     const seconds = `Next try in ${Math.round(wait / 1000)} s.`;
-    const shown = this.banner.querySelector(".next");
+    const code = error instanceof Slow ? "service_slow" : "service_away";
+    const shown = this.banner.querySelector(`[data-code=${code}] .next`);
     if (shown) {
       say(shown, seconds);
-      say(this.banner.querySelector(".why"), error.message);
+      say(this.banner.querySelector(".reason"), error.message);
       return;
     }
     fill(
       this.banner,
       h(
         "div",
-        { class: "away", "data-code": "service_away" },
-        h("strong", {}, "The service does not answer. "),
-        h("span", { class: "why" }, error.message),
-        " What you see is the last that was known. Training goes on: trainers roll out everything meanwhile and hand in their reports later. Look whether ",
+        { class: "away", "data-code": code },
+        h("strong", {}, error instanceof Slow ? "The service is still at work. " : "The service does not answer. "),
+        h("span", { class: "reason" }, error.message),
+        error instanceof Slow ? SLOW : AWAY,
         h("code", {}, "greso serve"),
         " still runs, at its log, and at Redis. ",
         h("span", { class: "next" }, seconds),

@@ -3,7 +3,7 @@
 import { get, of } from "./api.js";
 import { Charts } from "./charts.js";
 import { facts, fill, h, keyed, number, table } from "./dom.js";
-import { about, count, decimal, percent, plural, short } from "./format.js";
+import { about, count, decimal, estimate, percent, plural, short } from "./format.js";
 
 const POINTS = 300; // about one per two pixels of a chart
 const FIGURES = 20;
@@ -19,12 +19,13 @@ export class OverviewTab {
     this.charts = new Charts();
     this.figures = h("div");
     this.spec = h("div");
+    this.how = h("details", { class: "quiet" });
     this.element = h(
       "div",
       {},
       h("h2", {}, "What to change"),
       this.advice,
-      how(run),
+      this.how,
       h("h2", {}, "Figures"),
       this.facts,
       h("h2", {}, "Step by step"),
@@ -51,12 +52,20 @@ export class OverviewTab {
       const curves = await get(of(this.run, "curves"), { points: POINTS }, signal);
       this.charts.show(curves, overview);
       fill(this.figures, ...newest(curves));
-      fill(this.spec, parameters(overview.spec));
+      fill(this.spec, parameters(overview.spec, overview.exploration));
       this.#seen = seen;
     }
     fill(this.facts, figures(overview));
-    const told = overview.advice.length ? overview.advice : [overview.totals.groups ? NOTHING : WAITING];
+    const told = overview.advice.length ? overview.advice : [silence(overview)];
+    this.#tellHow(advised(overview.advice));
     keyed(this.advice, told, (advice) => JSON.stringify(advice), makeAdvice);
+  }
+
+  #tellHow(fields) {
+    const key = JSON.stringify(fields);
+    if (this.how.dataset.fields === key) return; // somebody may be copying it
+    this.how.dataset.fields = key;
+    fill(this.how, ...how(this.run, fields));
   }
 
   close() {
@@ -64,13 +73,27 @@ export class OverviewTab {
   }
 }
 
-const NOTHING = {
-  code: "nothing",
-  level: "good",
-  title: "Nothing to change",
-  detail: "No sign of a wrong target, suspicious ids or a shaped reward.",
-  change: "",
-};
+const ENOUGH = 10; // steps; with fewer hardly any advice is given
+
+/** What stands there when there is no advice: no more than is known. */
+function silence({ recent, totals }) {
+  if (!totals.groups) return WAITING;
+  if (recent.steps < ENOUGH)
+    return {
+      code: "early",
+      level: "hint",
+      title: "Too early to say",
+      detail: `${plural(recent.steps, "step")} with groups ${recent.steps === 1 ? "is" : "are"} complete. Most advice needs ${ENOUGH}.`,
+      change: "",
+    };
+  return {
+    code: "nothing",
+    level: "good",
+    title: "Nothing stands out",
+    detail: `The last ${plural(recent.steps, "complete step")} gave no cause for advice. That is no proof: look at the curves below, too.`,
+    change: "",
+  };
+}
 
 const WAITING = {
   code: "waiting",
@@ -92,13 +115,23 @@ function makeAdvice({ code, level, title, detail, change }) {
   );
 }
 
-function how(run) {
-  return h(
-    "details",
-    { class: "quiet" },
-    h("summary", {}, "How to change a parameter of this run"),
+/** The fields of the first change that the advice tells to make; null if it tells of none. */
+function advised(advice) {
+  for (const { change } of advice) {
+    const found = change.match(/PATCH \S+ (\{.*\})/);
+    if (found) return JSON.parse(found[1]);
+  }
+  return null;
+}
+
+function how(run, fields) {
+  const set = fields ?? { target_zero_variance: 0.2 };
+  const given = Object.entries(set).map(([field, value]) => `${field}=${JSON.stringify(value)}`);
+  const body = JSON.stringify(set);
+  return [
+    h("summary", {}, fields ? "How to make this change" : "How to change a parameter of this run"),
     h("p", {}, "While it trains, by its name; the change is recorded in the run's history. In the trainer:"),
-    h("pre", {}, h("code", {}, "client.update_run(target_zero_variance=0.2)")),
+    h("pre", {}, h("code", {}, `client.update_run(${given.join(", ")})`)),
     h("p", {}, "Or from a terminal:"),
     h(
       "pre",
@@ -106,17 +139,16 @@ function how(run) {
       h(
         "code",
         {},
-        `curl -X PATCH ${location.origin}/v1/runs/${run} -H 'Content-Type: application/json' \\\n     -d '{"target_zero_variance": 0.2}'`,
+        `curl -X PATCH ${location.origin}/v1/runs/${run} -H 'Content-Type: application/json' \\\n     -d '${body}'`,
       ),
     ),
-  );
+  ];
 }
 
-function figures({ recent, first, totals, exploration, prompts, pool, spec, target }) {
+function figures({ recent, first, totals, exploration, prompts, pool, spec, target, saved_estimate }) {
   const over = recent.steps ? `last ${plural(recent.steps, "complete step")}` : "no complete step yet";
   const [low, high] = spec.exploration_bounds ?? [];
   const skips = totals.skipped.easy + totals.skipped.hard;
-  const all = totals.rollouts + totals.rollouts_avoided;
   const ratios = recent.zero_variance;
   return facts([
     [
@@ -133,10 +165,10 @@ function figures({ recent, first, totals, exploration, prompts, pool, spec, targ
     ],
     ["Rollouts", short(totals.rollouts), `responses in ${plural(totals.groups, "group")}`],
     [
-      "Avoided, upper estimate",
-      short(totals.rollouts_avoided),
+      "Saved, estimate",
+      estimate(saved_estimate),
       skips
-        ? `${percent(totals.rollouts_avoided / all)} of all that the candidates would have cost. Only a run with policy uniform measures the saving`
+        ? `${saved_estimate === null ? "no unfiltered start to compare with" : "responses, if the model were as at the unfiltered start"}; at most ${short(totals.rollouts_avoided)}. It has changed: only a run with policy uniform beside this one measures the saving`
         : "nothing skipped yet",
     ],
     [
@@ -200,11 +232,19 @@ function newest(curves) {
   return [summed, table("The newest steps", heads.map(number), rows)];
 }
 
-function parameters(spec) {
-  const shown = (value) => (value === null ? "off" : typeof value === "object" ? JSON.stringify(value) : String(value));
+function parameters(spec, exploration) {
+  const shown = (value) => {
+    if (value === null) return "off";
+    if (typeof value === "number") return String(Number(value.toPrecision(6)));
+    return typeof value === "object" ? JSON.stringify(value) : String(value);
+  };
+  const now = { p_easy: exploration.easy, p_hard: exploration.hard };
   return h(
     "dl",
     { class: "terms" },
-    ...Object.entries(spec).flatMap(([field, value]) => [h("dt", {}, h("code", {}, field)), h("dd", {}, shown(value))]),
+    ...Object.entries(spec).flatMap(([field, value]) => [
+      h("dt", {}, h("code", {}, field)),
+      h("dd", {}, field in now ? `${shown(value)} at the start, ${decimal(now[field])} now` : shown(value)),
+    ]),
   );
 }

@@ -65,6 +65,8 @@ export class RunView {
 
   refused(problem) {
     const missing = problem.status === 404 || problem.status === 422;
+    fill(this.status); // of a run that may be gone
+    for (const told of [this.headline, this.at]) say(told, "");
     fill(this.body, h("p", { class: "refused" }, missing ? `Not found: ${problem.message}` : problem.message));
   }
 

@@ -2,16 +2,17 @@
 
 import { get, since } from "./api.js";
 import { fill, h, keyed, name, number, say, set, table } from "./dom.js";
-import { ago, count, decimal, percent, short } from "./format.js";
+import { ago, count, decimal, estimate, percent, short } from "./format.js";
 import { toRun, toRuns } from "./routes.js";
 
 const PAGE = 20; // each run that is shown is folded by the service
 
 const STATUS = {
-  saving: "5 % of the candidates or more are skipped",
+  saving: "5 % of the candidates or more are skipped, and a rollout earns clearly more than at the unfiltered start",
+  filtering: "as many are skipped, but what that saves can't be told: a rollout earns no more than at the start",
   learning: "little is skipped yet; its advice says why",
   off: "the policy is uniform: every prompt is rolled out",
-  stuck: "a problem, or a warning while nothing is saved: its advice says what to change",
+  stuck: "a problem, or a warning while nothing is skipped: its advice says what to change",
   idle: "not written to lately, or never",
 };
 
@@ -19,7 +20,7 @@ const STATUS = {
 export const badge = (status) =>
   h("span", { class: "badge", "data-status": status, title: STATUS[status] ?? null }, status);
 
-const FIGURES = ["Skipped", "Effective yield", "Rollouts", "Avoided, upper estimate", "p easy", "p hard", "Last write"];
+const FIGURES = ["Skipped", "Effective yield", "Rollouts", "Saved, estimate", "p easy", "p hard", "Last write"];
 
 export class RunsView {
   title = "Runs";
@@ -27,12 +28,14 @@ export class RunsView {
   constructor(cursor) {
     this.cursor = cursor;
     this.body = h("div", {}, h("p", { class: "quiet" }, "Loading \u2026"));
+    this.cold = h("p", {});
     this.unreadable = h("p", {});
     this.element = h(
       "section",
       {},
       h("h1", { tabindex: -1 }, "Runs"),
       h("p", { class: "lead" }, "Does the filter save rollouts, and what would make it save more? Open a run to see."),
+      this.cold,
       this.unreadable,
       this.body,
     );
@@ -46,13 +49,14 @@ export class RunsView {
 
   async refresh(signal) {
     const told = await get("/v1/overview", { limit: PAGE, cursor: this.cursor }, signal);
+    this.notRead(told.cold);
     say(
       this.unreadable,
       told.unreadable.length
         ? `Not readable: ${told.unreadable.join(", ")}. The history is damaged, or a newer service wrote it; the log says more.`
         : "",
     );
-    if (!told.runs.length && !told.unreadable.length && !this.cursor) {
+    if (!told.runs.length && !told.cold.length && !told.unreadable.length && !this.cursor) {
       if (!this.body.querySelector(".teach")) fill(this.body, teach());
       return;
     }
@@ -63,6 +67,13 @@ export class RunsView {
       told.cursor ? h("a", { href: toRuns(told.cursor) }, "Older runs") : null,
     );
     if (!this.table.isConnected) fill(this.body, this.table, this.pages, legend());
+  }
+
+  notRead(runs) {
+    if (this.cold.dataset.runs === runs.join()) return; // a link may have the focus
+    this.cold.dataset.runs = runs.join();
+    const links = runs.map((run) => h("a", { href: toRun(run) }, name(run)));
+    fill(this.cold, runs.length ? "Not in memory, being read: " : null, ...links.flatMap((one, at) => (at ? [", ", one] : [one])));
   }
 
   refused(problem) {
@@ -83,13 +94,14 @@ function makeRow(row) {
 
 function updateRow(element, row) {
   const { recent, first, totals, exploration } = row;
-  const [head, status, skipped, effective, rollouts, avoided, easy, hard, active] = element.children;
+  const [head, status, skipped, effective, rollouts, saved, easy, hard, active] = element.children;
   say(head.querySelector(".headline"), row.headline);
   if (status.firstChild?.dataset.status !== row.status) fill(status, badge(row.status));
   tell(skipped, percent(recent.skip_rate));
   tell(effective, percent(recent.effective), first.effective === null ? "" : `from ${percent(first.effective)}`);
   figure(rollouts, totals.rollouts);
-  figure(avoided, totals.rollouts_avoided);
+  tell(saved, estimate(row.saved_estimate), totals.rollouts_avoided ? `at most ${short(totals.rollouts_avoided)}` : "");
+  set(saved, "title", count(row.saved_estimate));
   tell(easy, decimal(exploration.easy));
   tell(hard, decimal(exploration.hard));
   tell(active, ago(since(row.active_at)));
@@ -121,8 +133,8 @@ function legend() {
           "effective groups of all groups: in the last 50 steps, and in the first ones, before anything was skipped. It should rise",
         ],
         [
-          "Avoided, upper estimate",
-          "skips \u00d7 group size. A trainer might not have rolled out each of them; only a run with the policy uniform beside this one measures the saving",
+          "Saved, estimate",
+          "responses: each step's effective groups \u00d7 (what one cost at the unfiltered start \u2212 what it costs in that step). The model has changed since: only a run with the policy uniform beside this one measures the saving. At most: skips \u00d7 group size, though a candidate that is offered again counts again",
         ],
         ["p easy, p hard", "exploration probability: the lower, the more is skipped"],
         ...Object.entries(STATUS),

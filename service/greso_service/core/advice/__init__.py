@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from greso_service.core.advice import filtering, trainer
+from greso_service.core.advice import filtering, savings, trainer
 from greso_service.core.advice.signals import Signals
-from greso_service.core.advice.words import LEVELS, Advice, percent
+from greso_service.core.advice.words import LEVELS, Advice, percent, short
 
-__all__ = ["IDLE", "Advice", "Signals", "advise", "headline", "status"]
+__all__ = ["IDLE", "Advice", "Signals", "advise", "headline", "savings", "status"]
 
 IDLE = 3600.0
 """Seconds without a write after which a run counts as idle: longer than all but the longest steps."""
@@ -15,12 +15,13 @@ IDLE = 3600.0
 _STEERING = {
     f"{what}_{kind}" for what in ("target_missed", "at_low_bound", "at_high_bound") for kind in ("easy", "hard")
 }
+_SKIPPING = {"saving", "filtering"}
 _EXPLAINS = {
     "ids_never_repeat": {"first_epoch", *_STEERING},
-    "ids_all_the_same": {"pool_exhausted", "short_steps", "saving", *_STEERING},
+    "ids_all_the_same": {"pool_exhausted", "short_steps", *_SKIPPING, *_STEERING},
     "no_selections": _STEERING,
-    "skips_ignored": {"saving", *_STEERING},
-    "nothing_solved": {"at_low_bound_hard", "target_missed_hard", "short_steps", "pool_exhausted", "saving"},
+    "skips_ignored": {*_SKIPPING, *_STEERING},
+    "nothing_solved": {"at_low_bound_hard", "target_missed_hard", "short_steps", "pool_exhausted", *_SKIPPING},
     "shaped_rewards": {"nothing_to_skip", "nothing_solved", "at_high_bound_easy", "at_high_bound_hard"},
     "pool_exhausted": {"short_steps", "at_low_bound_easy", "at_low_bound_hard"},
 }
@@ -29,7 +30,7 @@ _EXPLAINS = {
 def advise(signals: Signals) -> list[Advice]:
     """All findings, the gravest first; without those that another one explains."""
     found = [advice for rule in trainer.RULES if (advice := rule(signals))]
-    found += [advice for rules in filtering.RULES for advice in rules(signals)]
+    found += [advice for rules in (*filtering.RULES, *savings.RULES) for advice in rules(signals)]
     explained: set[str] = set()
     for advice in found:  # causes stand before what follows from them, and what is explained explains nothing
         if advice.code not in explained:
@@ -42,10 +43,13 @@ def advise(signals: Signals) -> list[Advice]:
 def status(signals: Signals, advice: list[Advice]) -> str:
     """How the run fares, in one word.
 
-    idle: not written to for long, or never used. stuck: a problem, or a warning while nothing is saved, but not before
-    anything can be. off: the policy keeps everything. saving: `SAVES` of the candidates or more are skipped. learning:
-    none of these, yet.
+    idle: not written to for long, or never used. stuck: a problem, or a warning while nothing is skipped or hardly any
+    group teaches, but not before anything can be. off: the policy keeps everything. saving: `SKIPS` of the candidates
+    or more are skipped, and a rollout earns clearly more than at the start. filtering: as many are skipped, but what
+    that saves can't be told. learning: none of these, yet.
     """
+    # A trainer may select far ahead of its reports.
+    wrong = any(one.level == "warning" and one.code != "no_reports" for one in advice)
     levels, codes = {one.level for one in advice}, {one.code for one in advice}
     if signals.idle >= IDLE or not len(signals.state.steps.rows):
         return "idle"
@@ -53,9 +57,9 @@ def status(signals: Signals, advice: list[Advice]) -> str:
         return "stuck"
     if "policy_uniform" in codes:
         return "off"
-    if "saving" in codes:
-        return "saving"
-    return "stuck" if "warning" in levels and signals.coming_back else "learning"
+    if "saving" in codes or "filtering" in codes:
+        return "saving" if "saving" in codes else "filtering"
+    return "stuck" if wrong and signals.coming_back else "learning"
 
 
 def headline(signals: Signals, status: str, advice: list[Advice]) -> str:
@@ -71,12 +75,28 @@ def headline(signals: Signals, status: str, advice: list[Advice]) -> str:
             text = f"{advice[0].title}."
         case "off":
             text = "The filter is off: every prompt is rolled out."
-        case "saving":
+        case "saving" | "filtering":
             start = "" if then is None else f" ({percent(then)} at the unfiltered start)"
-            text = f"Skips {percent(rate or 0)} of the candidates; {percent(now or 0)} of the groups teach{start}."
+            text = f"Skips {percent(rate or 0)} of the candidates; {percent(now or 0)} of the groups teach{start}"
+            text += f": {_saved(signals, status)}{_warned(advice)}."
         case _:
             text = _learning(signals, advice)
     return text
+
+
+def _saved(signals: Signals, status: str) -> str:
+    saved = savings.estimate(signals)
+    if saved is None:
+        return "what that saves can't be told, with no unfiltered start to compare with"
+    if status == "filtering":
+        return "what that saves can't be told, as the model has changed"
+    return f"about {short(saved)} rollouts saved, if the model were unchanged"
+
+
+def _warned(advice: list[Advice]) -> str:
+    """What speaks against a run that else looks well."""
+    warning = next((one for one in advice if one.level == "warning"), None)
+    return f". But: {warning.title[0].lower()}{warning.title[1:]}" if warning else ""
 
 
 def _learning(signals: Signals, advice: list[Advice]) -> str:

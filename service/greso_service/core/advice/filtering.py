@@ -1,4 +1,4 @@
-"""How well the filter works: rules about targets, exploration, the pool and the savings. Each returns findings.
+"""How well the filter works: rules about targets, exploration and the pool. Each returns findings.
 
 p goes down while a step's share of easy (hard) groups is at or above its target, else up (algorithm.md, section 3). So
 a p that stays at its lower bound means: still too many, and p can't skip more. A p at its upper bound means: fewer than
@@ -20,8 +20,11 @@ from greso_service.core.advice.words import Advice, patch, percent
 from greso_service.core.outcome import Outcome
 from greso_service.core.spec import RunSpec
 
-SAVES = 0.05
-"""Share of candidates skipped from which the filter counts as saving: less is no more than the swing of a step."""
+SKIPS = 0.05
+"""Share of candidates skipped from which the filter counts as at work: less is no more than the swing of a step."""
+
+SCARCE = 0.05
+"""Share of effective groups below which hardly any group teaches: 20 of them for one that does."""
 
 WASTED = 0.1
 """Share of groups of one kind from which a filter that skips nothing is a loss worth a warning."""
@@ -36,7 +39,7 @@ def steering(signals: Signals) -> Iterator[Advice]:
     if not _telling(signals) or signals.spec.policy != "greso":
         return
     skip_rate, total = signals.recent.skip_rate or 0.0, late.sum("easy") + late.sum("hard")
-    if total < SAVES * late.groups and skip_rate < SAVES:
+    if total < SKIPS * late.groups and skip_rate < SKIPS:
         yield Advice(
             "nothing_to_skip",
             "hint",
@@ -77,7 +80,8 @@ def _at_low_bound(signals: Signals, kind: str) -> Advice | None:
         f"at_low_bound_{kind}",
         "warning" if share >= 0.5 else "hint",
         f"p_{kind} can't skip more",
-        f"p_{kind} is at its lower bound {low:g}, and still {percent(share)} of the groups are {kind} (the target is"
+        f"p_{kind} is at its lower bound {low:g}, and still {percent(share)} of the groups of the"
+        f" last {signals.late.steps} steps are {kind} (the target is"
         f" {percent(target)}). {detail}",
         change,
     )
@@ -106,21 +110,22 @@ def _source(signals: Signals, kind: str) -> tuple[str, str]:
 def _at_high_bound(signals: Signals, kind: str) -> Advice | None:
     """p_kind can't go higher: the target is above what comes, so it keeps nearly everything.
 
-    Below `SAVES` of the groups there is little to gain. A warning if more of them come than the paper's target allows,
+    Below `SKIPS` of the groups there is little to gain. A warning if more of them come than the paper's target allows,
     or nothing is skipped although `WASTED` could be.
     """
     (low, high), (share, target, _) = signals.spec.exploration_bounds, _measured(signals, kind)
-    if low == high or not SAVES <= share < target or not _at_bound(signals, kind, high):
+    if low == high or not SKIPS <= share < target or not _at_bound(signals, kind, high):
         return None
     skip_rate = signals.recent.skip_rate or 0.0
-    lost = share >= getattr(controller.targets(RunSpec()), kind) or (share >= WASTED and skip_rate < SAVES)
+    lost = share >= getattr(controller.targets(RunSpec()), kind) or (share >= WASTED and skip_rate < SKIPS)
     # One change for both kinds, if both are at their bound: two would undo each other.
     wanted = {each: _measured(signals, each)[0] / 2 for each in _KINDS if _at_bound(signals, each, high)}
     return Advice(
         f"at_high_bound_{kind}",
         "warning" if lost else "hint",
         f"The target is too high: few {kind} prompts are skipped" if lost else f"More {kind} prompts could be skipped",
-        f"{percent(share)} of the groups are {kind}, fewer than the target of {percent(target)}, so p_{kind} has gone"
+        f"{percent(share)} of the groups of the last {signals.late.steps} steps are {kind}, fewer than the target of"
+        f" {percent(target)}, so p_{kind} has gone"
         f" up to its bound {high:g}, where it skips little. {percent(skip_rate)} of all candidates are skipped.",
         f"to save more, {_retarget(signals, **wanted)}",
     )
@@ -155,12 +160,13 @@ def _missed(signals: Signals, kind: str) -> Advice | None:
         way = f"{name} is {p:.2g} and goes down by {step:g} a step: {steps} steps to its bound {low:g}."
         change = patch(signals.run, exploration_step=float(f"{(p - low) / 50:.1g}"))
         if steps <= 100:
-            change = f"nothing; to get there sooner, {patch(signals.run, **{name: max(low, float(f'{p / 2:.2g}'))})}"
+            change = f"wait; or, to get there sooner, {patch(signals.run, **{name: max(low, float(f'{p / 2:.2g}'))})}"
     return Advice(
         f"target_missed_{kind}",
         "warning" if steps > 100 else "hint",
         f"More {kind} groups than the target",
-        f"{percent(share)} of the groups are {kind}, the target is {percent(target)}. {way}",
+        f"{percent(share)} of the groups of the last {late.steps} steps are {kind}, the target is {percent(target)}."
+        f" {way}",
         change,
     )
 
@@ -169,13 +175,18 @@ def _add(kind: str, run: str) -> str:
     return f"add {kind} prompts: PUT /v1/runs/{run}/pool, or offer them to select"
 
 
+def hardly_any_teaches(signals: Signals) -> bool:
+    """Whether nearly all groups of the last steps were wasted, whatever was skipped before them."""
+    return (signals.late.effective or 0.0) < SCARCE
+
+
 def pool_exhausted(signals: Signals) -> Iterator[Advice]:
-    """Nearly all is skipped (9 of 10), or a step walks the whole pool and skips more than half of it."""
+    """9 of 10 candidates are skipped; or half, and each step walks the whole pool, or hardly a group teaches."""
     late, state = signals.late, signals.state
-    rate = late.skip_rate or 0.0
+    rate, scarce = late.skip_rate or 0.0, hardly_any_teaches(signals)
     a_step = late.sum("examined") / late.steps if late.steps else 0.0
     walked = bool(state.cursor.size) and a_step >= state.pool_size and rate >= 0.5
-    if not _telling(signals) or not (walked or rate >= 0.9):
+    if not _telling(signals) or not (walked or rate >= 0.9 or (rate >= 0.5 and scarce)):
         return
     easy, hard = (int(state.streaks.table[kind, 1:].sum()) for kind in _KINDS.values())
     scope = f"Each step walks the whole pool of {state.pool_size:,} prompts. " if walked else ""
@@ -183,7 +194,8 @@ def pool_exhausted(signals: Signals) -> Iterator[Advice]:
         "pool_exhausted",
         "warning",
         "Few prompts are left that teach",
-        f"{scope}{percent(rate)} of the candidates are skipped. Of {signals.distinct:,} prompts {easy:,} were last all"
+        f"{scope}{percent(rate)} of the candidates are skipped, and {percent(late.effective or 0)} of the groups rolled"
+        f" out teach. Of {signals.distinct:,} prompts {easy:,} were last all"
         f" solved and {hard:,} not at all.",
         _add("harder" if easy >= hard else "easier", signals.run),
     )
@@ -222,7 +234,7 @@ def before_filtering(signals: Signals) -> Iterator[Advice]:
             "hint",
             "The filter is off",
             "The policy is uniform: every prompt is kept. That is right for a run to compare others with.",
-            patch(signals.run, policy="greso"),
+            f"unless it is there for that, {patch(signals.run, policy='greso')}",
         )
     elif signals.judged and not signals.coming_back:
         left, progress = "", ""
@@ -235,40 +247,38 @@ def before_filtering(signals: Signals) -> Iterator[Advice]:
             "first_epoch",
             "hint",
             "First epoch: nothing can be skipped yet",
-            f"A prompt can be skipped when it comes a second time.{progress}{left}",
+            f"A prompt can be skipped when it comes a second time.{progress or _none_twice(signals)}{left}",
         )
 
 
-def saving(signals: Signals) -> Iterator[Advice]:
-    """At least `SAVES` of the candidates are skipped; what that brings, and what speaks against it."""
-    recent, first, totals = signals.recent, signals.first, signals.state.totals
-    rate, now, then = recent.skip_rate or 0.0, recent.effective, first.effective
-    if rate < SAVES or recent.skipped < ENOUGH_GROUPS or now is None:
-        return
-    better = then is None or now > then
-    avoided = (totals.skipped_easy + totals.skipped_hard) * signals.spec.group_size
-    detail = [f"{percent(now)} of the groups rolled out teach something{_start(then)}."]
-    if now and then:
-        costs = [stretch.sum("rollouts") / stretch.sum("effective") for stretch in (recent, first)]
-        costs_now, costs_then = (f"{cost:,.1f}" if cost < 100 else f"{cost:,.0f}" for cost in costs)
-        detail.append(f"An effective group costs {costs_now} responses, {costs_then} then.")
-    if not better:
-        detail.append("The model has changed since: without the filter it might be still less.")
-    detail.append(f"Rollouts avoided so far: {avoided:,} at most (an upper estimate).")
-    tried = np.isin(signals.lately.before, (Outcome.EASY, Outcome.HARD))
-    if np.count_nonzero(tried) >= 50:
-        taught = np.count_nonzero(signals.lately.outcome[tried] == Outcome.EFFECTIVE) / np.count_nonzero(tried)
-        detail.append(f"Of the prompts that could have been skipped and were tried again {percent(taught)} taught.")
-    yield Advice(
-        "saving",
-        "good" if better else "hint",
-        f"Skips {percent(rate)} of the candidates{'' if better else ', yet no more groups teach than at the start'}",
-        " ".join(detail),
+def _none_twice(signals: Signals) -> str:
+    """What a trainer that brings its own candidates can compare with its data set."""
+    if signals.recent.steps < ENOUGH_STEPS:
+        return ""
+    steps = int(np.count_nonzero(signals.state.steps.rows["groups"]))
+    return (
+        f" In {steps:,} steps hardly any of {signals.distinct:,} ids has come twice. If the data set has fewer prompts"
+        " than that, the ids change from epoch to epoch; they must stay the same."
     )
 
 
-def _start(then: float | None) -> str:
-    return "" if then is None else f", {percent(then)} at the unfiltered start"
+def large_rounds(signals: Signals) -> Iterator[Advice]:
+    """Steps of one round bring more effective groups than `train_batch_size`, by more than a quarter."""
+    late, spec = signals.late, signals.spec
+    batch, rate = spec.train_batch_size, late.effective
+    if not _telling(signals) or not rate or (late.rounds or 0.0) > 1.1 or spec.policy == "uniform":
+        return
+    mean, wanted = late.sum("effective") / late.steps, math.ceil(1.1 * batch / rate)
+    if mean <= 1.25 * batch or wanted > 0.9 * spec.rollout_batch_size:
+        return
+    yield Advice(
+        "large_rounds",
+        "hint",
+        "Rounds bring more effective groups than a step needs",
+        f"A round of {late.groups / late.steps:,.0f} groups brings {mean:,.0f} effective ones, and train_batch_size is"
+        f" {batch:,}. The figures of what is saved count them all.",
+        f"unless the trainer uses them all, {patch(signals.run, rollout_batch_size=wanted)}",
+    )
 
 
-RULES = (before_filtering, steering, pool_exhausted, short_steps, saving)
+RULES = (before_filtering, steering, pool_exhausted, short_steps, large_rounds)

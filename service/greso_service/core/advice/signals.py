@@ -26,6 +26,8 @@ SETTLED = 20
 _LOOKED_AT = 512  # rows searched for the window's: some rows hold selections only
 _SAMPLE = 1024  # prompts whose last groups are looked at: a share of them is known within 3 points
 
+_JUDGING = ("reward_tolerance", "solved_reward", "easy_min_mean", "hard_max_mean")
+
 Rows = NDArray[Any]
 
 
@@ -78,20 +80,26 @@ def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
+def complete(state: RunState, rows: Rows) -> Rows:
+    """Those of the rows, sorted by step, whose step is complete."""
+    return rows[: int(np.searchsorted(rows["step"], state.progress.step + state.progress.complete))]
+
+
 def recent(state: RunState) -> Stretch:
     """The last complete steps with groups, at most `WINDOW`."""
-    rows = state.steps.rows[-_LOOKED_AT:]
-    complete = rows["step"] < state.progress.step + state.progress.complete
-    return Stretch(rows[np.flatnonzero(complete & (rows["groups"] > 0))[-WINDOW:]])
+    rows = complete(state, state.steps.rows[-_LOOKED_AT:])
+    return Stretch(rows[np.flatnonzero(rows["groups"] > 0)[-WINDOW:]])
 
 
 def first(state: RunState) -> Stretch:
     """The complete steps with groups before anything was skipped, the first `WINDOW` of them: what an unfiltered step
-    earned when the training began."""
-    rows = state.steps.rows[:_LOOKED_AT]
-    complete = rows["step"] < state.progress.step + state.progress.complete
+    earned when the training began. None if the parameters that judge a group were changed since: what was effective
+    then may not be so now."""
+    if any(getattr(state.created, name) != getattr(state.spec, name) for name in _JUDGING):
+        return Stretch(state.steps.rows[:0])
+    rows = complete(state, state.steps.rows[:_LOOKED_AT])
     untouched = np.cumsum(rows["skipped_easy"] + rows["skipped_hard"]) == 0
-    return Stretch(rows[np.flatnonzero(complete & untouched & (rows["groups"] > 0))[:WINDOW]])
+    return Stretch(rows[np.flatnonzero(untouched & (rows["groups"] > 0))[:WINDOW]])
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ ENOUGH_GROUPS = 200
 ENOUGH_PROMPTS = 64
 """Prompts with a group lately whose rewards tell what the trainer's rewards are like."""
 
+AHEAD = 64
+"""Steps that a trainer may select ahead of its reports without being told that they don't come."""
+
 
 def no_reports(signals: Signals) -> Advice | None:
     """Steps are selected for and not reported, or nothing of the reports can be judged."""
@@ -33,19 +36,30 @@ def no_reports(signals: Signals) -> Advice | None:
             "report all responses to a prompt as one group: "
             f'{report} {{"results": [{{"prompt": "a", "rewards": [1, 0, 0, 1]}}]}}',
         )
-    # An asynchronous trainer selects ahead of its reports, seldom more than 8 steps: its samples would be stale.
-    rows = state.steps.rows[-64:]
-    waiting = rows[(rows["step"] > state.progress.step) & (rows["selected"] > 0)]
-    if len(waiting) <= 8:
+    return _waiting(signals, f"report what each round earned: {report}")
+
+
+def _waiting(signals: Signals, change: str) -> Advice | None:
+    """Steps selected for whose rewards have not come.
+
+    An asynchronous trainer selects ahead of its reports, seldom more than 8 steps: its samples would be stale. Some
+    select for a whole epoch at once; one that has reported as many steps before may do so again, up to `AHEAD` of them.
+    """
+    state, rows = signals.state, signals.state.steps.rows
+    waiting = int(np.count_nonzero((rows["step"] > state.progress.step) & (rows["selected"] > 0)))
+    if waiting <= 8:
         return None
+    reported = int(np.count_nonzero((rows["groups"] > 0) & (rows["selected"] > 0)))
+    may_come = waiting <= min(reported, AHEAD)
     since = f"since step {state.progress.step}" if state.totals.groups else "at all"
     return Advice(
         "no_reports",
-        "problem",
+        "warning" if may_come else "problem",
         f"No reports {since}",
-        f"{'At least ' if len(waiting) == len(rows) else ''}{len(waiting)} steps were selected for, the newest is "
-        f"{int(rows['step'][-1])}, and no rewards came. Without them nothing is learnt, and nothing new is skipped.",
-        f"report what each round earned: {report}",
+        f"{waiting:,} steps were selected for, the newest is {int(rows['step'][-1])}, and no rewards came. Without them"
+        " nothing is learnt, and nothing new is skipped."
+        + (" If the trainer selects so far ahead, all is well: they will come." if may_come else ""),
+        f"if they should have come, {change}" if may_come else change,
     )
 
 
@@ -125,10 +139,10 @@ def _made_anew(signals: Signals) -> Advice | None:
     if len(ids) >= 32 and signals.judged >= 1000 and all(map(_is_random_uuid, ids)):
         detail = f"{groups}, and the ids are random UUIDs, such as {ids[-1]!r}. If they are made anew in each step, no"
         return Advice("ids_never_repeat", "hint", title, f"{detail} prompt can ever be skipped.", change)
-    # More than most data sets for this kind of training hold; in a larger one it is no sign of anything.
+    # More than most, and than nearly all data sets for this kind of training hold; in a larger one it is no sign.
     if signals.judged >= 50_000:
         detail = f"{groups}. If the data set is smaller than that, the ids change from epoch to epoch."
-        return Advice("ids_never_repeat", "hint", title, detail, change)
+        return Advice("ids_never_repeat", "hint" if signals.judged < 500_000 else "warning", title, detail, change)
     return None
 
 
@@ -171,9 +185,10 @@ def ids_all_the_same(signals: Signals) -> Advice | None:
 def shaped_rewards(signals: Signals) -> Advice | None:
     """Rewards are more than right or wrong, and so groups that are all right or all wrong look effective.
 
-    The signs: groups of one kind, easy or hard, hardly ever come (fewer than 1 in 200), and a quarter of the effective
-    groups differ by less than half of the range of rewards (never so with right or wrong); or neither kind comes, and
-    hardly two groups have the same best reward.
+    The signs: rewards stand in two heaps, wrong and right, and 1 in 10 of the effective groups differ by less than half
+    of the range of rewards, so lie in one heap (never so with right or wrong). Or groups of one kind, easy or hard,
+    hardly ever come (fewer than 1 in 200), and a quarter of the effective groups differ by so little; or neither kind
+    comes, and hardly two groups have the same best reward.
     """
     recent, effective = signals.recent, signals.lately.outcome == Outcome.EFFECTIVE
     if recent.steps < ENOUGH_STEPS or recent.groups < ENOUGH_GROUPS or np.count_nonzero(effective) < ENOUGH_PROMPTS:
@@ -181,29 +196,30 @@ def shaped_rewards(signals: Signals) -> Advice | None:
     # Halves: rewards near the largest float have no difference.
     low, high = signals.lately.low[effective] / 2, signals.lately.high[effective] / 2
     lacking = [kind for kind in ("easy", "hard") if recent.sum(kind) < 0.005 * recent.groups]
-    narrow = np.count_nonzero(high - low < (high.max() - low.min()) / 2) >= 0.25 * high.size
+    narrow = np.count_nonzero(high - low < (high.max() - low.min()) / 2) / high.size
     continuous = np.unique(high).size >= 0.5 * high.size
-    if not lacking or not (narrow or (continuous and len(lacking) == 2)):
-        return None
-    finding = f"Hardly any group is {' or '.join(lacking)}, and"
     bonus = _bonus(low, high)
-    if bonus > (high.max() - low.min()) / 2:  # no two heaps, right and wrong, but all there is between them
+    if bonus <= (high.max() - low.min()) / 2 and (narrow >= 0.1 or (continuous and len(lacking) == 2)):
         return Advice(
             "shaped_rewards",
-            "warning" if continuous else "hint",
-            "The rewards are more than right or wrong",
-            f"{finding} rewards take {'any value' if continuous else 'several values'} from {2 * low.min():.3g} to"
-            f" {2 * high.max():.3g}: few groups can be told to teach nothing.",
-            "report the outcome alone, right or wrong",
+            "problem" if len(lacking) == 2 or narrow >= 0.4 else "warning",
+            "The rewards look shaped",
+            f"{percent(narrow)} of the groups taken for effective differ by less than half of what rewards differ by,"
+            f" and rewards of right answers, or of wrong ones, by up to {bonus:.2g}. With a bonus for length or"
+            " format, a group whose answers are all wrong, or all right, looks as if it taught something.",
+            "report the outcome alone, right or wrong; or, if that can't be, let such groups count as equal: "
+            + patch(signals.run, reward_tolerance=float(f"{1.1 * bonus:.2g}")),
         )
-    return Advice(
+    if not lacking or not (narrow >= 0.25 or (continuous and len(lacking) == 2)):
+        return None
+    values = "any value" if continuous else "several values"
+    return Advice(  # no two heaps, right and wrong, but all there is between them
         "shaped_rewards",
-        "problem" if len(lacking) == 2 else "warning",
-        "The rewards look shaped",
-        f"{finding} rewards of right answers, or of wrong ones, differ by up to {bonus:.2g}. With a bonus for length or"
-        " format, a group whose answers are all wrong, or all right, looks as if it taught something.",
-        "report the outcome alone, right or wrong; or, if that can't be, let such groups count as equal: "
-        + patch(signals.run, reward_tolerance=float(f"{1.1 * bonus:.2g}")),
+        "warning" if continuous else "hint",
+        "The rewards are more than right or wrong",
+        f"Hardly any group is {' or '.join(lacking)}, and rewards take {values} from"
+        f" {2 * low.min():.3g} to {2 * high.max():.3g}: few groups can be told to teach nothing.",
+        "report the outcome alone, right or wrong",
     )
 
 

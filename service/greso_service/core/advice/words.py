@@ -27,6 +27,14 @@ def percent(share: float) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def short(number: int) -> str:
+    """A count for people: 950, 32k, 1.4M."""
+    for suffix, size in (("M", 1_000_000), ("k", 1000)):
+        if number >= size:
+            return f"{number / size:.{0 if number >= 10 * size else 1}f}{suffix}"
+    return str(number)
+
+
 def patch(run: str, **fields: float | str | Sequence[float]) -> str:
     """How to set these fields of a live run."""
     sets = " and ".join(f"{name} to {_json(value)}" for name, value in fields.items())

@@ -1,0 +1,105 @@
+"""What the filter saves, as far as a run alone can tell: rules, and an estimate that says what it rests on.
+
+How many rollouts a run would have needed without the filter is not in its history. Skips times the group size is an
+upper bound, often a far too high one: a candidate that is skipped is offered again in each walk over the pool. The
+estimate compares what a rollout earns with what it earned in the first steps, before anything was skipped. It takes
+the model to be unchanged, which it is not: only a run with policy uniform beside this one measures the saving.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from greso_service.core.advice.filtering import SKIPS, hardly_any_teaches
+from greso_service.core.advice.signals import Signals, Stretch, complete
+from greso_service.core.advice.trainer import ENOUGH_GROUPS
+from greso_service.core.advice.words import Advice, percent, short
+from greso_service.core.outcome import Outcome
+
+CLEARLY = 1.05
+"""A rollout that earns so many times what it earned at the start earns clearly more, if chance does not explain it."""
+
+CAVEAT = "The model has changed since the start: only a run with policy uniform beside this one measures the saving."
+
+
+def upper(signals: Signals) -> int:
+    """Responses that the skipped candidates would have cost, each time that they were skipped: an upper bound."""
+    totals = signals.state.totals
+    return (totals.skipped_easy + totals.skipped_hard) * signals.spec.group_size
+
+
+def estimate(signals: Signals) -> int | None:
+    """Responses saved, had the model stayed as it was in the first steps; None if these tell nothing.
+
+    For each step with skips its effective groups x (what one cost in the first steps - what one cost in that step),
+    summed; a step in which they cost more counts against it. From 0 to `upper`.
+    """
+    most, then = upper(signals), signals.first.effective
+    if not most:
+        return 0
+    if not then:
+        return None
+    rows = complete(signals.state, signals.state.steps.rows)
+    counted = (rows["skipped_easy"] + rows["skipped_hard"] > 0) & (rows["groups"] > 0)
+    effective, groups, rollouts = (rows[name][counted] for name in ("effective", "groups", "rollouts"))
+    # A step's rollouts earned `times` what they did at the start, and would have cost as many times more there.
+    times = effective / (groups * then)
+    return min(max(round(float(np.sum(rollouts * (times - 1)))), 0), most)
+
+
+def saving(signals: Signals) -> Iterator[Advice]:
+    """`SKIPS` of the candidates or more are skipped: `saving` if a rollout earns clearly more than at the start, else
+    `filtering`. Neither while hardly any group teaches: who rolls out nothing but waste saves nothing."""
+    recent, first = signals.recent, signals.first
+    rate, now, then = recent.skip_rate or 0.0, recent.effective, first.effective
+    if rate < SKIPS or recent.skipped < ENOUGH_GROUPS or now is None or hardly_any_teaches(signals):
+        return
+    better = _earns_more(recent, first)
+    detail = [f"{percent(now)} of the groups rolled out teach something{_start(then)}."]
+    if now and then:
+        costs = [stretch.sum("rollouts") / stretch.sum("effective") for stretch in (recent, first)]
+        costs_now, costs_then = (f"{cost:,.1f}" if cost < 100 else f"{cost:,.0f}" for cost in costs)
+        detail.append(f"An effective group costs {costs_now} responses, {costs_then} then.")
+    detail.append(_told(signals))
+    tried = np.isin(signals.lately.before, (Outcome.EASY, Outcome.HARD))
+    if np.count_nonzero(tried) >= 50:
+        taught = np.count_nonzero(signals.lately.outcome[tried] == Outcome.EFFECTIVE) / np.count_nonzero(tried)
+        detail.append(
+            f"Exploration: of the prompts tried again after a group that taught nothing {percent(taught)} taught."
+        )
+    yield Advice(
+        "saving" if better else "filtering",
+        "good" if better else "hint",
+        f"Skips {percent(rate)} of the candidates" + ("" if better else "; what that saves can't be told"),
+        " ".join(detail),
+        "" if better else "to know what it saves, train a second run with policy uniform and compare",
+    )
+
+
+def _earns_more(now: Stretch, then: Stretch) -> bool:
+    """Whether a rollout earns clearly more: by `CLEARLY`, and by two standard errors (95%)."""
+    if now.effective is None or then.effective is None:
+        return False
+    chance = math.sqrt(sum(share * (1 - share) / one.groups for one in (now, then) if (share := one.effective)))
+    return now.effective > CLEARLY * then.effective and now.effective - then.effective > 2 * chance
+
+
+def _told(signals: Signals) -> str:
+    saved, most = estimate(signals), upper(signals)
+    if saved is None:
+        known = "There is no yield of unfiltered steps to compare with."
+    elif saved:
+        known = f"About {short(saved)} rollouts saved so far, if the model were unchanged."
+    else:
+        known = "Compared with the start no rollouts are saved."
+    return f"{known} {most:,} skipped at most (an upper estimate: each time that a candidate comes counts). {CAVEAT}"
+
+
+def _start(then: float | None) -> str:
+    return "" if then is None else f", {percent(then)} at the unfiltered start"
+
+
+RULES = (saving,)
