@@ -49,7 +49,7 @@ COUNTED: Final = (
         "rollouts_avoided",
         "counter",
         "sum",
-        "Skips times group size: an upper estimate of the responses saved, as a prompt skipped twice counts twice.",
+        "Skips times group size: an upper bound, no saving, as each walk over the pool counts a prompt again.",
         RUN,
     ),
     Metric("run_rewinds", "counter", "sum", "Rewinds of the run to an earlier step.", RUN),
