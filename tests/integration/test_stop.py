@@ -34,6 +34,7 @@ def test_a_loop_that_lost_a_cancellation_ends_all_the_same(redis_store: RedisSto
     async def ping_on(history: History) -> None:
         while True:
             await history.ping()
+            await asyncio.sleep(0.02)
 
     async def story() -> None:
         history = RedisHistory(connect(redis_store.redis_url, 0.5), deadline=2.0)
