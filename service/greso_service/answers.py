@@ -225,12 +225,17 @@ def prompt_rows(state: RunState, index: Index) -> list[dict[str, Any]]:
     ]
 
 
-def prompt(state: RunState, name: str) -> Answer | None:
-    """One prompt with its recent groups, newest first; None if the run doesn't know it."""
+def named_in_path(state: RunState, name: str) -> Index:
+    """int64[1]: the index of the prompt that a path names, `UNKNOWN` if the run doesn't know it."""
     try:
-        index = state.table.find(Ids.of([name]))
+        return state.table.find(Ids.of([name]))
     except IdError as error:
         raise InvalidInput(Fault("/path/prompt", error.detail)) from None
+
+
+def prompt(state: RunState, name: str) -> Answer | None:
+    """One prompt with its recent groups, newest first; None if the run doesn't know it."""
+    index = named_in_path(state, name)
     if index[0] == UNKNOWN:
         return None
     [row] = prompt_rows(state, index)

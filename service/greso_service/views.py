@@ -15,12 +15,11 @@ from greso_service.answers import Answer
 from greso_service.core import advice, controller, policy, sample
 from greso_service.core.advice.signals import Signals, Stretch
 from greso_service.core.controller import NO_STEP
-from greso_service.core.draws import IdError, Ids, uniforms_by_step
+from greso_service.core.draws import uniforms_by_step
 from greso_service.core.outcome import Outcome
 from greso_service.core.policy import PromptView, Question
 from greso_service.core.prompts import UNKNOWN, Index
 from greso_service.core.state import RunState
-from greso_service.errors import Fault, InvalidInput
 
 AHEAD = 1000
 """Steps that are searched for the next one that would keep a prompt."""
@@ -124,10 +123,7 @@ def _map_keys(state: RunState, sort: str, index: Index) -> list[NDArray[np.float
 
 def why(state: RunState, name: str) -> Answer | None:
     """Whether a prompt is kept in the step at work, and why; None if the run doesn't know it."""
-    try:
-        index = state.table.find(Ids.of([name]))
-    except IdError as error:
-        raise InvalidInput(Fault("/path/prompt", error.detail)) from None
+    index = answers.named_in_path(state, name)
     if index[0] == UNKNOWN:
         return None
     step = _step_at_work(state)

@@ -6,9 +6,8 @@ import json
 import signal
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,15 +17,6 @@ from ..servers import RedisServer, Service, eventually  # noqa: TID252
 
 REPORT = {"step": 1, "results": [{"prompt": "secret-prompt", "rewards": [0, 1]}]}
 REQUESTS = 200
-
-
-@pytest.fixture
-def redis_at(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path / "redis")
-    try:
-        yield server.start()
-    finally:
-        server.close()
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -19,15 +18,6 @@ from ..asgi import problem  # noqa: TID252
 from ..servers import RedisServer, Service, eventually  # noqa: TID252
 
 GROUPS = 7  # per report
-
-
-@pytest.fixture
-def redis_at(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path / "redis")
-    try:
-        yield server.start()
-    finally:
-        server.close()
 
 
 def results(number: int) -> dict[str, Any]:
