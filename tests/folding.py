@@ -11,6 +11,7 @@ import numpy as np
 
 from greso_service import plans
 from greso_service.core.controller import Counts, Exploration
+from greso_service.core.difficulty import Ability
 from greso_service.core.draws import Ids
 from greso_service.core.events import Created, Event
 from greso_service.core.policy import PromptView, Question
@@ -81,10 +82,18 @@ def question(
     exploration: Exploration = EVEN,
     **spec: Any,
 ) -> Question:
-    """A decision about candidates whose state and draws are given; the view holds nobody else."""
-    view = PromptView(np.array(streaks, np.int32), np.array(kinds, np.int8))
-    index = np.arange(len(streaks))
-    return Question(RunSpec.of(spec), exploration, view, index, view, np.array(draws, np.float64))
+    """A decision about candidates whose state and draws are given."""
+    drawn = np.array(draws, np.float64)
+    return Question(
+        RunSpec.of(spec), exploration, Ability(), 0, 1_000_000, view(streaks, kinds), lambda: drawn, lambda: drawn
+    )
+
+
+def view(streaks: Sequence[int], kinds: Sequence[int]) -> PromptView:
+    """Prompts of these streaks and kinds, of which nothing else is known."""
+    rows = PromptArrays(streak=np.array(streaks, np.int32), kind=np.array(kinds, np.int8))
+    rows.grow(len(streaks))
+    return PromptView(rows, slice(0, len(streaks)))
 
 
 def counts(effective: int = 0, easy: int = 0, hard: int = 0, seen: bool = True) -> Counts:
@@ -111,6 +120,9 @@ def content(state: RunState) -> dict[str, Any]:
         "created": state.created,
         "spec": state.spec,
         "generation": state.generation,
+        "ability": state.ability,
+        "owed": state.owed,
+        "audits": asdict(state.audits),
         "streaks": state.streaks.table.tobytes(),
         "sample": (state.sample.index.tolist(), state.sample.count.tolist(), state.sample.rows.tobytes()),
     }

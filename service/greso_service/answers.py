@@ -200,7 +200,7 @@ def sort_values(state: RunState, sort: str) -> NDArray[np.float64]:
 
 def prompt_rows(state: RunState, index: Index) -> list[dict[str, Any]]:
     """Prompts as they are listed, JSON-ready but for NaN (null)."""
-    decided = policy.POLICIES[state.spec.policy](state.question(0, index))
+    decided = policy.decide(state.question(max(state.progress.step, 0), index))
     rows = state.prompts
     columns = (
         state.table.texts(index.tolist()),

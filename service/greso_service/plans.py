@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from greso_service import answers
-from greso_service.core import controller, policy
+from greso_service.core import controller, policy, ranked_draw
 from greso_service.core.draws import IdError, Ids
-from greso_service.core.events import Event, Pooled, Reported, Selected
+from greso_service.core.events import Audited, Event, Pooled, Reported, Selected
 from greso_service.core.outcome import Rewards
-from greso_service.core.policy import Reason, Selection
+from greso_service.core.policy import RANKINGS, Reason, Selection
 from greso_service.core.prompts import UNKNOWN, Index
 from greso_service.core.state import RunState
 from greso_service.errors import Conflict, Fault, InvalidInput
@@ -53,6 +53,7 @@ def select(
         selection.skipped(Reason.SKIP_EASY),
         selection.skipped(Reason.SKIP_HARD),
         skipped=_sampled(state, index, selection),
+        audited=_audited(index, selection),
     )
     answer = answers.select(state, event, selection, explain=explain, stale=stale)
     return Plan([event], answer)
@@ -81,10 +82,13 @@ def draw(state: RunState, step: int, count: int | None) -> Plan:
     if not state.pool_size:
         raise Conflict("the pool is empty; add prompts with PUT /v1/runs/{run}/pool, or use select")
     wanted = _batch_size(state, step) if count is None else count
+    if state.spec.policy in RANKINGS:
+        return _ranked_draw(state, step, wanted)
     cursor, left, chunk = state.cursor, state.pool_size, min(max(2 * wanted, 64), _CHUNK)
     kept = np.zeros(0, np.int64)
     skipped_easy = skipped_hard = 0
     sampled: tuple[int, ...] = ()
+    audited = Audited((), ())
     while kept.size < wanted and left:
         cursor = cursor.ready(state.pool_size)
         index = state.places(cursor, min(chunk, left))
@@ -93,11 +97,24 @@ def draw(state: RunState, step: int, count: int | None) -> Plan:
         skipped_easy += selection.skipped(Reason.SKIP_EASY)
         skipped_hard += selection.skipped(Reason.SKIP_HARD)
         sampled += _sampled(state, index, selection)
+        if more := _audited(index, selection):
+            audited = Audited(audited.easy + more.easy, audited.hard + more.hard)
         cursor, left = cursor.moved(selection.examined), left - selection.examined
         chunk = min(2 * chunk, _CHUNK)
     examined = state.pool_size - left
-    event = Selected(step, examined, kept.size, skipped_easy, skipped_hard, cursor, sampled)
+    event = Selected(
+        step, examined, kept.size, skipped_easy, skipped_hard, cursor, sampled, audited=audited if audited.any else None
+    )
     return Plan([event], answers.draw(state, event, state.table.texts(kept.tolist())))
+
+
+def _ranked_draw(state: RunState, step: int, wanted: int) -> Plan:
+    """Take the best of the pool. Nobody is skipped: who is not taken now is ranked again the next time."""
+    drawn = ranked_draw.draw(state, step, wanted)
+    taken = drawn.ranked.index
+    audited = drawn.audited if drawn.audited.any else None
+    event = Selected(step, len(taken), len(taken), 0, 0, drawn.cursor, ranked=drawn.ranked, audited=audited)
+    return Plan([event], answers.draw(state, event, state.table.texts(taken)))
 
 
 def report(
@@ -114,6 +131,14 @@ def _sampled(state: RunState, index: Index, selection: Selection) -> tuple[int, 
     skipped = index[: selection.examined][~selection.keep]
     known = skipped[skipped != UNKNOWN]
     return tuple(known[state.sampled(known)].tolist())
+
+
+def _audited(index: Index, selection: Selection) -> Audited | None:
+    """The audited candidates by what they would have been skipped as; None if there are none."""
+    if not selection.audited.any():
+        return None
+    easy, hard = selection.audited & selection.easy, selection.audited & ~selection.easy
+    return Audited(*(tuple(index[: selection.examined][rows].tolist()) for rows in (easy, hard)))
 
 
 def _batch_size(state: RunState, step: int) -> int:

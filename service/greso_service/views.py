@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,6 @@ from greso_service.core.advice.signals import Signals, Stretch
 from greso_service.core.controller import NO_STEP
 from greso_service.core.draws import uniforms_by_step
 from greso_service.core.outcome import Outcome
-from greso_service.core.policy import PromptView, Question
 from greso_service.core.prompts import UNKNOWN, Index
 from greso_service.core.state import RunState
 
@@ -151,10 +150,8 @@ def _step_at_work(state: RunState) -> int:
 
 def _decisions(state: RunState, index: Index, draws: NDArray[np.float64]) -> policy.Decisions:
     """What the run's policy decides about one prompt for each of these draws."""
-    repeated = np.full(draws.size, index[0])
-    candidates = PromptView(state.prompts.streak[repeated], state.prompts.kind[repeated])
-    question = Question(state.spec, state.progress.exploration, state.view, repeated, candidates, draws)
-    return policy.POLICIES[state.spec.policy](question)
+    question = state.question(_step_at_work(state), np.full(draws.size, index[0]))
+    return policy.decide(replace(question, keyed=lambda: draws))
 
 
 def _sentence(state: RunState, content: dict[str, Any]) -> str:

@@ -12,11 +12,24 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from greso_service.core.events import Created, Event, Forked, Patched, Pooled, Reported, Rewound, Selected, Span
+from greso_service.core.events import (
+    Audited,
+    Created,
+    Event,
+    Forked,
+    Patched,
+    Pooled,
+    Priors,
+    Ranked,
+    Reported,
+    Rewound,
+    Seconds,
+    Selected,
+    Span,
+)
 from greso_service.core.mark import START, Mark
 from greso_service.core.outcome import Rewards
 from greso_service.core.pool import Cursor
-from greso_service.core.spec import RunSpec
 from greso_service.history.codec import CodecError, Recorded, decode, encode
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -27,8 +40,15 @@ def index(*rows: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.array(rows, np.int64)
 
 
+SPEC_OF_0_1_0 = {
+    "easy_min_mean": None, "easy_share": 1 / 3, "exploration_bounds": [0.05, 0.95], "exploration_step": 0.01,
+    "group_size": 8, "hard_max_mean": None, "min_keep_probability": 0.01, "min_rollout_batch_size": 1, "p_easy": 0.5,
+    "p_hard": 0.5, "policy": "uniform", "reward_tolerance": 1e-6, "rollout_batch_size": 384, "safety_factor": 1.25,
+    "seed": 7, "solved_reward": 1.0, "streak_rule": "zero_variance", "target_zero_variance": 0.25,
+    "train_batch_size": 256,
+}  # fmt: skip
 EVENTS: dict[str, Event] = {
-    "created": Created(RunSpec.of({"seed": 7, "policy": "uniform"}).to_dict()),
+    "created": Created(SPEC_OF_0_1_0),
     "created-small": Created({"seed": 7}),
     "patched": Patched({"train_batch_size": 64, "easy_min_mean": None, "exploration_bounds": [0.1, 0.9]}),
     "pooled": Pooled([b"dapo/17", "é\0漢".encode()], index(0, 5, 1)),
@@ -52,6 +72,10 @@ EVENTS: dict[str, Event] = {
     "forked-now": Forked("dapo-7b", None),
     "selected-sampled": Selected(13, 9, 5, 1, 3, skipped=(7, 0, 2**20)),
     "drawn-sampled": Selected(13, 9, 8, 1, 0, Cursor(4, 17, 2_000), (3,)),
+    "drawn-by-rank": Selected(5, 3, 3, 0, 0, Cursor(0, 1, 9), ranked=Ranked((7, 2**20, 0), 1, 0.25)),
+    "selected-audited": Selected(5, 9, 7, 1, 1, skipped=(4,), audited=Audited((1, 2), (3,))),
+    "reported-timed": Reported(2, True, [], index(1), Rewards.of([[0, 1]]), Seconds(12.5, 3.25)),
+    "priors": Priors(index(0, 7), np.array([1.5, 0.0]), np.array([8.0, 4.0])),
 }  # fmt: skip
 RECORDED = {
     name: Recorded(event, 1_764_000_000_123, 2**64 - 1 - place) for place, (name, event) in enumerate(EVENTS.items())
@@ -104,7 +128,7 @@ def test_the_envelope_is_as_documented() -> None:
 
 def test_type_numbers() -> None:
     numbers = {type(event): encode(RECORDED[name])[1] for name, event in EVENTS.items()}
-    assert numbers == {Created: 1, Patched: 2, Pooled: 3, Selected: 4, Reported: 5, Rewound: 6, Forked: 7}
+    assert numbers == {Created: 1, Patched: 2, Pooled: 3, Selected: 4, Reported: 5, Rewound: 6, Forked: 7, Priors: 8}
 
 
 def test_large_bodies_are_compressed_and_small_ones_are_not() -> None:

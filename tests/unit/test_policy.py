@@ -8,11 +8,11 @@ import pytest
 from greso_service.core import spec
 from greso_service.core.controller import Exploration
 from greso_service.core.outcome import Outcome
-from greso_service.core.policy import POLICIES, PromptView, Reason, keep_probability, select
+from greso_service.core.policy import FILTERS, RANKINGS, Reason, keep_probability, select
 from greso_service.core.prompts import UNKNOWN
 from greso_service.core.spec import RunSpec
 
-from ..folding import question, report, run  # noqa: TID252
+from ..folding import question, report, run, view  # noqa: TID252
 from ..folding import select as select_in  # noqa: TID252
 
 NEW, EFFECTIVE, EASY, HARD = Outcome
@@ -111,15 +111,15 @@ def test_a_draw_keeps_below_the_keep_probability(draw: float) -> None:
      (6, EASY, 0.01), (1_000_000, HARD, 0.01), (2**31 - 1, EASY, 0.01)],
 )  # fmt: skip
 def test_keep_probability(z: int, kind: Outcome, keep: float) -> None:
-    view = PromptView(np.array([z], np.int32), np.array([kind], np.int8))
-    [probability] = keep_probability(view, Exploration(0.4, 0.6), RunSpec.of({}))
+    streak, of_kind = np.array([z], np.int32), np.array([kind], np.int8)
+    [probability] = keep_probability(streak, of_kind, Exploration(0.4, 0.6), RunSpec.of({}))
     assert probability == pytest.approx(keep, rel=1e-15)
 
 
 @pytest.mark.parametrize(("p", "keep"), [(0.0, 0.0), (1.0, 1.0)])
 def test_keep_probability_at_the_ends(p: float, keep: float) -> None:
-    view = PromptView(np.array([0, 1, 5], np.int32), np.array([HARD] * 3, np.int8))
-    probability = keep_probability(view, Exploration(p, p), RunSpec.of({"min_keep_probability": 0}))
+    streak, kind = np.array([0, 1, 5], np.int32), np.array([HARD] * 3, np.int8)
+    probability = keep_probability(streak, kind, Exploration(p, p), RunSpec.of({"min_keep_probability": 0}))
     assert probability.tolist() == [1.0, keep, keep]
 
 
@@ -139,18 +139,18 @@ def test_uniform_in_a_run_learns_streaks_all_the_same() -> None:
 
 
 def test_every_policy_of_the_spec_is_there() -> None:
-    assert set(POLICIES) == set(spec.POLICIES)
+    assert FILTERS.keys() | RANKINGS.keys() == set(spec.POLICIES)
+    assert not FILTERS.keys() & RANKINGS.keys()
 
 
 def test_unknown_prompts_read_as_new() -> None:
-    view = PromptView(np.array([4, 0], np.int32), np.array([HARD, EFFECTIVE], np.int8))
-    looked = view.of(np.array([UNKNOWN, 0, 1, UNKNOWN]))
+    looked = view([4, 0], [HARD, EFFECTIVE]).of(np.array([UNKNOWN, 0, 1, UNKNOWN]))
     assert looked.streak.tolist() == [0, 4, 0, 0]
     assert looked.kind.tolist() == [NEW, HARD, EFFECTIVE, NEW]
 
 
 def test_unknown_prompts_in_an_empty_run_read_as_new() -> None:
-    looked = PromptView(np.zeros(0, np.int32), np.zeros(0, np.int8)).of(np.array([UNKNOWN, UNKNOWN]))
+    looked = view([], []).of(np.array([UNKNOWN, UNKNOWN]))
     assert looked.streak.tolist() == looked.kind.tolist() == [0, 0]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from greso_service.core.spec import FIXED_AT_CREATION, RunSpec, SpecError, params
 
-NUMBERS = {name: param for name, (_, param) in params().items() if not param.choices}
+NUMBERS = {name: param for name, (_, param) in params().items() if not param.choices and name != "shadow"}
 # The other fields that let a value at the end of a field's range pass the checks across fields.
 COMPANIONS: dict[str, dict[str, Any]] = {
     "rollout_batch_size": {"min_rollout_batch_size": 1},
@@ -21,7 +21,7 @@ COMPANIONS: dict[str, dict[str, Any]] = {
 
 
 def value_of(name: str, number: float) -> Any:
-    if name == "exploration_bounds":
+    if params()[name][0].type == "tuple[float, float]":
         return [number, number]
     return int(number) if params()[name][0].type == "int" else number
 
@@ -51,6 +51,12 @@ def test_defaults_are_those_of_the_paper() -> None:
         "reward_tolerance": 1e-6,
         "solved_reward": 1.0,
         "streak_rule": "zero_variance",
+        "pass_rate_band": [0.1, 0.9],
+        "posterior_decay": 1.0,
+        "exploration_share": 0.1,
+        "cooldown_steps": 5,
+        "audit_share": 0.0,
+        "shadow": False,
         "easy_min_mean": None,
         "hard_max_mean": None,
     }
@@ -79,7 +85,7 @@ def test_beyond_the_ends_is_refused_by_name(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in NUMBERS if params()[name][0].type != "int"])
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_numbers_must_be_finite(name: str, number: float) -> None:
-    assert faults({name: [0.1, number] if name == "exploration_bounds" else number}) == [name]
+    assert faults({name: [0.1, number] if params()[name][0].type == "tuple[float, float]" else number}) == [name]
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from greso_service import answers, views
 from greso_service.answers import PromptQuery
+from greso_service.core import policy
 from greso_service.core.draws import Ids, uniforms, uniforms_by_step
-from greso_service.core.policy import POLICIES
 from greso_service.core.state import RunState
 from greso_service.core.steps import STEP_ROW, StepLog
 
@@ -158,7 +158,7 @@ def test_why_says_what_a_select_decides_now_and_later() -> None:
 def kept(state: RunState, step: int, names: list[str]) -> list[str]:
     """Who a select in this step would keep; nothing is folded."""
     question = state.question(step, state.table.find(Ids.of(names)))
-    decided = POLICIES[state.spec.policy](question)
+    decided = policy.decide(question)
     return [name for name, keep in zip(names, decided.keep, strict=True) if keep]
 
 

@@ -32,11 +32,13 @@ class _Request(BaseModel):
 def _spec_fields() -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, (field, param) in spec.params().items():
-        kind: Any = {"int": int, "str": str}.get(str(field.type), FiniteFloat)
+        kind: Any = {"int": int, "str": str, "bool": bool}.get(str(field.type), FiniteFloat)
         if param.choices:
             kind = Literal[param.choices]
-        elif name == "exploration_bounds":
+        elif isinstance(field.default, tuple):
             kind = tuple[kind, kind]
+        elif kind is bool:
+            pass
         else:
             kind = Annotated[kind, Field(ge=param.low, le=param.high)]
         if field.default is None:

@@ -23,6 +23,8 @@ _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
 _WORD = 8
 _DECIDE = 0x6772657364726177  # "gresdraw": keeps the draws of decisions apart from the keys of permutations
+_AUDIT = 0x6772657361756469  # "gresaudi"
+_WINDOW = 0x6772657377696E64  # "greswind"
 _EPOCH = 0x6772657365706F63  # "gresepoc"
 
 
@@ -114,6 +116,16 @@ def _key(domain: int, *parts: int) -> int:
 def uniforms(hashes: U64, seed: int, step: int) -> NDArray[np.float64]:
     """The draws behind a step's decisions: float64[n] in [0, 1), one per id hash, independent of their order."""
     return _unit(mix(mix(hashes ^ np.uint64(_key(_DECIDE, seed, step))) + np.uint64(_GOLDEN)))
+
+
+def audit_uniforms(hashes: U64, seed: int, step: int) -> NDArray[np.float64]:
+    """The draws that decide which skipped prompts a step audits: float64[n] in [0, 1), not those of `uniforms`."""
+    return _unit(mix(mix(hashes ^ np.uint64(_key(_AUDIT, seed, step))) + np.uint64(_GOLDEN)))
+
+
+def window_start(seed: int, step: int, size: int) -> int:
+    """Where a step's window of a run of `size` prompts begins."""
+    return _key(_WINDOW, seed, step) % size
 
 
 def uniforms_by_step(hash_: np.uint64, seed: int, steps: NDArray[np.int64]) -> NDArray[np.float64]:

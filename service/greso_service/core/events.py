@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from greso_service.core.mark import Mark
 from greso_service.core.outcome import Rewards
@@ -37,6 +38,44 @@ class Pooled:
 
 
 @dataclass(frozen=True, slots=True)
+class Priors:
+    """What is known of prompts before their first group. `index`: int64[n], distinct; `passed`, `tried`: float64[n].
+
+    It counts as if `tried` responses had been seen, `passed` of which earned their reward; for a prompt that was rolled
+    out before it says nothing.
+    """
+
+    index: Index
+    passed: NDArray[np.float64]
+    tried: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A draw by rank took these prompts, the best first; the last `walked` of them came from the walk of the pool.
+
+    `owed`: what is left of the share of the draws so far that the walk is to bring, in prompts.
+    """
+
+    index: tuple[int, ...]
+    walked: int
+    owed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """Known prompts that were selected although the policy would have skipped them, as easy and as hard."""
+
+    easy: tuple[int, ...]
+    hard: tuple[int, ...]
+
+    @property
+    def any(self) -> bool:
+        """Whether there are any."""
+        return bool(self.easy or self.hard)
+
+
+@dataclass(frozen=True, slots=True)
 class Selected:
     """Candidates of a step were judged. `cursor`: where a draw left the walk of the pool; None for a select.
 
@@ -50,17 +89,31 @@ class Selected:
     skipped_hard: int
     cursor: Cursor | None = None
     skipped: tuple[int, ...] = ()
+    ranked: Ranked | None = None
+    audited: Audited | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """What a trainer spent: on the rollouts of a report, and on updates since the report before."""
+
+    rollout: float
+    update: float
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """Groups of a step were rolled out. `new` ids get the next indices; `index` int64[n] and `rewards` are by group."""
+    """Groups of a step were rolled out. `new` ids get the next indices; `index` int64[n] and `rewards` are by group.
+
+    `seconds`: what the rollouts and the update before them took, where the trainer says.
+    """
 
     step: int
     final: bool
     new: list[bytes]
     index: Index
     rewards: Rewards
+    seconds: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +150,7 @@ class Forked:
     step: int | None
 
 
-Event = Created | Patched | Pooled | Selected | Reported | Rewound | Forked
+Event = Created | Patched | Pooled | Priors | Selected | Reported | Rewound | Forked
 
 
 def completion(step: int) -> Reported:

@@ -1,20 +1,29 @@
-"""Policies: which candidates to roll out, and why. A policy sees arrays and returns arrays; it keeps no state."""
+"""Policies: which candidates to roll out, and why. A policy sees arrays and returns arrays; it keeps no state.
+
+A *filter* judges every candidate on its own merits. A *ranking* gives each a score, and the best are taken: of a list
+of candidates here, of the whole pool in `ranked_draw`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from greso_service.core import difficulty, thompson
 from greso_service.core.controller import Exploration
+from greso_service.core.difficulty import Ability
 from greso_service.core.outcome import Outcome
+from greso_service.core.prompt_arrays import PromptArrays
 from greso_service.core.prompts import UNKNOWN, Index
 from greso_service.core.spec import RunSpec
 
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 
@@ -31,70 +40,187 @@ class Reason(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class PromptView:
-    """What a policy may know of all prompts of a run, by index: `streak` int32[prompts] and `kind` int8[prompts]."""
+    """What a policy may know of some prompts of a run: the columns of `PromptArrays`, gathered when asked for.
 
-    streak: NDArray[np.int32]
-    kind: NDArray[np.int8]
+    `index`: int64[n] or a slice of rows; prompts never seen (`UNKNOWN`) read as 0 in every column.
+    """
+
+    rows: PromptArrays
+    index: Index | slice
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of `PromptArrays` at `index`."""
+        column: NDArray[Any] = getattr(self.rows, name)
+        if isinstance(self.index, slice):
+            return column[self.index]
+        if not column.size:
+            return np.zeros(self.index.size, column.dtype)
+        gathered: NDArray[Any] = column[self.index]
+        gathered[self.index == UNKNOWN] = 0
+        return gathered
 
     def of(self, index: Index) -> PromptView:
-        """The same for some prompts; those never seen (`UNKNOWN`) read as new."""
-        if not self.streak.size:
-            return PromptView(np.zeros(index.size, np.int32), np.zeros(index.size, np.int8))
-        known = index != UNKNOWN
-        return PromptView(np.where(known, self.streak[index], 0), np.where(known, self.kind[index], 0))
+        """The same for other prompts of the run."""
+        return PromptView(self.rows, index)
+
+    @property
+    def streak(self) -> NDArray[np.int32]:
+        """int32[n]: z."""
+        return self.column("streak")
+
+    @property
+    def kind(self) -> NDArray[np.int8]:
+        """int8[n]: the `Outcome` of the latest judged group, 0 before any."""
+        return self.column("kind")
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A decision to make: the run's spec and exploration, its prompts, which of them are candidates, and their draws.
+    """A decision to make in a step about n candidates.
 
-    `index`: int64[n] into the view, `UNKNOWN` for prompts never seen. `candidates`: the view's rows at `index`.
-    `draws`: float64[n], uniform in [0, 1). A policy that ranks the whole pool gets the whole pool as candidates; the
-    view holds every prompt of the run in any case.
+    `batch`: prompts that a round takes now. `keyed`, `audits`: make the candidates' draws for decisions and for audits,
+    float64[n], uniform in [0, 1).
     """
 
     spec: RunSpec
     exploration: Exploration
-    prompts: PromptView
-    index: Index
+    ability: Ability
+    step: int
+    batch: int
     candidates: PromptView
-    draws: Floats
+    keyed: Callable[[], Floats]
+    audits: Callable[[], Floats]
+    _drawn: list[Floats] = field(default_factory=list)
+
+    @property
+    def draws(self) -> Floats:
+        """The candidates' draws; made once."""
+        if not self._drawn:
+            self._drawn.append(self.keyed())
+        return self._drawn[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """A policy's answer for n candidates: `keep` bool[n], `keep_probability` float64[n]."""
+    """A policy's answer for n candidates: `keep` bool[n], `keep_probability` float64[n].
+
+    `easy` bool[n]: whether the candidate, if it is skipped, is skipped as easy; else it is as hard.
+    `keep_probability` of a ranking is its score.
+    """
 
     keep: Bools
     keep_probability: Floats
+    easy: Bools
 
 
-class Policy(Protocol):
-    """A rule that decides which candidates to roll out."""
+class Filter(Protocol):
+    """A rule that decides for every candidate on its own merits, whatever the others are."""
 
     def __call__(self, question: Question) -> Decisions:
-        """Decide for every candidate on its own merits, whatever the others are."""
+        """Decide."""
+        ...
+
+
+class Ranking(Protocol):
+    """A rule that says how much each candidate would teach."""
+
+    def __call__(self, question: Question) -> Singles:
+        """float32[n]: scores in [0, 1]; the highest are rolled out."""
         ...
 
 
 def greso(question: Question) -> Decisions:
     """Keep with probability max(p ** z, min_keep_probability), p by the kind of the latest group (algorithm.md, 1)."""
-    probability = keep_probability(question.candidates, question.exploration, question.spec)
-    return Decisions(question.draws < probability, probability)
+    kind, streak = question.candidates.kind, question.candidates.streak
+    probability = keep_probability(streak, kind, question.exploration, question.spec)
+    return Decisions(question.draws < probability, probability, kind == Outcome.EASY)
 
 
 def uniform(question: Question) -> Decisions:
     """Keep everything: the arm to measure the others against."""
-    return Decisions(np.ones(question.index.size, dtype=np.bool_), np.ones(question.index.size))
+    kind = question.candidates.kind
+    return Decisions(np.ones(kind.size, np.bool_), np.ones(kind.size), kind == Outcome.EASY)
 
 
-POLICIES: dict[str, Policy] = {"greso": greso, "uniform": uniform}
+def band(question: Question) -> Decisions:
+    """Keep prompts whose estimated pass rate lies inside `pass_rate_band`, others with `min_keep_probability`.
+
+    The estimate is the mean of the Beta posterior. Prompts without a reward so far are kept.
+    """
+    rate = beta_mean(question.candidates)
+    low, high = question.spec.pass_rate_band
+    inside = (low <= rate) & (rate <= high) | (question.candidates.column("visits") == 0)
+    probability = np.where(inside, 1.0, question.spec.min_keep_probability)
+    return Decisions(question.draws < probability, probability, rate > high)
 
 
-def keep_probability(prompts: PromptView, exploration: Exploration, spec: RunSpec) -> Floats:
-    """float64[n]: max(p ** z, min_keep_probability) for every prompt of the view; 1 where z = 0."""
-    base = np.where(prompts.kind == Outcome.EASY, exploration.easy, exploration.hard)
-    return np.where(prompts.streak == 0, 1.0, np.maximum(_power(base, prompts.streak), spec.min_keep_probability))
+def p_mixed(question: Question) -> Singles:
+    """The Beta posterior's chance that a group is effective: 1 - E[p^G] - E[(1 - p)^G].
+
+    E[p^G] = prod_{j < G} (a + j) / (a + b + j) for Beta(a, b).
+    """
+    passed, failed = (1 + column for column in _counts(question.candidates))
+    all_right = np.ones_like(passed)
+    all_wrong = np.ones_like(passed)
+    for further in map(np.float32, range(question.spec.group_size)):
+        total = passed + failed + further
+        all_right *= (passed + further) / total
+        all_wrong *= (failed + further) / total
+    score: Singles = np.maximum(1 - all_right - all_wrong, 0)
+    return score
+
+
+def mopps(question: Question) -> Singles:
+    """MoPPS (arXiv 2507.04632): r ~ Beta posterior; the smallest (r - 1/2)^2 are taken. Score: 1 - 4 (r - 1/2)^2."""
+    passed, failed = (1 + column for column in _counts(question.candidates))
+    rate = thompson.beta(passed, failed, question.draws)
+    score: Singles = 1 - 4 * (rate - np.float32(0.5)) ** 2
+    return score
+
+
+def irt(question: Question) -> Singles:
+    """The item-response model's chance that a group is effective; see `difficulty`."""
+    candidates = question.candidates
+    steps = question.step - candidates.column("last_step")
+    variance = difficulty.aged(candidates.column("variance"), steps)
+    mean = candidates.column("difficulty")
+    return difficulty.effective(mean, variance, question.ability.value, question.spec.group_size)
+
+
+FILTERS: dict[str, Filter] = {"greso": greso, "uniform": uniform, "band": band}
+RANKINGS: dict[str, Ranking] = {"mopps": mopps, "p_mixed": p_mixed, "irt": irt}
+
+
+def decide(question: Question) -> Decisions:
+    """What the run's policy says of each candidate by itself; a ranking keeps nobody before all are known."""
+    name = question.spec.policy
+    if name in FILTERS:
+        return FILTERS[name](question)
+    scores = RANKINGS[name](question).astype(np.float64)
+    return Decisions(np.zeros(scores.size, np.bool_), scores, beta_mean(question.candidates) >= EVEN)
+
+
+EVEN = 0.5
+"""The pass rate from which a prompt that a ranking leaves out counts as skipped for being easy."""
+
+
+def beta_mean(candidates: PromptView) -> Floats:
+    """float64[n]: the mean of the Beta posterior over each prompt's pass rate; 1/2 where nothing is known."""
+    passed, failed = (column.astype(np.float64) for column in _counts(candidates))
+    mean: Floats = (1 + passed) / (2 + passed + failed)
+    return mean
+
+
+def _counts(candidates: PromptView) -> tuple[Singles, Singles]:
+    return candidates.column("passed"), candidates.column("failed")
+
+
+def keep_probability(
+    streak: NDArray[np.int32], kind: NDArray[np.int8], exploration: Exploration, spec: RunSpec
+) -> Floats:
+    """float64[n]: max(p ** z, min_keep_probability); 1 where z = 0."""
+    base = np.where(kind == Outcome.EASY, exploration.easy, exploration.hard)
+    return np.where(streak == 0, 1.0, np.maximum(_power(base, streak), spec.min_keep_probability))
 
 
 def _power(base: Floats, exponent: NDArray[np.int32]) -> Floats:
@@ -108,12 +234,17 @@ def _power(base: Floats, exponent: NDArray[np.int32]) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The outcome for the candidates that were examined, in order; every array has `examined` rows."""
+    """The outcome for the candidates that were examined, in order; every array has `examined` rows.
+
+    `audited`: kept although the policy would skip them.
+    """
 
     keep: Bools
     reason: NDArray[np.int8]
     keep_probability: Floats
     streak: NDArray[np.int32]
+    easy: Bools
+    audited: Bools
 
     @property
     def examined(self) -> int:
@@ -131,19 +262,49 @@ class Selection:
 
 
 def select(question: Question, *, limit: int | None = None, at_least: int = 0) -> Selection:
-    """Judge candidates in order until `limit` are kept; fill up to `at_least` with the skipped that came closest."""
-    decisions = POLICIES[question.spec.policy](question)
-    examined = question.index.size if limit is None else _examined(decisions.keep, limit)
-    keep, probability = decisions.keep[:examined].copy(), decisions.keep_probability[:examined]
-    prompts = PromptView(question.candidates.streak[:examined], question.candidates.kind[:examined])
-    reason = _reasons(keep, prompts)
+    """Judge candidates.
+
+    A filter judges them in order until `limit` are kept, and fills up to `at_least` with the skipped that came closest.
+    A ranking judges all and keeps the best `limit`; without one, as many as a round takes now. Audited candidates are
+    among those kept. In a shadow run all are kept in order until `limit`; audited are those that would be skipped.
+    """
+    decisions = decide(question)
+    ranking, shadow = question.spec.policy in RANKINGS, question.spec.shadow
+    if ranking and limit is None:
+        limit = max(question.batch, at_least)
+    top = best(decisions.keep_probability, limit or 0, lambda rows: question.draws[rows]) if ranking else None
+    own = decisions.keep
+    if top is not None:
+        own[top] = True
+    audited = ~own & _audit(question)
+    keep = own | audited
+    if top is not None and not shadow:
+        keep[top[max((limit or 0) - int(np.count_nonzero(audited)), 0) :]] = False  # makes room for the audited
+        examined = keep.size if limit else 0
+    else:
+        examined = keep.size if limit is None else _examined(keep, limit)
+    keep, audited, easy = keep[:examined], audited[:examined], decisions.easy[:examined]
+    probability = decisions.keep_probability[:examined]
+    streak, kind = question.candidates.streak[:examined], question.candidates.kind[:examined]
+    reason = _reasons(keep, streak, kind, easy)
+    reason[audited] = Reason.EXPLORE
     lacking = min(at_least, examined) - int(np.count_nonzero(keep))
     if lacking > 0:
         skipped = np.flatnonzero(~keep)
         distance = question.draws[skipped] / np.maximum(probability[skipped], np.finfo(np.float64).tiny)
         filled = skipped[np.argsort(distance, kind="stable")[:lacking]]
         keep[filled], reason[filled] = True, Reason.FILL
-    return Selection(keep, reason, probability, prompts.streak)
+    return Selection(keep, reason, probability, streak, easy, audited)
+
+
+def _audit(question: Question) -> Bools:
+    """bool[n]: whether a candidate is rolled out even if it is to be skipped; one never seen is not."""
+    visits = question.candidates.column("visits")
+    if question.spec.shadow:
+        return visits > 0
+    if not question.spec.audit_share:
+        return np.zeros(visits.size, np.bool_)
+    return (visits > 0) & (question.audits() < question.spec.audit_share)
 
 
 def _examined(keep: Bools, limit: int) -> int:
@@ -153,11 +314,28 @@ def _examined(keep: Bools, limit: int) -> int:
     return int(kept[limit - 1]) + 1 if kept.size >= limit else keep.size
 
 
-def _reasons(keep: Bools, prompts: PromptView) -> NDArray[np.int8]:
-    kept = np.where(
-        prompts.streak > 0,
-        Reason.EXPLORE,
-        np.where(prompts.kind == Outcome.UNDETERMINED, Reason.NEW, Reason.EFFECTIVE),
-    )
-    skipped = np.where(prompts.kind == Outcome.EASY, Reason.SKIP_EASY, Reason.SKIP_HARD)
+def _reasons(keep: Bools, streak: NDArray[np.int32], kind: NDArray[np.int8], easy: Bools) -> NDArray[np.int8]:
+    kept = np.where(streak > 0, Reason.EXPLORE, np.where(kind == Outcome.UNDETERMINED, Reason.NEW, Reason.EFFECTIVE))
+    skipped = np.where(easy, Reason.SKIP_EASY, Reason.SKIP_HARD)
     return np.where(keep, kept, skipped).astype(np.int8)
+
+
+def best(scores: NDArray[Any], count: int, draws: Callable[[Index], Floats]) -> Index:
+    """int64: the rows of the `count` highest scores, highest first, or of all that are not negative if these are fewer.
+
+    `draws` of rows: the smallest go first among equal scores.
+    """
+    count = min(count, int(np.count_nonzero(scores >= 0)))
+    if not count:
+        return np.zeros(0, np.int64)
+    # Values, unlike places, come out of a partition the same whatever its algorithm is.
+    bound = np.partition(scores, scores.size - count)[scores.size - count]
+    rows, even = np.flatnonzero(scores > bound), np.flatnonzero(scores == bound)
+    lacking = count - rows.size
+    if lacking < even.size:
+        drawn = draws(even)
+        low = drawn <= np.partition(drawn, lacking - 1)[lacking - 1]
+        even = even[low][np.argsort(drawn[low], kind="stable")[:lacking]]
+    rows = np.concatenate([rows, even])
+    ordered: Index = rows[np.lexsort((draws(rows), -scores[rows]))]
+    return ordered

@@ -10,9 +10,10 @@ from typing import Any
 
 PAPER = "arXiv 2506.02177"
 REFERENCE = "the reference implementation of arXiv 2506.02177"
+MOPPS = "arXiv 2507.04632"
 OURS = "ours"
 
-POLICIES = ("greso", "uniform")
+POLICIES = ("greso", "uniform", "band", "mopps", "p_mixed", "irt")
 STREAK_RULES = ("zero_variance", "same_kind")
 
 FIXED_AT_CREATION = frozenset({"group_size", "seed", "streak_rule"})
@@ -83,6 +84,26 @@ class RunSpec:
         PAPER,
         choices=STREAK_RULES,
     )
+    pass_rate_band: tuple[float, float] = _param(
+        (0.1, 0.9), "policy band: lowest and highest estimated pass rate that is rolled out", OURS, low=0, high=1
+    )
+    posterior_decay: float = _param(
+        1.0, "policies band, mopps, p_mixed: what a group leaves of a prompt's older counts", MOPPS, low=0, high=1
+    )
+    exploration_share: float = _param(
+        0.1, "rankings: part of a draw that walks the pool in epochs, whatever its score", OURS, low=0, high=1
+    )
+    cooldown_steps: int = _param(
+        5, "rankings: steps for which a draw leaves a prompt alone that it has taken", OURS, low=0, high=1_000_000
+    )
+    audit_share: float = _param(
+        0.0,
+        "share of the prompts to be skipped that are rolled out all the same, to learn what a skip loses",
+        OURS,
+        low=0,
+        high=1,
+    )
+    shadow: bool = _param(False, "roll everything out, and only note what would have been skipped", OURS)
     easy_min_mean: float | None = _param(
         None, "groups with at least this mean count as easy for the streak", "reference 0.98", low=-1e300, high=1e300
     )
@@ -124,7 +145,8 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Every field by name, JSON-ready."""
-        return {**dataclasses.asdict(self), "exploration_bounds": list(self.exploration_bounds)}
+        fields = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     def differences(self, other: RunSpec) -> list[str]:
         """Where two specs differ, as 'field: this one's value, not the other's'."""
@@ -166,6 +188,8 @@ def _cross_faults(spec: RunSpec) -> list[tuple[str, str]]:
             for name in ("p_easy", "p_hard")
             if not low <= getattr(spec, name) <= high
         ]
+    if spec.pass_rate_band[0] > spec.pass_rate_band[1]:
+        faults.append(("pass_rate_band", "the lower rate exceeds the upper"))
     if spec.min_rollout_batch_size > spec.rollout_batch_size:
         faults.append(("min_rollout_batch_size", f"exceeds rollout_batch_size ({spec.rollout_batch_size})"))
     if spec.safety_factor <= 0:

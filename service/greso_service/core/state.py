@@ -7,13 +7,27 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core import controller
+from greso_service.core import controller, difficulty, passes
 from greso_service.core.arrays import grown, in_turn
+from greso_service.core.audit import AuditCounts
 from greso_service.core.controller import Counts, Exploration, Progress
-from greso_service.core.draws import Ids, epoch_key, uniforms
-from greso_service.core.events import Created, Event, Forked, Patched, Pooled, Reported, Rewound, Selected, Span
+from greso_service.core.difficulty import Ability
+from greso_service.core.draws import U64, Ids, audit_uniforms, epoch_key, uniforms
+from greso_service.core.events import (
+    Created,
+    Event,
+    Forked,
+    Patched,
+    Pooled,
+    Priors,
+    Reported,
+    Rewound,
+    Selected,
+    Span,
+)
 from greso_service.core.mark import START, Mark
 from greso_service.core.outcome import Outcome, Outcomes, classify
+from greso_service.core.passes import Passes
 from greso_service.core.policy import PromptView, Question
 from greso_service.core.pool import Cursor, permuted
 from greso_service.core.prompt_arrays import GROUP_ROW, RECENT, PromptArrays
@@ -22,6 +36,8 @@ from greso_service.core.sample import Sample, skipped_as
 from greso_service.core.spec import RunSpec
 from greso_service.core.steps import StepLog
 from greso_service.core.streaks import StreakCounts
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(slots=True)
@@ -58,15 +74,19 @@ class Assessment:
 class RunState:
     """The state of one run after some prefix of its history. `fold` moves it on; the rest only looks.
 
+    `owed`: prompts that the walk of the pool still is to bring to draws by rank. `audits`: what audits found.
     `generation`: how often the run was rewound. What the state is made of: the spans in `past`, which the last rewind
     left, and all events behind `since`, the mark of that rewind.
     """
 
     __slots__ = (
         "_assessed",
+        "ability",
+        "audits",
         "created",
         "cursor",
         "generation",
+        "owed",
         "past",
         "pool",
         "pool_size",
@@ -93,6 +113,9 @@ class RunState:
         self.progress = Progress(Exploration(self.spec.p_easy, self.spec.p_hard))
         self.steps = StepLog()
         self.totals = Totals()
+        self.ability = Ability()
+        self.owed = 0.0
+        self.audits = AuditCounts()
         self.generation = 0
         self.past: tuple[Span, ...] = ()
         self.since: Mark = START
@@ -101,14 +124,25 @@ class RunState:
     @property
     def view(self) -> PromptView:
         """What policies see."""
-        return PromptView(self.prompts.streak[: self.table.size], self.prompts.kind[: self.table.size])
+        return PromptView(self.prompts, slice(0, self.table.size))
 
     def question(self, step: int, index: Index, ids: Ids | None = None) -> Question:
         """The decision to make for candidates in a step. `ids` is needed only if some of `index` are unknown."""
         hashes = self.table.hashes[index] if ids is None else ids.hashes
-        view = self.view
-        draws = uniforms(hashes, self.spec.seed, step)
-        return Question(self.spec, self.progress.exploration, view, index, view.of(index), draws)
+        return self.question_about(PromptView(self.prompts, index), step, hashes)
+
+    def question_about(self, candidates: PromptView, step: int, hashes: U64) -> Question:
+        """The decision to make for these candidates; `hashes`: of their ids."""
+        return Question(
+            self.spec,
+            self.progress.exploration,
+            self.ability,
+            step,
+            controller.next_rollout_batch_size(self.progress, self.spec, step),
+            candidates,
+            lambda: uniforms(hashes, self.spec.seed, step),
+            lambda: audit_uniforms(hashes, self.spec.seed, step),
+        )
 
     def places(self, cursor: Cursor, count: int) -> Index:
         """int64: the prompts at the next `count` places of the cursor's epoch (fewer at its end)."""
@@ -159,6 +193,8 @@ class RunState:
                 self._fold_selected(event)
             case Pooled():
                 self._fold_pooled(event)
+            case Priors():
+                self._fold_priors(event)
             case Patched():
                 self._fold_patched(event)
             case Forked():
@@ -212,6 +248,12 @@ class RunState:
             self._note_exploration(event.step, self.progress.exploration)
         if event.cursor is not None:
             self.cursor = event.cursor
+        if event.ranked is not None:
+            self.owed = event.ranked.owed
+            self.prompts.drawn[list(event.ranked.index)] = event.step + 1
+        if event.audited is not None:
+            self.prompts.audited[list(event.audited.easy)] = event.step + 1
+            self.prompts.audited[list(event.audited.hard)] = -event.step - 1
         if event.skipped:
             index = np.array(event.skipped, np.int64)
             self.sample.note(index, event.step, skipped_as(self.prompts.kind[index]))
@@ -238,8 +280,57 @@ class RunState:
             )
             self._note_exploration(event.step, assessed.progress.exploration)
         self.progress = assessed.progress
+        group = Passes.earned(event.rewards, assessed.outcomes.mean, self.spec)
+        self._fold_ability(event, group)
         for rows in in_turn(event.index):
+            self._fold_passes(event.index[rows], group.of(rows), event.step)
+            self._fold_audits(event, assessed.outcomes, rows)
             self._fold_groups(event, assessed.outcomes, rows)
+
+    def _fold_priors(self, event: Priors) -> None:
+        fresh = self.prompts.visits[event.index] == 0
+        index, step = event.index[fresh], max(self.progress.step, 0)
+        for name in ("passed", "failed", "difficulty", "variance"):
+            getattr(self.prompts, name)[index] = 0
+        self._fold_passes(index, Passes(event.passed[fresh], event.tried[fresh]), step)
+        self.prompts.last_step[index] = step
+
+    def _fold_ability(self, event: Reported, group: Passes) -> None:
+        """Follow the prompts that were seen before; of a new one's group nobody knows whose doing it is."""
+        known = np.flatnonzero((self.prompts.visits[event.index] > 0) & (group.tried > 0))
+        if known.size:
+            mean, variance = self._difficulties(event.index[known], event.step)
+            predicted = difficulty.pass_rate(mean, variance, self.ability.value)
+            self.ability = self.ability.then(event.step, group.passed[known], group.tried[known], predicted)
+
+    def _difficulties(self, index: Index, step: int) -> tuple[Floats, Floats]:
+        prompts = self.prompts
+        steps = step - prompts.last_step[index]
+        return prompts.difficulty[index].astype(np.float64), difficulty.aged(
+            prompts.variance[index].astype(np.float64), steps
+        )
+
+    def _fold_passes(self, index: Index, group: Passes, step: int) -> None:
+        """Fold what groups of distinct prompts say of their pass rates."""
+        rewarded = group.tried > 0
+        index, group = index[rewarded], group.of(rewarded)
+        prompts = self.prompts
+        prompts.passed[index], prompts.failed[index] = passes.counted(
+            prompts.passed[index], prompts.failed[index], group, self.spec.posterior_decay
+        )
+        mean, variance = self._difficulties(index, step)
+        prompts.difficulty[index], prompts.variance[index] = difficulty.updated(
+            mean, variance, self.ability.value, group.passed, group.tried
+        )
+
+    def _fold_audits(self, event: Reported, outcomes: Outcomes, rows: Index) -> None:
+        """Count the groups of audited prompts, each once, in the step that it was audited in."""
+        noted = self.prompts.audited[event.index[rows]]
+        due = np.abs(noted) == event.step + 1
+        due &= outcomes.outcome[rows] != Outcome.UNDETERMINED
+        if due.any():
+            self.audits.add(noted[due] > 0, outcomes.outcome[rows[due]] == Outcome.EFFECTIVE)
+            self.prompts.audited[event.index[rows[due]]] = 0
 
     def _fold_totals(self, event: Reported, assessed: Assessment) -> None:
         totals, counts = self.totals, assessed.counts

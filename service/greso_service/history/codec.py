@@ -16,7 +16,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core.events import Created, Event, Forked, Patched, Pooled, Reported, Rewound, Selected, Span
+from greso_service.core.events import (
+    Audited,
+    Created,
+    Event,
+    Forked,
+    Patched,
+    Pooled,
+    Priors,
+    Ranked,
+    Reported,
+    Rewound,
+    Seconds,
+    Selected,
+    Span,
+)
 from greso_service.core.mark import Mark
 from greso_service.core.outcome import Rewards
 from greso_service.core.pool import Cursor
@@ -29,7 +43,11 @@ _REPORTED = struct.Struct("<qB")
 _COUNT = struct.Struct("<I")
 _REWOUND = struct.Struct("<qqI")
 _SPAN = struct.Struct("<qIqIq")
-_WALKED, _SAMPLED = 1, 2  # what follows in a selection: where it left the pool; the sampled prompts it skipped
+# What follows in a selection: where it left the pool; the sampled prompts it skipped; a draw by rank; the audited ones.
+_WALKED, _SAMPLED, _RANKED, _AUDITED = 1, 2, 4, 8
+_RANK = struct.Struct("<Id")
+_FINAL, _TIMED = 1, 2  # of a report
+_SECONDS = struct.Struct("<dd")
 _COMPRESSED = 1
 _WORTH_COMPRESSING = 4096  # bytes; below it are reports of known prompts: packed tight already, and made every step
 _LEVEL = 1  # zlib's fastest: ids shrink to about a third with it, and to little less with slower ones
@@ -155,6 +173,14 @@ def _read_index(reader: _Reader) -> NDArray[np.int64]:
     return reader.array("<u4", reader.count()).astype(np.int64)
 
 
+def _write_numbers(numbers: tuple[int, ...]) -> bytes:
+    return _write_index(np.array(numbers, np.int64))
+
+
+def _read_numbers(reader: _Reader) -> tuple[int, ...]:
+    return tuple(_read_index(reader).tolist())
+
+
 def _write_rewards(rewards: Rewards) -> bytes:
     """Lengths once if all are equal; values as codes into the distinct ones if these are few (rewards mostly are)."""
     lengths, values = rewards.lengths, rewards.values
@@ -193,28 +219,51 @@ def _read_rewards(reader: _Reader, groups: int) -> Rewards:
 def _write_selected(event: Selected) -> bytes:
     cursor = event.cursor
     parts = _WALKED * (cursor is not None) | _SAMPLED * bool(event.skipped)
+    parts |= _RANKED * (event.ranked is not None) | _AUDITED * (event.audited is not None)
     body = _SELECTED.pack(event.step, event.examined, event.selected, event.skipped_easy, event.skipped_hard, parts)
     if cursor is not None:
         body += _CURSOR.pack(cursor.epoch, cursor.position, cursor.size)
-    return body + _write_index(np.array(event.skipped, np.int64)) if event.skipped else body
+    if event.skipped:
+        body += _write_numbers(event.skipped)
+    if event.ranked is not None:
+        body += _write_numbers(event.ranked.index) + _RANK.pack(event.ranked.walked, event.ranked.owed)
+    if event.audited is not None:
+        body += _write_numbers(event.audited.easy) + _write_numbers(event.audited.hard)
+    return body
 
 
 def _read_selected(reader: _Reader) -> Selected:
     step, examined, selected, skipped_easy, skipped_hard, parts = reader.struct(_SELECTED)
     cursor = Cursor(*reader.struct(_CURSOR)) if parts & _WALKED else None
-    skipped = tuple(_read_index(reader).tolist()) if parts & _SAMPLED else ()
-    return Selected(step, examined, selected, skipped_easy, skipped_hard, cursor, skipped)
+    skipped = _read_numbers(reader) if parts & _SAMPLED else ()
+    ranked = Ranked(_read_numbers(reader), *reader.struct(_RANK)) if parts & _RANKED else None
+    audited = Audited(_read_numbers(reader), _read_numbers(reader)) if parts & _AUDITED else None
+    return Selected(step, examined, selected, skipped_easy, skipped_hard, cursor, skipped, ranked, audited)
 
 
 def _write_reported(event: Reported) -> bytes:
-    head = _REPORTED.pack(event.step, event.final)
-    return head + _write_ids(event.new) + _write_index(event.index) + _write_rewards(event.rewards)
+    flags = _FINAL * event.final | _TIMED * (event.seconds is not None)
+    body = _REPORTED.pack(event.step, flags)
+    body += _write_ids(event.new) + _write_index(event.index) + _write_rewards(event.rewards)
+    return body if event.seconds is None else body + _SECONDS.pack(event.seconds.rollout, event.seconds.update)
 
 
 def _read_reported(reader: _Reader) -> Reported:
-    step, final = reader.struct(_REPORTED)
+    step, flags = reader.struct(_REPORTED)
     new, index = _read_ids(reader), _read_index(reader)
-    return Reported(step, bool(final), new, index, _read_rewards(reader, index.size))
+    rewards = _read_rewards(reader, index.size)
+    seconds = Seconds(*reader.struct(_SECONDS)) if flags & _TIMED else None
+    return Reported(step, bool(flags & _FINAL), new, index, rewards, seconds)
+
+
+def _write_priors(event: Priors) -> bytes:
+    return _write_index(event.index) + event.passed.astype("<f8").tobytes() + event.tried.astype("<f8").tobytes()
+
+
+def _read_priors(reader: _Reader) -> Priors:
+    index = _read_index(reader)
+    passed, tried = (reader.array("<f8", index.size).astype(np.float64) for _ in range(2))
+    return Priors(index, passed, tried)
 
 
 def _write_rewound(event: Rewound) -> bytes:
@@ -244,5 +293,6 @@ _BY_TYPE: dict[type, tuple[int, Callable[[Any], bytes], Callable[[_Reader], Even
     Reported: (5, _write_reported, _read_reported),
     Rewound: (6, _write_rewound, _read_rewound),
     Forked: (7, lambda event: _write_json({"run": event.run, "step": event.step}), _read_forked),
+    Priors: (8, _write_priors, _read_priors),
 }
 _BY_KIND = {kind: read for kind, _, read in _BY_TYPE.values()}

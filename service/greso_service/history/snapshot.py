@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greso_service.core.audit import AuditCounts, Found
 from greso_service.core.controller import Counts, Exploration, Progress
+from greso_service.core.difficulty import Ability
 from greso_service.core.events import Created, Span
 from greso_service.core.mark import Mark
 from greso_service.core.pool import Cursor
@@ -30,7 +32,7 @@ from greso_service.core.steps import STEP_ROW, StepLog
 from greso_service.core.streaks import StreakCounts
 from greso_service.history.codec import CodecError
 
-VERSION = 2  # 1 had no sample
+VERSION = 3  # 2 had no ability, audits and counts of passes; 1 had no sample
 _LEVEL = 1
 _SAMPLE = ("index", "count", "rows")
 _DTYPES = {"recent": GROUP_ROW, "steps": STEP_ROW, "sample_rows": VISIT_ROW}
@@ -59,6 +61,9 @@ class Frozen:
             "progress": asdict(state.progress),
             "cursor": asdict(state.cursor),
             "totals": asdict(state.totals),
+            "ability": asdict(state.ability),
+            "owed": state.owed,
+            "audits": asdict(state.audits),
             "generation": state.generation,
             "past": [[str(span.after), str(span.until), span.step] for span in state.past],
             "since": str(state.since),
@@ -115,6 +120,9 @@ def _state(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> RunState:
     state.steps = StepLog(arrays["steps"])
     state.cursor = Cursor(**header["cursor"])
     state.totals = Totals(**header["totals"])
+    state.ability = Ability(**header["ability"])
+    state.owed = header["owed"]
+    state.audits = AuditCounts(**{kind: Found(**found) for kind, found in header["audits"].items()})
     state.generation = header["generation"]
     state.past = tuple(Span(_mark(after), _mark(until), step) for after, until, step in header["past"])
     state.since = _mark(header["since"])

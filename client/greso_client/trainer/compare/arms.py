@@ -36,6 +36,14 @@ ARMS = {
         "the service first skips prompts that it predicts to be wasted, and sizes later rounds by what is missing",
     ),
     "greso-1": Arm("greso", False, False, "greso without refill: one round a step, as grpo has"),
+    "irt": Arm(
+        "irt", True, False,
+        "the service ranks the whole pool by what each prompt would teach, and sizes later rounds by what is missing",
+    ),
+    "irt-1": Arm("irt", False, False, "irt without refill: one round a step, as grpo has"),
+    "mopps": Arm("mopps", True, False, "as irt, ranked by MoPPS: a Beta posterior, Thompson sampling near 1/2"),
+    "p_mixed": Arm("p_mixed", True, False, "as irt, ranked by the Beta posterior's chance of an effective group"),
+    "band": Arm("band", True, False, "as greso, but skips prompts whose pass rate lies outside of a band"),
     "adaptive": Arm(
         "uniform", True, False, "half of greso: rounds sized by what is missing, but nothing is skipped"
     ),

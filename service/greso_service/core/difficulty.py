@@ -1,0 +1,115 @@
+"""The item-response model behind policy `irt`: one ability of the model in training, one difficulty of each prompt.
+
+The chance that a response to prompt i earns its reward at step t is logistic(ability_t - difficulty_i) (Rasch, 1960).
+What is known of a difficulty is a Gaussian. A group narrows it; steps without one widen it again, as the model changes
+meanwhile in ways that one number does not follow. The ability follows the prompts that are rolled out, and so moves the
+prediction of those that are not: a prompt that nobody has looked at for a while ages with the model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greso_service.core import exact
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+
+PRIOR_VARIANCE: Final = 9.0
+"""Of a difficulty before its first group, in squared logits, around a mean of 0: anything is likely."""
+
+DRIFT: Final = 0.02
+"""By how much a step without a group widens a difficulty's variance, up to that of the prior."""
+
+MOST_ABILITY_MOVE: Final = 0.2
+"""Logits by which the ability may move in one step of the trainer: more is noise, not learning."""
+
+_ABILITY_PRIOR: Final = 20.0
+"""Rewards' worth of doubt with which the ability's moves are shrunk: a report of few groups hardly moves it."""
+
+_NEWTON_STEPS: Final = 3
+_MOST_NEWTON_MOVE: Final = 3.0
+"""Logits a Newton step may go: where the logistic is flat, a full one would jump far beyond the mode and back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """The ability, in logits; `moved`: how far it has gone in `step` so far."""
+
+    value: float = 0.0
+    step: int = -1
+    moved: float = 0.0
+
+    def then(self, step: int, passed: Floats, tried: Floats, predicted: Floats) -> Ability:
+        """The ability after groups of known prompts: `passed` of `tried` responses each, at these predicted rates.
+
+        One Newton step on the groups' likelihood, shrunk towards no move, and bounded per step of the trainer.
+        """
+        # fsum rounds once, so that the sum does not depend on how a processor groups its terms.
+        now = max(step, self.step)
+        surprise = math.fsum((passed - tried * predicted).tolist())
+        weight = math.fsum((tried * predicted * (1 - predicted)).tolist()) + _ABILITY_PRIOR
+        moved = self.moved if now == self.step else 0.0
+        low, high = -MOST_ABILITY_MOVE - moved, MOST_ABILITY_MOVE - moved
+        move = min(max(surprise / weight, low), high)
+        return Ability(self.value + move, now, moved + move)
+
+
+def aged(variance: NDArray[exact.F], steps: NDArray[np.int64]) -> NDArray[exact.F]:
+    """Variances after so many steps without a group; a variance of 0 stands for that of the prior."""
+    number = variance.dtype.type
+    grown = variance + number(DRIFT) * np.maximum(steps, 0).astype(variance.dtype)
+    known: NDArray[exact.F] = np.minimum(grown, number(PRIOR_VARIANCE))
+    known[variance <= 0] = PRIOR_VARIANCE
+    return known
+
+
+def updated(mean: Floats, variance: Floats, ability: float, passed: Floats, tried: Floats) -> tuple[Floats, Floats]:
+    """Mean and variance of difficulties after `passed` of `tried` responses: Laplace's approximation at the mode."""
+    mode = mean.copy()
+    for _ in range(_NEWTON_STEPS):
+        rate = exact.logistic(ability - mode)
+        slope = (mean - mode) / variance - (passed - tried * rate)
+        curve = 1 / variance + tried * rate * (1 - rate)
+        mode += np.clip(slope / curve, -_MOST_NEWTON_MOVE, _MOST_NEWTON_MOVE)
+    rate = exact.logistic(ability - mode)
+    return mode, 1 / (1 / variance + tried * rate * (1 - rate))
+
+
+def pass_rate(mean: Floats, variance: Floats, ability: float) -> Floats:
+    """float64[n]: expected pass rates, E[logistic(ability - difficulty)] over the difficulties' Gaussians."""
+    low, middle, high = _points(mean, variance, ability)
+    return _expected(low, middle, high)
+
+
+def effective(mean: Singles, variance: Singles, ability: float, group_size: int) -> Singles:
+    """float32[n]: chances that a group of `group_size` responses is effective: E[1 - p^G - (1 - p)^G]."""
+    low, middle, high = (
+        1 - exact.power(rate, group_size) - exact.power(1 - rate, group_size)
+        for rate in _points(mean, variance, ability)
+    )
+    return _expected(low, middle, high)
+
+
+_SPREAD: Final = math.sqrt(3)
+_MIDDLE, _SIDE = 2 / 3, 1 / 6
+"""Gauss and Hermite's quadrature of three points: a Gaussian's mean with weight 2/3, mean +- sqrt(3) sd with 1/6."""
+
+
+def _points(mean: NDArray[exact.F], variance: NDArray[exact.F], ability: float) -> list[NDArray[exact.F]]:
+    """Pass rates at the three difficulties of the quadrature."""
+    number = mean.dtype.type
+    odds = exact.exp(mean - number(ability))  # of failing
+    spread = exact.exp(np.sqrt(variance) * number(_SPREAD))
+    return [1 / (1 + odds * spread), 1 / (1 + odds), 1 / (1 + odds / spread)]  # type: ignore[list-item]
+
+
+def _expected(low: NDArray[exact.F], middle: NDArray[exact.F], high: NDArray[exact.F]) -> NDArray[exact.F]:
+    number = middle.dtype.type
+    mean: NDArray[exact.F] = middle * number(_MIDDLE) + (low + high) * number(_SIDE)
+    return mean

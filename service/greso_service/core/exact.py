@@ -1,0 +1,79 @@
+"""Elementary functions that give the same bits on every processor.
+
+numpy's own `exp` and `power` take the widest instructions that a processor has and round differently with each. What
+a state is folded with must not, so these are made of additions, multiplications and divisions, which IEEE 754 fixes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+F = TypeVar("F", np.float32, np.float64)
+
+_LOG2_E: Final = 1.4426950408889634
+_LN2_HIGH: Final = 0.693145751953125  # 15 bits, so that its product with a small whole number is exact in float32, too
+_LN2_LOW: Final = 1.4286068203094173e-06
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How a float type is handled. `terms`: of exp's series on +-ln 2 / 2; the next one is below the type's last bit.
+
+    `largest`: arguments beyond are taken for this: far from overflow, and as good as infinite for a probability.
+    `bias`, `shift`: of the exponent in the type's bits.
+    """
+
+    terms: int
+    largest: float
+    integer: type[np.signedinteger[Any]]
+    bias: int
+    shift: int
+
+
+_KINDS: Final = {
+    np.dtype(np.float32): _Kind(7, 80.0, np.int32, 127, 23),
+    np.dtype(np.float64): _Kind(13, 700.0, np.int64, 1023, 52),
+}
+
+
+def exp(x: NDArray[F]) -> NDArray[F]:
+    """e ** x, right to the last bit or two; an x beyond +-80 (float32) or +-700 (float64) counts as that."""
+    number: Any = x.dtype.type
+    kind = _KINDS[x.dtype]
+    rest = np.minimum(np.maximum(x, number(-kind.largest)), number(kind.largest))
+    twos = np.rint(rest * number(_LOG2_E))
+    rest -= twos * number(_LN2_HIGH)
+    rest -= twos * number(_LN2_LOW)
+    series = rest * number(1 / math.factorial(kind.terms))
+    for term in range(kind.terms - 1, 0, -1):
+        series += number(1 / math.factorial(term))
+        series *= rest
+    series += number(1)
+    exponent = twos.astype(kind.integer)
+    exponent += kind.integer(kind.bias)
+    exponent <<= kind.integer(kind.shift)
+    series *= exponent.view(x.dtype)
+    result: NDArray[F] = series
+    return result
+
+
+def logistic(x: NDArray[F]) -> NDArray[F]:
+    """1 / (1 + e ** -x)."""
+    return 1 / (1 + exp(-x))  # type: ignore[return-value]  # numpy's stubs widen
+
+
+def power(base: NDArray[F], exponent: int) -> NDArray[F]:
+    """base ** exponent, for a whole exponent from 0 on, by repeated squaring."""
+    result = np.ones_like(base)
+    while exponent:
+        if exponent & 1:
+            result *= base
+        exponent >>= 1
+        if exponent:
+            base = base * base
+    return result
