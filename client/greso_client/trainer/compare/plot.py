@@ -11,9 +11,10 @@ from matplotlib.ticker import MaxNLocator
 from greso_client.trainer.compare.measure import Point, Trial, smoothed
 from greso_client.trainer.compare.report import Report
 
-# Told apart by colour-blind readers too (Okabe and Ito's palette).
+# Told apart by colour-blind readers too (Okabe and Ito's palette; for more arms, of Paul Tol's).
 COLOURS = {
     "dynamic": "#0072B2", "greso": "#D55E00", "adaptive": "#CC79A7", "grpo": "#009E73", "greso-1": "#E69F00",
+    "irt": "#000000", "irt-1": "#56B4E9", "mopps": "#882255", "p_mixed": "#999933", "band": "#888888",
 }  # fmt: skip
 PARTS = {"rollout": "#0072B2", "update": "#56B4E9", "service's calls": "#D55E00"}
 TICKS = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4)  # of ratios

@@ -23,7 +23,13 @@ from greso_client.trainer.compare.configuration import Configuration
 from greso_client.trainer.compare.measure import Trial, reached, smoothed
 
 BUSY = 1.5  # times as long for the same rollouts; on an idle machine seeds differ by a few percent
-PAIRS = (("dynamic", "greso"), ("grpo", "greso"), ("adaptive", "greso"), ("grpo", "greso-1"), ("dynamic", "grpo"))
+# Plain GRPO, dynamic sampling and the published filter are what each rule has to beat.
+PAIRS = (
+    ("dynamic", "greso"), ("grpo", "greso"), ("adaptive", "greso"), ("grpo", "greso-1"), ("dynamic", "grpo"),
+    *((baseline, arm) for arm in ("irt", "mopps", "p_mixed", "band") for baseline in ("dynamic", "greso", "grpo")),
+    *(("grpo", "irt-1"), ("greso-1", "irt-1")),
+    *((arm, "irt") for arm in ("mopps", "p_mixed", "band")),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
