@@ -104,7 +104,8 @@ def test_the_arms_differ_in_policy_and_refill_only() -> None:
     assert ARMS["dynamic"].spec(48, given) == {"policy": "uniform", "min_rollout_batch_size": 48}
     assert ARMS["greso"].spec(48, given) == ARMS["greso-1"].spec(48, given) == {"policy": "greso", **given}
     assert ARMS["grpo"].spec(48, given) == ARMS["adaptive"].spec(48, given) == {"policy": "uniform"}
-    assert {name for name, arm in ARMS.items() if arm.refill} == {"dynamic", "greso", "adaptive"}
+    assert {name for name, arm in ARMS.items() if not arm.refill} == {"grpo", "greso-1", "irt-1"}
+    assert ARMS["irt"].spec(48, given) == ARMS["irt-1"].spec(48, given) == {"policy": "irt"}
 
 
 def test_the_gpu_configuration_is_as_hard_and_as_large_as_it_says() -> None:

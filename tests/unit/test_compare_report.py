@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from greso_client.trainer.compare.arms import ARMS
 from greso_client.trainer.compare.command import bench
 from greso_client.trainer.compare.comparison import Trials
 from greso_client.trainer.compare.configuration import CPU
@@ -36,14 +35,15 @@ from .synthetic_trials import learning
 if TYPE_CHECKING:
     from pathlib import Path
 
-SPEEDS = {"grpo": 1.4, "dynamic": 1.0, "greso": 1.6, "greso-1": 1.4, "adaptive": 1.3}
+SPEEDS = {"grpo": 1.4, "dynamic": 1.0, "greso": 1.6, "greso-1": 1.4, "adaptive": 1.3, "irt": 2.0, "irt-1": 1.6}
 PAIRS = {
     "greso against dynamic", "greso against grpo", "greso against adaptive", "greso-1 against grpo",
-    "grpo against dynamic",
+    "grpo against dynamic", "irt against dynamic", "irt against greso", "irt against grpo", "irt-1 against grpo",
+    "irt-1 against greso-1",
 }  # fmt: skip
 
 
-def trials(seeds: range = range(1, 4), arms: tuple[str, ...] = tuple(ARMS)) -> Trials:
+def trials(seeds: range = range(1, 4), arms: tuple[str, ...] = tuple(SPEEDS)) -> Trials:
     return Trials(learning(arm, seed, SPEEDS[arm]) for seed in seeds for arm in arms)
 
 
@@ -55,15 +55,15 @@ def report(seeds: int = 3, level: float | None = None) -> Report:
 
 def test_the_arms_table_holds_mean_and_spread_of_every_arm() -> None:
     grid = arms_grid(report())
-    assert grid.header == ["", *ARMS]
+    assert grid.header == ["", *SPEEDS]
     rows = {row[0]: row[1:] for row in grid.rows}
-    assert rows["rollouts (responses)"] == ["40,000 ± 0"] * 5
-    assert rows["effective groups"] == ["32.0% ± 0.0%"] * 5
-    assert rows["service's share of a step"] == ["5.00% ± 0.00%"] * 5
-    assert rows["ms a step: rollout"] == ["1,000.0 ± 0.0"] * 5
+    assert rows["rollouts (responses)"] == ["40,000 ± 0"] * len(SPEEDS)
+    assert rows["effective groups"] == ["32.0% ± 0.0%"] * len(SPEEDS)
+    assert rows["service's share of a step"] == ["5.00% ± 0.00%"] * len(SPEEDS)
+    assert rows["ms a step: rollout"] == ["1,000.0 ± 0.0"] * len(SPEEDS)
     to_level = next(cells for name, cells in rows.items() if name.startswith("rollouts to 0."))
-    mean = {arm: float(cell.split(" ± ")[0].replace(",", "")) for arm, cell in zip(ARMS, to_level, strict=True)}
-    assert min(mean, key=mean.__getitem__) == "greso"
+    mean = {arm: float(cell.split(" ± ")[0].replace(",", "")) for arm, cell in zip(SPEEDS, to_level, strict=True)}
+    assert min(mean, key=mean.__getitem__) == "irt"
     assert max(mean, key=mean.__getitem__) == "dynamic"
 
 
@@ -123,7 +123,7 @@ def test_the_files_hold_what_was_measured(tmp_path: Path, seeds: int) -> None:
     save_report(results, report(seeds), machine(2))
     with (tmp_path / "steps.csv").open(newline="") as file:
         steps = list(csv.DictReader(file))
-    assert len(steps) == seeds * 5 * 40
+    assert len(steps) == seeds * len(SPEEDS) * 40
     assert (steps[-1]["arm"], steps[-1]["seed"], steps[-1]["rollouts"]) == ("adaptive", str(seeds), "40000")
     with (tmp_path / "curves.csv").open(newline="") as file:
         curves = list(csv.DictReader(file))
@@ -134,14 +134,14 @@ def test_the_files_hold_what_was_measured(tmp_path: Path, seeds: int) -> None:
     summary = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert summary["configuration"]["stop"]["rollouts"] == CPU.stop.rollouts
     assert summary["machine"]["jobs_at_once"] == 2
-    assert len(summary["trials"]) == seeds * 5
+    assert len(summary["trials"]) == seeds * len(SPEEDS)
     compared = next(c for c in summary["comparisons"] if (c["baseline"], c["other"]) == ("dynamic", "greso"))
     ratios = [math.log(ratio) for ratio in compared["ratios"].values()]
     assert compared["interval"]["mean"] == pytest.approx(math.exp(sum(ratios) / seeds))
     assert (tmp_path / "report.md").read_text() == as_markdown(report(seeds))
 
 
-@pytest.mark.parametrize("arms", [tuple(ARMS), ("grpo",)])
+@pytest.mark.parametrize("arms", [tuple(SPEEDS), ("grpo",)])
 def test_the_picture_is_a_png(tmp_path: Path, arms: tuple[str, ...]) -> None:
     save_plot(tmp_path / "plot.png", report() if len(arms) > 1 else make_report(trials(range(1, 2), arms)))
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
