@@ -124,10 +124,10 @@ def test_the_files_hold_what_was_measured(tmp_path: Path, seeds: int) -> None:
     with (tmp_path / "steps.csv").open(newline="") as file:
         steps = list(csv.DictReader(file))
     assert len(steps) == seeds * len(SPEEDS) * 40
-    assert (steps[-1]["arm"], steps[-1]["seed"], steps[-1]["rollouts"]) == ("adaptive", str(seeds), "40000")
+    assert (steps[-1]["arm"], steps[-1]["seed"], steps[-1]["rollouts"]) == ("irt-1", str(seeds), "40000")
     with (tmp_path / "curves.csv").open(newline="") as file:
         curves = list(csv.DictReader(file))
-    assert len(curves) == seeds * 5 * 41
+    assert len(curves) == seeds * len(SPEEDS) * 41
     assert (curves[0]["rollouts"], float(curves[40]["training_seconds"])) == ("0", 80)
 
     text = (tmp_path / "summary.json").read_text()
