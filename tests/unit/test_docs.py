@@ -50,7 +50,7 @@ def default_text(default: Any) -> str:
         return "1/3"
     if isinstance(default, tuple):
         return json.dumps(list(default))
-    if default is None:
+    if default is None or default is False:
         return "off"
     return default if isinstance(default, str) else f"{default:g}"
 
@@ -70,7 +70,8 @@ def parameter_table() -> str:
     for name, (field, param) in params().items():
         marked = f"`{name}`" + (" *" if name in FIXED_AT_CREATION else "")
         source = {PAPER: "paper", REFERENCE: "reference"}.get(param.source, param.source)
-        lines.append(f"| {marked} | {default_text(field.default)} | {allowed_text(param)} | {param.help} | {source} |")
+        allowed = "true, false" if field.type == "bool" else allowed_text(param)
+        lines.append(f"| {marked} | {default_text(field.default)} | {allowed} | {param.help} | {source} |")
     return "\n".join(lines)
 
 
