@@ -32,7 +32,10 @@ MOST_ABILITY_MOVE: Final = 0.2
 _ABILITY_PRIOR: Final = 20.0
 """Rewards' worth of doubt with which the ability's moves are shrunk: a report of few groups hardly moves it."""
 
-_NEWTON_STEPS: Final = 3
+_MOST_NEWTON_STEPS: Final = 20
+_CONVERGED: Final = 1e-3
+"""Logits: with every step shorter than this, the next would be of its square's order."""
+
 _MOST_NEWTON_MOVE: Final = 3.0
 """Logits a Newton step may go: where the logistic is flat, a full one would jump far beyond the mode and back."""
 
@@ -72,11 +75,14 @@ def aged(variance: NDArray[exact.F], steps: NDArray[np.int64]) -> NDArray[exact.
 def updated(mean: Floats, variance: Floats, ability: float, passed: Floats, tried: Floats) -> tuple[Floats, Floats]:
     """Mean and variance of difficulties after `passed` of `tried` responses: Laplace's approximation at the mode."""
     mode = mean.copy()
-    for _ in range(_NEWTON_STEPS):
+    for _ in range(_MOST_NEWTON_STEPS):  # about four for a group as expected; more the more it surprises
         rate = exact.logistic(ability - mode)
         slope = (mean - mode) / variance - (passed - tried * rate)
         curve = 1 / variance + tried * rate * (1 - rate)
-        mode += np.clip(slope / curve, -_MOST_NEWTON_MOVE, _MOST_NEWTON_MOVE)
+        move = np.clip(slope / curve, -_MOST_NEWTON_MOVE, _MOST_NEWTON_MOVE)
+        mode += move
+        if np.abs(move).max(initial=0) < _CONVERGED:
+            break
     rate = exact.logistic(ability - mode)
     return mode, 1 / (1 / variance + tried * rate * (1 - rate))
 

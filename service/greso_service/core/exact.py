@@ -45,9 +45,11 @@ def exp(x: NDArray[F]) -> NDArray[F]:
     """e ** x, right to the last bit or two; an x beyond +-80 (float32) or +-700 (float64) counts as that."""
     number: Any = x.dtype.type
     kind = _KINDS[x.dtype]
-    rest = np.minimum(np.maximum(x, number(-kind.largest)), number(kind.largest))
-    twos = np.rint(rest * number(_LOG2_E))
-    rest -= twos * number(_LN2_HIGH)
+    if x.size and (x.min() < -kind.largest or x.max() > kind.largest):  # rare, and dearer than to look
+        x = np.clip(x, number(-kind.largest), number(kind.largest))
+    twos: Any = x * number(_LOG2_E)
+    np.rint(twos, out=twos)
+    rest = x - twos * number(_LN2_HIGH)
     rest -= twos * number(_LN2_LOW)
     series = rest * number(1 / math.factorial(kind.terms))
     for term in range(kind.terms - 1, 0, -1):
@@ -68,12 +70,12 @@ def logistic(x: NDArray[F]) -> NDArray[F]:
 
 
 def power(base: NDArray[F], exponent: int) -> NDArray[F]:
-    """base ** exponent, for a whole exponent from 0 on, by repeated squaring."""
-    result = np.ones_like(base)
+    """base ** exponent, for a whole exponent from 0 on, by repeated squaring; for 1 it is `base` itself."""
+    result: NDArray[F] | None = None
     while exponent:
         if exponent & 1:
-            result *= base
+            result = base if result is None else result * base
         exponent >>= 1
         if exponent:
             base = base * base
-    return result
+    return np.ones_like(base) if result is None else result

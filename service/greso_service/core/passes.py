@@ -33,7 +33,8 @@ class Passes:
         values = rewards.values
         if values.size and (values.min() < low or values.max() > high):
             return cls(_counted(rewards, np.clip(values, low, high) / high), tried)
-        return cls(np.where(tried > 0, mean, 0.0) * (tried / high), tried)
+        # In this order nothing overflows and no group passes more than it tried, whatever the rounding does.
+        return cls(np.where(tried > 0, mean, 0.0) / high * tried, tried)
 
     def of(self, rows: NDArray[Any]) -> Passes:
         """Those of some groups."""

@@ -270,17 +270,18 @@ def select(question: Question, *, limit: int | None = None, at_least: int = 0) -
     """
     decisions = decide(question)
     ranking, shadow = question.spec.policy in RANKINGS, question.spec.shadow
-    if ranking and limit is None:
-        limit = max(question.batch, at_least)
-    top = best(decisions.keep_probability, limit or 0, lambda rows: question.draws[rows]) if ranking else None
+    wanted = max(question.batch, at_least) if limit is None else limit
+    top = best(decisions.keep_probability, wanted, lambda rows: question.draws[rows]) if ranking else None
     own = decisions.keep
     if top is not None:
         own[top] = True
     audited = ~own & _audit(question)
-    keep = own | audited
+    keep = own | audited | shadow
     if top is not None and not shadow:
-        keep[top[max((limit or 0) - int(np.count_nonzero(audited)), 0) :]] = False  # makes room for the audited
-        examined = keep.size if limit else 0
+        room = wanted - _limit_audits(question, audited, wanted)
+        keep = audited.copy()
+        keep[top[:room]] = True
+        examined = keep.size if wanted else 0
     else:
         examined = keep.size if limit is None else _examined(keep, limit)
     keep, audited, easy = keep[:examined], audited[:examined], decisions.easy[:examined]
@@ -305,6 +306,14 @@ def _audit(question: Question) -> Bools:
     if not question.spec.audit_share:
         return np.zeros(visits.size, np.bool_)
     return (visits > 0) & (question.audits() < question.spec.audit_share)
+
+
+def _limit_audits(question: Question, audited: Bools, limit: int) -> int:
+    """Leave `limit` audited candidates at most, those of the smallest draws; returns how many there are."""
+    rows = np.flatnonzero(audited)
+    if rows.size > limit:
+        audited[rows[np.argsort(question.audits()[rows], kind="stable")[limit:]]] = False
+    return min(rows.size, limit)
 
 
 def _examined(keep: Bools, limit: int) -> int:

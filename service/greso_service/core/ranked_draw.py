@@ -1,7 +1,9 @@
 """Drawing from the pool by rank: the prompts that would teach most, and a share that the walk of the pool brings.
 
-The walk is what keeps a ranking honest. It goes through the pool in epochs, whatever the scores are, so every prompt
-is drawn again within 1 / exploration_share pool lengths of draws; what it brings and the ranking would not have taken
+The walk is what keeps a ranking honest. It goes through the pool in epochs, whatever the scores are, and passes by
+those that were drawn a moment ago. So every prompt is drawn in every epoch, or was shortly before its place came: in a
+pool of N prompts at the latest 2 (N - 1) places of the walk after it was drawn last (first in one epoch, last in the
+next), which take 2 (N - 1) / exploration_share drawn prompts. What the walk brings and the ranking would not have taken
 shows what the ranking misses. A prompt that was drawn is left alone for `cooldown_steps`: it would rank high at once.
 """
 
@@ -24,7 +26,7 @@ WINDOW: Final = 1 << 20
 """Prompts that a draw ranks at most: of a larger run each step ranks another stretch of this length. The best few
 hundred of a million are hardly worse than those of ten million, and a draw takes the same time in a run of any size."""
 
-_CHUNK: Final = 1 << 14
+_CHUNK: Final = 1 << 15
 """Prompts scored at a time: what a score is made of stays in a processor's cache."""
 
 
@@ -47,7 +49,9 @@ def draw(state: RunState, step: int, count: int) -> Drawn:
     lacking = count - walked.size - taken.size
     if lacking:
         taken = np.concatenate([taken, _longest_left_alone(state, step, np.concatenate([taken, walked]), lacking)])
-    ranked = Ranked((*taken.tolist(), *walked.tolist()), walked.size, min(max(owed - walked.size, 0.0), float(count)))
+    # What the walk could not bring is not owed for ever; a draw of nothing leaves it as it is.
+    owed = min(owed - walked.size, max(state.owed, float(count)))
+    ranked = Ranked((*taken.tolist(), *walked.tolist()), walked.size, owed)
     return Drawn(ranked, _audited(state, walked[~np.isin(walked, top)]), cursor)
 
 
@@ -106,9 +110,9 @@ def _scores(state: RunState, step: int, start: int, end: int) -> NDArray[np.floa
 
 
 def _longest_left_alone(state: RunState, step: int, taken: Index, count: int) -> Index:
-    """Of the prompts that are left alone, those whose turn is longest ago; none that this step has taken already."""
+    """Of what is left of the pool, those whose turn is longest ago; none that this step has taken already."""
     drawn = state.prompts.drawn[: state.table.size]
-    waiting = state.prompts.pooled[: state.table.size] & (drawn > 0) & (drawn != step + 1)
+    waiting = state.prompts.pooled[: state.table.size] & (drawn != step + 1)
     waiting[taken] = False
     rows = np.flatnonzero(waiting)
     uniforms = draws.uniforms(state.table.hashes[rows], state.spec.seed, step)
