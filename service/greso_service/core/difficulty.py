@@ -1,9 +1,11 @@
 """The item-response model behind policy `irt`: one ability of the model in training, one difficulty of each prompt.
 
-The chance that a response to prompt i earns its reward at step t is logistic(ability_t - difficulty_i) (Rasch, 1960).
-What is known of a difficulty is a Gaussian. A group narrows it; steps without one widen it again, as the model changes
-meanwhile in ways that one number does not follow. The ability follows the prompts that are rolled out, and so moves the
-prediction of those that are not: a prompt that nobody has looked at for a while ages with the model.
+The chance that a response to prompt i earns its reward at step t is logistic(ability_t - difficulty_i) (Rasch, 1960),
+unless the prompt is hopeless: then it is 0, whatever the ability (a wrong reference answer, a question far beyond the
+model). What is known of a prompt is the chance that it is hopeless, and a Gaussian over its difficulty if it is not.
+A group narrows the Gaussian; steps without one widen it again, as the model changes meanwhile in ways that one number
+does not follow. The ability follows the prompts that are rolled out, and so moves the prediction of those that are not:
+a prompt that nobody has looked at for a while ages with the model.
 """
 
 from __future__ import annotations
@@ -32,6 +34,13 @@ MOST_ABILITY_MOVE: Final = 0.2
 _ABILITY_PRIOR: Final = 20.0
 """Rewards' worth of doubt with which the ability's moves are shrunk: a report of few groups hardly moves it."""
 
+HOPELESS_PRIOR: Final = 0.3
+"""Chance that a prompt of which nothing is known is hopeless."""
+
+_MOST_HOPELESS: Final = 0.9997
+_HOPELESS_WITH_A_PASS: Final = 0.02
+"""Not 0: the pass may have been luck, or a reward that erred."""
+
 _MOST_NEWTON_STEPS: Final = 20
 _CONVERGED: Final = 1e-3
 """Logits: with every step shorter than this, the next would be of its square's order."""
@@ -48,19 +57,51 @@ class Ability:
     step: int = -1
     moved: float = 0.0
 
-    def then(self, step: int, passed: Floats, tried: Floats, predicted: Floats) -> Ability:
+    def then(self, step: int, passed: Floats, tried: Floats, predicted: Floats, weight: Floats) -> Ability:
         """The ability after groups of known prompts: `passed` of `tried` responses each, at these predicted rates.
 
         One Newton step on the groups' likelihood, shrunk towards no move, and bounded per step of the trainer.
+        `weight`: how much of each group counts, the chance that its prompt is not hopeless.
         """
         # fsum rounds once, so that the sum does not depend on how a processor groups its terms.
         now = max(step, self.step)
-        surprise = math.fsum((passed - tried * predicted).tolist())
-        weight = math.fsum((tried * predicted * (1 - predicted)).tolist()) + _ABILITY_PRIOR
+        surprise = math.fsum((weight * (passed - tried * predicted)).tolist())
+        information = math.fsum((weight * tried * predicted * (1 - predicted)).tolist()) + _ABILITY_PRIOR
         moved = self.moved if now == self.step else 0.0
         low, high = -MOST_ABILITY_MOVE - moved, MOST_ABILITY_MOVE - moved
-        move = min(max(surprise / weight, low), high)
+        move = min(max(surprise / information, low), high)
         return Ability(self.value + move, now, moved + move)
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What is known of n prompts. `mean`, `variance`: of the difficulty, in logits; `hopeless`: its chance."""
+
+    mean: Floats
+    variance: Floats
+    hopeless: Floats
+
+    def after(self, ability: float, passed: Floats, tried: Floats) -> Belief:
+        """What is known after `passed` of `tried` responses of each prompt."""
+        hopeless = _hopeless_after(self, ability, passed, tried)
+        mode, variance = _updated(self.mean, self.variance, ability, passed, tried)
+        # Nothing is learnt of the difficulty from a prompt that is hopeless.
+        return Belief(self.mean + (1 - hopeless) * (mode - self.mean), variance, hopeless)
+
+
+def hopeless(column: NDArray[exact.F]) -> NDArray[exact.F]:
+    """Chances that prompts are hopeless; 0 stands for that of the prior."""
+    chance: NDArray[exact.F] = np.where(column > 0, column, column.dtype.type(HOPELESS_PRIOR))
+    return chance
+
+
+def _hopeless_after(belief: Belief, ability: float, passed: Floats, tried: Floats) -> Floats:
+    """Bayes' rule: a prompt without a pass may be hopeless or just hard; one with a pass hardly is."""
+    number = tried.astype(np.int64)
+    silence = _expected(*(exact.powers(1 - rate, number) for rate in _points(belief.mean, belief.variance, ability)))
+    before = belief.hopeless
+    after = np.minimum(before / (before + (1 - before) * silence), _MOST_HOPELESS)
+    return np.where(passed > 0, _HOPELESS_WITH_A_PASS, after)
 
 
 def aged(variance: NDArray[exact.F], steps: NDArray[np.int64]) -> NDArray[exact.F]:
@@ -72,7 +113,7 @@ def aged(variance: NDArray[exact.F], steps: NDArray[np.int64]) -> NDArray[exact.
     return known
 
 
-def updated(mean: Floats, variance: Floats, ability: float, passed: Floats, tried: Floats) -> tuple[Floats, Floats]:
+def _updated(mean: Floats, variance: Floats, ability: float, passed: Floats, tried: Floats) -> tuple[Floats, Floats]:
     """Mean and variance of difficulties after `passed` of `tried` responses: Laplace's approximation at the mode."""
     mode = mean.copy()
     for _ in range(_MOST_NEWTON_STEPS):  # about four for a group as expected; more the more it surprises
@@ -87,19 +128,29 @@ def updated(mean: Floats, variance: Floats, ability: float, passed: Floats, trie
     return mode, 1 / (1 / variance + tried * rate * (1 - rate))
 
 
-def pass_rate(mean: Floats, variance: Floats, ability: float) -> Floats:
-    """float64[n]: expected pass rates, E[logistic(ability - difficulty)] over the difficulties' Gaussians."""
-    low, middle, high = _points(mean, variance, ability)
-    return _expected(low, middle, high)
+def pass_rate(belief: Belief, ability: float) -> Floats:
+    """float64[n]: expected pass rates, E[logistic(ability - difficulty)], 0 for the hopeless part."""
+    return (1 - belief.hopeless) * _expected(*_points(belief.mean, belief.variance, ability))
 
 
-def effective(mean: Singles, variance: Singles, ability: float, group_size: int) -> Singles:
-    """float32[n]: chances that a group of `group_size` responses is effective: E[1 - p^G - (1 - p)^G]."""
-    low, middle, high = (
-        1 - exact.power(rate, group_size) - exact.power(1 - rate, group_size)
-        for rate in _points(mean, variance, ability)
-    )
-    return _expected(low, middle, high)
+def effective(belief: Belief, ability: float, group_size: int) -> Floats:
+    """float64[n]: chances that a group of `group_size` responses is effective: E[1 - p^G - (1 - p)^G]."""
+    points = _points(belief.mean, belief.variance, ability)
+    return (1 - belief.hopeless) * _expected(*(_mixed(rate, group_size) for rate in points))
+
+
+def value(mean: Singles, variance: Singles, hopeless: Singles, ability: float, group_size: int) -> Singles:
+    """float32[n]: what groups are worth: E[(1 - p^G - (1 - p)^G) sqrt(1 - p)], from 0 to 1.
+
+    The root tells effective groups apart: a rare success on a hard prompt teaches more than a rare slip on an easy one.
+    """
+    points = _points(mean, variance, ability)
+    return (1 - hopeless) * _expected(*(_mixed(rate, group_size) * np.sqrt(1 - rate) for rate in points))
+
+
+def _mixed(rate: NDArray[exact.F], group_size: int) -> NDArray[exact.F]:
+    mixed: NDArray[exact.F] = 1 - exact.power(rate, group_size) - exact.power(1 - rate, group_size)
+    return np.maximum(mixed, 0)
 
 
 _SPREAD: Final = math.sqrt(3)

@@ -69,6 +69,15 @@ def logistic(x: NDArray[F]) -> NDArray[F]:
     return 1 / (1 + exp(-x))  # type: ignore[return-value]  # numpy's stubs widen
 
 
+def powers(base: NDArray[F], exponent: NDArray[Any]) -> NDArray[F]:
+    """base ** exponent, element by element, for whole exponents from 0 on, by repeated squaring."""
+    result = np.ones_like(base)
+    for bit in range(int(exponent.max(initial=0)).bit_length()):
+        result = np.where(exponent >> bit & 1, result * base, result)
+        base = base * base
+    return result
+
+
 def power(base: NDArray[F], exponent: int) -> NDArray[F]:
     """base ** exponent, for a whole exponent from 0 on, by repeated squaring; for 1 it is `base` itself."""
     result: NDArray[F] | None = None

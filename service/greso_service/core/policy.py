@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core import difficulty, thompson
+from greso_service.core import difficulty, exact, thompson
 from greso_service.core.controller import Exploration
 from greso_service.core.difficulty import Ability
 from greso_service.core.outcome import Outcome
@@ -179,12 +179,20 @@ def mopps(question: Question) -> Singles:
 
 
 def irt(question: Question) -> Singles:
-    """The item-response model's chance that a group is effective; see `difficulty`."""
-    candidates = question.candidates
-    steps = question.step - candidates.column("last_step")
+    """What a group is worth by the item-response model (`difficulty`), less for a prompt that was seen a moment ago.
+
+    After s steps s / (s + rest_steps) of it is left: the model is still much as it was when it learnt from the prompt,
+    and prompts that take turns teach more than the few of the highest value again and again.
+    """
+    candidates, rest = question.candidates, np.float32(question.spec.rest_steps)
+    steps = np.maximum(question.step - candidates.column("last_step"), 0)
     variance = difficulty.aged(candidates.column("variance"), steps)
+    hopeless = difficulty.hopeless(candidates.column("hopeless"))
     mean = candidates.column("difficulty")
-    return difficulty.effective(mean, variance, question.ability.value, question.spec.group_size)
+    value = difficulty.value(mean, variance, hopeless, question.ability.value, question.spec.group_size)
+    since = np.maximum(steps, 1).astype(np.float32)
+    rested: Singles = np.where(candidates.column("visits") > 0, since / (since + rest), np.float32(1))
+    return value * rested
 
 
 FILTERS: dict[str, Filter] = {"greso": greso, "uniform": uniform, "band": band}
@@ -220,16 +228,7 @@ def keep_probability(
 ) -> Floats:
     """float64[n]: max(p ** z, min_keep_probability); 1 where z = 0."""
     base = np.where(kind == Outcome.EASY, exploration.easy, exploration.hard)
-    return np.where(streak == 0, 1.0, np.maximum(_power(base, streak), spec.min_keep_probability))
-
-
-def _power(base: Floats, exponent: NDArray[np.int32]) -> Floats:
-    """base ** exponent by repeated squaring: unlike numpy's power, the same bits on every processor."""
-    power = np.ones(base.size)
-    for bit in range(int(exponent.max(initial=0)).bit_length()):
-        power = np.where(exponent >> bit & 1, power * base, power)
-        base = base * base
-    return power
+    return np.where(streak == 0, 1.0, np.maximum(exact.powers(base, streak), spec.min_keep_probability))
 
 
 @dataclass(frozen=True, slots=True)

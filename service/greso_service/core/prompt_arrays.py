@@ -27,12 +27,13 @@ class PromptArrays:
     rewards: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0, np.float64))
     last_step: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    # What rankings go by: the Beta posterior's counts above Beta(1, 1), and the Gaussian over the difficulty (variance
-    # 0 stands for the prior). `last_step` is also the step from which they age.
+    # What rankings go by: the Beta posterior's counts above Beta(1, 1); the Gaussian over the difficulty and the chance
+    # that the prompt is hopeless (0 stands for the prior). `last_step` is also the step from which they age.
     passed: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     failed: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     difficulty: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     variance: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    hopeless: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     # Steps, plus 1 so that 0 is never: the last one that a ranked draw took the prompt for, and the one in which an
     # audit took it though it would have been skipped (negative: as hard) and whose group has not come yet.
     drawn: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))

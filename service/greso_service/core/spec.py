@@ -91,10 +91,17 @@ class RunSpec:
         1.0, "policies band, mopps, p_mixed: what a group leaves of a prompt's older counts", MOPPS, low=0, high=1
     )
     exploration_share: float = _param(
-        0.1, "rankings: part of a draw that walks the pool in epochs, whatever its score", OURS, low=0, high=1
+        0.05, "rankings: part of a draw that walks the pool in epochs, whatever its score", OURS, low=0, high=1
     )
     cooldown_steps: int = _param(
         5, "rankings: steps for which a draw leaves a prompt alone that it has taken", OURS, low=0, high=1_000_000
+    )
+    rest_steps: float = _param(
+        20.0,
+        "policy irt: steps after which a prompt that was rolled out counts half of what it would",
+        OURS,
+        low=0,
+        high=1e6,
     )
     audit_share: float = _param(
         0.0,

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core import controller, difficulty, passes
+from greso_service.core import controller, difficulty, exact, passes
 from greso_service.core.arrays import grown, in_turn
 from greso_service.core.audit import AuditCounts
 from greso_service.core.controller import Counts, Exploration, Progress
-from greso_service.core.difficulty import Ability
+from greso_service.core.difficulty import Ability, Belief
 from greso_service.core.draws import U64, Ids, audit_uniforms, epoch_key, uniforms
 from greso_service.core.events import (
     Created,
@@ -281,34 +281,36 @@ class RunState:
             self._note_exploration(event.step, assessed.progress.exploration)
         self.progress = assessed.progress
         group = Passes.earned(event.rewards, assessed.outcomes.mean, self.spec)
-        self._fold_ability(event, group)
+        before = self._beliefs(event.index, event.step)
+        known = np.flatnonzero((self.prompts.visits[event.index] > 0) & (group.tried > 0))
         for rows in in_turn(event.index):
             self._fold_passes(event.index[rows], group.of(rows), event.step)
             self._fold_audits(event, assessed.outcomes, rows)
             self._fold_groups(event, assessed.outcomes, rows)
+        self._fold_ability(event, group.of(known), before.mean[known], event.index[known])
 
     def _fold_priors(self, event: Priors) -> None:
         fresh = self.prompts.visits[event.index] == 0
         index, step = event.index[fresh], max(self.progress.step, 0)
-        for name in ("passed", "failed", "difficulty", "variance"):
+        for name in ("passed", "failed", "difficulty", "variance", "hopeless"):
             getattr(self.prompts, name)[index] = 0
         self._fold_passes(index, Passes(event.passed[fresh], event.tried[fresh]), step)
         self.prompts.last_step[index] = step
 
-    def _fold_ability(self, event: Reported, group: Passes) -> None:
-        """Follow the prompts that were seen before; of a new one's group nobody knows whose doing it is."""
-        known = np.flatnonzero((self.prompts.visits[event.index] > 0) & (group.tried > 0))
-        if known.size:
-            mean, variance = self._difficulties(event.index[known], event.step)
-            predicted = difficulty.pass_rate(mean, variance, self.ability.value)
-            self.ability = self.ability.then(event.step, group.passed[known], group.tried[known], predicted)
+    def _fold_ability(self, event: Reported, group: Passes, mean: Floats, index: Index) -> None:
+        """Follow prompts seen before, from what was thought of them; a new one's group may be its own doing."""
+        if index.size:
+            predicted = exact.logistic(self.ability.value - mean)
+            weight = 1 - self.prompts.hopeless[index].astype(np.float64)
+            self.ability = self.ability.then(event.step, group.passed, group.tried, predicted, weight)
 
-    def _difficulties(self, index: Index, step: int) -> tuple[Floats, Floats]:
+    def _beliefs(self, index: Index, step: int) -> Belief:
+        """What the item-response model knows of prompts in a step."""
         prompts = self.prompts
-        steps = step - prompts.last_step[index]
-        return prompts.difficulty[index].astype(np.float64), difficulty.aged(
-            prompts.variance[index].astype(np.float64), steps
-        )
+        columns = (prompts.difficulty, prompts.variance, prompts.hopeless)
+        mean, variance, hopeless = (column[index].astype(np.float64) for column in columns)
+        aged = difficulty.aged(variance, step - prompts.last_step[index])
+        return Belief(mean, aged, difficulty.hopeless(hopeless))
 
     def _fold_passes(self, index: Index, group: Passes, step: int) -> None:
         """Fold what groups of distinct prompts say of their pass rates."""
@@ -318,10 +320,9 @@ class RunState:
         prompts.passed[index], prompts.failed[index] = passes.counted(
             prompts.passed[index], prompts.failed[index], group, self.spec.posterior_decay
         )
-        mean, variance = self._difficulties(index, step)
-        prompts.difficulty[index], prompts.variance[index] = difficulty.updated(
-            mean, variance, self.ability.value, group.passed, group.tried
-        )
+        now = self._beliefs(index, step).after(self.ability.value, group.passed, group.tried)
+        prompts.difficulty[index], prompts.variance[index] = now.mean, now.variance
+        prompts.hopeless[index] = now.hopeless
 
     def _fold_audits(self, event: Reported, outcomes: Outcomes, rows: Index) -> None:
         """Count the groups of audited prompts, each once, in the step that it was audited in."""
