@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from greso_service import plans
 from greso_service.core.events import Created, Event, Patched
-from greso_service.core.spec import RunSpec
+from greso_service.core.spec import POLICIES, RunSpec
 from greso_service.core.state import RunState
 from greso_service.errors import Conflict
 
@@ -22,6 +22,17 @@ rewards = st.lists(
     max_size=6,
 )
 solved_or_not = st.sampled_from([[1.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0], [1.0], [], [0.5, 0.5]])
+
+
+# What policies beside greso go by.
+rankings: dict[str, st.SearchStrategy[Any]] = {
+    "pass_rate_band": st.sampled_from([[0.1, 0.9], [0.4, 0.6], [0.0, 1.0]]),
+    "posterior_decay": st.sampled_from([1.0, 0.7, 0.0]),
+    "exploration_share": st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    "cooldown_steps": st.integers(0, 3),
+    "audit_share": st.sampled_from([0.0, 0.3, 1.0]),
+    "shadow": st.booleans(),
+}
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,8 @@ actions: st.SearchStrategy[Action] = st.one_of(
                 "train_batch_size": st.integers(1, 9),
                 "exploration_bounds": st.sampled_from([[0.1, 0.9], [0.4, 0.6], [0.0, 1.0]]),
                 "exploration_step": st.sampled_from([0.0, 0.01, 0.3]),
-                "policy": st.sampled_from(["greso", "uniform"]),
+                "policy": st.sampled_from(POLICIES),
+                **rankings,
                 "easy_min_mean": st.sampled_from([None, 0.9]),
                 "min_keep_probability": st.sampled_from([0.0, 0.01]),
             },
@@ -91,6 +103,8 @@ actions: st.SearchStrategy[Action] = st.one_of(
 specs = st.fixed_dictionaries(
     {"train_batch_size": st.integers(1, 6)},
     optional={
+        "policy": st.sampled_from(POLICIES),
+        **rankings,
         "seed": st.integers(0, 2**63 - 1),
         "streak_rule": st.sampled_from(["zero_variance", "same_kind"]),
         "hard_max_mean": st.sampled_from([None, 0.2]),

@@ -46,7 +46,7 @@ def updated(mean: float, variance: float, ability: float, passed: float, tried: 
 @pytest.mark.parametrize("variance", [0.01, 0.3, 3.0, PRIOR_VARIANCE])
 def test_the_posterior_of_a_group(mean: float, variance: float, share: float, tried: int) -> None:
     """The mode is found, however far the group is from what was expected; Laplace's approximation is half a standard
-    deviation from the mean and a third of the variance from the variance at worst (all right, or all wrong, from far off)."""
+    deviation from the mean and a third of the variance from the variance at worst."""
     passed = round(share * tried)
     found, spread = updated(mean, variance, 0.0, passed, tried)
     mode, middle, right = posterior(mean, variance, 0.0, passed, tried)

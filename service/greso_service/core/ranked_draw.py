@@ -42,7 +42,7 @@ class Drawn:
 def draw(state: RunState, step: int, count: int) -> Drawn:
     """Take `count` prompts of the pool, or as many as there are that this step has not taken yet."""
     share = 1.0 if state.spec.shadow else state.spec.exploration_share
-    owed = state.owed + share * count
+    owed = round(state.owed + share * count, 9)  # ten tenths are one
     walked, cursor = _walk(state, step, min(int(owed), count))
     top = _top(state, step, count)
     taken = top[~np.isin(top, walked)][: count - walked.size]
