@@ -34,11 +34,12 @@ MOST_ABILITY_MOVE: Final = 0.2
 _ABILITY_PRIOR: Final = 20.0
 """Rewards' worth of doubt with which the ability's moves are shrunk: a report of few groups hardly moves it."""
 
-HOPELESS_PRIOR: Final = 0.3
-"""Chance that a prompt of which nothing is known is hopeless."""
+HOPELESS_PRIOR: Final = 0.5
+"""Chance that a prompt of which nothing is known is hopeless. High on purpose: a lower one has a draw look at nearly the
+whole pool before it comes back to what it found."""
 
 _MOST_HOPELESS: Final = 0.9997
-_HOPELESS_WITH_A_PASS: Final = 0.02
+_HOPELESS_WITH_A_PASS: Final = 0.05
 """Not 0: the pass may have been luck, or a reward that erred."""
 
 _MOST_NEWTON_STEPS: Final = 20
@@ -140,12 +141,12 @@ def effective(belief: Belief, ability: float, group_size: int) -> Floats:
 
 
 def value(mean: Singles, variance: Singles, hopeless: Singles, ability: float, group_size: int) -> Singles:
-    """float32[n]: what groups are worth: E[(1 - p^G - (1 - p)^G) sqrt(1 - p)], from 0 to 1.
+    """float32[n]: what groups are worth: E[(1 - p^G - (1 - p)^G) (1 - p)], from 0 to 1.
 
-    The root tells effective groups apart: a rare success on a hard prompt teaches more than a rare slip on an easy one.
+    The last factor tells effective groups apart: a rare success teaches more than a rare slip, there is more to learn.
     """
     points = _points(mean, variance, ability)
-    return (1 - hopeless) * _expected(*(_mixed(rate, group_size) * np.sqrt(1 - rate) for rate in points))
+    return (1 - hopeless) * _expected(*(_mixed(rate, group_size) * (1 - rate) for rate in points))
 
 
 def _mixed(rate: NDArray[exact.F], group_size: int) -> NDArray[exact.F]:
