@@ -35,8 +35,8 @@ _ABILITY_PRIOR: Final = 20.0
 """Rewards' worth of doubt with which the ability's moves are shrunk: a report of few groups hardly moves it."""
 
 HOPELESS_PRIOR: Final = 0.5
-"""Chance that a prompt of which nothing is known is hopeless. High on purpose: with a lower one draws look at nearly the
-whole pool before they come back to what they found."""
+"""Chance that a prompt of which nothing is known is hopeless. High on purpose: with a lower one draws look at nearly
+the whole pool before they come back to what they found."""
 
 _MOST_HOPELESS: Final = 0.9997
 _HOPELESS_WITH_A_PASS: Final = 0.05
