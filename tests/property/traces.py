@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 
 from greso_service import plans
@@ -12,6 +13,7 @@ from greso_service.core.events import Created, Event, Patched
 from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState
 from greso_service.errors import Conflict
+from greso_service.priors import Rates
 
 PROMPTS = ["a", "b", "c", "d", "a\0", "é", "漢字", "x" * 64, "e\u0301", " "]
 
@@ -26,9 +28,17 @@ solved_or_not = st.sampled_from([[1.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0], [1.0],
 
 @dataclass(frozen=True)
 class Pool:
-    """Prompts that join."""
+    """Prompts that join, `rated` of them with a pass rate and the samples it was measured on."""
 
     prompts: list[str]
+    rated: tuple[tuple[float, int], ...] = ()
+
+    @property
+    def rates(self) -> Rates | None:
+        """The first prompts' rates."""
+        rated = self.rated[: len(self.prompts)]
+        rate, samples = [rate for rate, _ in rated], [number for _, number in rated]
+        return Rates(np.arange(len(rated)), np.array(rate, np.float64), np.array(samples, np.int64)) if rated else None
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,11 @@ Action = Pool | Select | Draw | Report | Patch
 
 actions: st.SearchStrategy[Action] = st.one_of(
     st.builds(Pool, st.lists(prompts, max_size=6)),
+    st.builds(
+        Pool,
+        st.lists(prompts, max_size=6),
+        st.lists(st.tuples(st.floats(0, 1), st.sampled_from([0, 1, 8, 65_535])), max_size=6).map(tuple),
+    ),
     st.builds(Select, steps, st.lists(prompts, max_size=8), st.none() | st.integers(0, 5), st.integers(0, 4)),
     st.builds(Draw, steps, st.none() | st.integers(0, 12)),
     st.builds(Report, steps, st.lists(st.tuples(prompts, rewards | solved_or_not), max_size=8), st.booleans()),
@@ -80,7 +95,7 @@ actions: st.SearchStrategy[Action] = st.one_of(
                 "train_batch_size": st.integers(1, 9),
                 "exploration_bounds": st.sampled_from([[0.1, 0.9], [0.4, 0.6], [0.0, 1.0]]),
                 "exploration_step": st.sampled_from([0.0, 0.01, 0.3]),
-                "policy": st.sampled_from(["greso", "uniform"]),
+                "policy": st.sampled_from(["greso", "uniform", "band", "p_mixed", "irt"]),
                 "easy_min_mean": st.sampled_from([None, 0.9]),
                 "min_keep_probability": st.sampled_from([0.0, 0.01]),
             },
@@ -107,7 +122,7 @@ def plan(state: RunState, action: Action) -> list[Event]:
     """The events that a service would append for an action."""
     match action:
         case Pool(names):
-            return list(plans.pool(state, names, "").events)
+            return list(plans.pool(state, names, "", action.rates).events)
         case Select(step, names, limit, at_least):
             chosen = plans.select(state, step, names, limit=limit, at_least=at_least, explain=False, stale=False)
             return list(chosen.events)
