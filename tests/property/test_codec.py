@@ -94,7 +94,7 @@ def test_any_bytes_are_an_event_or_refused(payload: bytes) -> None:
         return
 
 
-@given(st.integers(1, 5), st.booleans(), st.binary(max_size=80))
+@given(st.integers(1, 8), st.booleans(), st.binary(max_size=80))
 def test_any_body_is_an_event_or_refused(kind: int, compressed: bool, body: bytes) -> None:
     payload = bytes([1, kind, compressed, 0]) + bytes(16) + body
     try:
