@@ -266,9 +266,9 @@ def test_what_an_import_said_stays_when_its_source_is_deleted_and_needs_it_no_mo
         state = two._live.known(NEW)
         assert state is not None
         assert beta_mean(PromptView(state.prompts, state.table.find(Ids.of(["a"]))))[0] < 0.3
-        key = Given(Idempotency("other", b"." * 32))
+        given = Given(Idempotency("other", b"." * 32))
         with pytest.raises(InvalidInput, match="/from_run: there is no run old"):
-            await two.import_prompts(NEW, OLD, None, key, most=9)
+            await two.import_prompts(NEW, OLD, None, given, most=9)
         for runs in (one, two):
             await runs.close()
 
