@@ -19,6 +19,7 @@ from greso_service.core.prompt_arrays import PromptArrays
 from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState
 from greso_service.plans import Plan
+from greso_service.priors import Carried, Rates
 
 EVEN = Exploration(0.5, 0.5)
 
@@ -58,9 +59,15 @@ def draw(state: RunState, step: int, count: int | None = None) -> Any:
     return _done(state, plans.draw(state, step, count))
 
 
-def pool(state: RunState, prompts: Sequence[str]) -> Any:
+def pool(state: RunState, prompts: Sequence[str], rates: Rates | None = None, carried: Carried | None = None) -> Any:
     """Add prompts to the pool."""
-    return _done(state, plans.pool(state, prompts, "/prompts"))
+    return _done(state, plans.pool(state, prompts, "/prompts", rates, carried))
+
+
+def rates(rate: Sequence[float], samples: Sequence[int] | None = None) -> Rates:
+    """Pass rates of an upload's first prompts."""
+    counts = [0] * len(rate) if samples is None else samples
+    return Rates(np.arange(len(rate)), np.array(rate, np.float64), np.array(counts, np.int64))
 
 
 def streak(state: RunState, prompt: str) -> tuple[int, int]:

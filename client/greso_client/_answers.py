@@ -142,7 +142,7 @@ def run_state(body: Json) -> RunState:
 
 def pool_size(body: Json) -> PoolSize:
     """Answer of a pool upload."""
-    return PoolSize(added=body["added"], pool=body["pool"])
+    return PoolSize(added=body["added"], pool=body["pool"], priors=body.get("priors") or 0)
 
 
 def selection(body: Json) -> Selection:

@@ -19,6 +19,7 @@ from greso_client._types import (
     Counters,
     Drawn,
     Group,
+    PoolPrompt,
     PoolSize,
     PromptState,
     Reported,
@@ -65,9 +66,11 @@ class AsyncClient:
         """See `Client.update_run`."""
         return await self._core.update_run(changes)
 
-    async def add_prompts(self, prompts: Iterable[str]) -> PoolSize:
+    async def add_prompts(
+        self, prompts: Iterable[str | PoolPrompt] | None = None, from_run: str | None = None
+    ) -> PoolSize:
         """See `Client.add_prompts`."""
-        return await self._core.add_prompts(prompts)
+        return await self._core.add_prompts(prompts, from_run)
 
     async def select(
         self, step: int, prompts: Sequence[str], limit: int | None = None, at_least: int = 0, explain: bool = False
@@ -89,9 +92,10 @@ class AsyncClient:
         rollout: Callable[[list[str]], Awaitable[Sequence[Rollout[T] | None]]],
         prompts: Iterable[str] | None = None,
         max_rounds: int = 10,
+        offer: int = 1,
     ) -> Collected[T]:
         """See `Client.collect`; `rollout` is awaited."""
-        return await Session(self._core, step, rollout, prompts, max_rounds).run()
+        return await Session(self._core, step, rollout, prompts, max_rounds, offer=offer).run()
 
     async def state(self) -> RunState:
         """See `Client.state`."""

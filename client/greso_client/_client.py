@@ -19,6 +19,7 @@ from greso_client._types import (
     Counters,
     Drawn,
     Group,
+    PoolPrompt,
     PoolSize,
     PromptState,
     Reported,
@@ -87,13 +88,18 @@ class Client:
         """Change tunables of the live run; raises `UnavailableError` while the service is away."""
         return _run(self._core.update_run(changes))
 
-    def add_prompts(self, prompts: Iterable[str]) -> PoolSize:
+    def add_prompts(self, prompts: Iterable[str | PoolPrompt] | None = None, from_run: str | None = None) -> PoolSize:
         """Add prompts (1-256 UTF-8 bytes each) to the run's pool; known ones are ignored.
 
-        Many are sent in parts of 50,000, each with a budget of its own. The ids are also remembered here, to draw
-        from while the service is away; parts that could not be sent are sent with the next call that reaches it.
+        A `PoolPrompt` says how often the model passes it, so that the run need not find out. `from_run`: another run at
+        this service, whose knowledge of the prompts is carried over; without `prompts`, all of its prompts join. A pass
+        rate that is given goes before what is carried over; neither counts for prompts that this run has rolled out.
+
+        Many are sent in parts of 50,000, each with a budget of its own (with `from_run` the answer may take up to
+        120 s). The ids are also remembered here, to draw from while the service is away; parts that could not be sent
+        are sent with the next call that reaches it.
         """
-        return _run(self._core.add_prompts(prompts))
+        return _run(self._core.add_prompts(prompts, from_run))
 
     def select(
         self, step: int, prompts: Sequence[str], limit: int | None = None, at_least: int = 0, explain: bool = False
@@ -127,13 +133,16 @@ class Client:
         rollout: Callable[[list[str]], Sequence[Rollout[T] | None]],
         prompts: Iterable[str] | None = None,
         max_rounds: int = 10,
+        offer: int = 1,
     ) -> Collected[T]:
         """One training step: choose, roll out, report, until the step has its effective groups.
 
         `rollout` gets this round's prompts (one may stand twice) and returns one item per prompt in order, None where
         the rollout failed. `prompts`: None walks the run's pool; else candidate ids. From an iterator, which may be
         endless, candidates that were not examined are kept for the next call; a list is offered from its start each
-        time.
+        time. `offer`: candidates offered for each prompt wanted, for runs whose policy is a ranking, which otherwise
+        have nothing to choose from (4 is a good start); what a ranking leaves comes back when the iterator brings it
+        again, or in this step when there is nothing else.
 
         A select that keeps nothing just goes on with more candidates. The step ends when it is complete, after
         `max_rounds` rounds, or when nothing is left to roll out; see `Collected.reason`. What `rollout` raises is
@@ -144,7 +153,7 @@ class Client:
         async def roll_out(chosen: list[str]) -> Sequence[Rollout[T] | None]:
             return rollout(chosen)
 
-        return _run(Session(self._core, step, roll_out, prompts, max_rounds).run())
+        return _run(Session(self._core, step, roll_out, prompts, max_rounds, offer=offer).run())
 
     def state(self) -> RunState:
         """Spec and state of the run."""

@@ -2,7 +2,8 @@
 
 Nothing here can hang. Rounds are bounded by `max_rounds`. Looking for candidates is bounded because a candidate that
 was skipped in this step would be skipped again (decisions are keyed by step and prompt): it isn't offered twice, and
-an iterator that yields nothing else counts as used up. A draw looks at the whole pool, so an empty one ends the step.
+an iterator that yields nothing else counts as used up. One that only others were better than is offered again when
+nobody else is left, of which each select keeps some. A draw looks at the whole pool, so an empty one ends the step.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ class Candidates:
         self._ahead = leftover if isinstance(prompts, Iterator) else deque[str]()
         self._source = iter(prompts)
         self._passed_over: set[str] = set()
+        self._runners_up: dict[str, None] = {}
 
     def take(self, count: int) -> list[str]:
-        """Up to `count` candidates; none when there are no more."""
+        """Up to `count` candidates; none when there are no more. Runners-up come when there is nobody else."""
         taken: list[str] = []
         repeats = 0
         while len(taken) < count and repeats < max(FEWEST_REPEATS, 2 * len(self._passed_over)):
@@ -53,7 +55,10 @@ class Candidates:
             else:
                 repeats = 0
                 taken.append(prompt)
-        return taken
+        again = [prompt for prompt, _ in zip(self._runners_up, range(count - len(taken)), strict=False)]
+        for prompt in again:
+            del self._runners_up[prompt]
+        return taken + again
 
     def give_back(self, prompts: Sequence[str]) -> None:
         """Put candidates that were not examined in front again."""
@@ -62,6 +67,10 @@ class Candidates:
     def pass_over(self, prompts: Iterable[str]) -> None:
         """Don't offer these again in this step: it skipped them, or rolled them out before it was broken off."""
         self._passed_over.update(prompts)
+
+    def run_up(self, prompts: Iterable[str]) -> None:
+        """Passed over not for what they are, but because others were better: offer them again before giving up."""
+        self._runners_up.update(dict.fromkeys(prompts))
 
 
 class Session(Generic[T]):
@@ -74,13 +83,17 @@ class Session(Generic[T]):
         roll_out: Callable[[list[str]], Awaitable[Sequence[Rollout[T] | None]]],
         prompts: Iterable[str] | None,
         max_rounds: int,
+        *,
+        offer: int = 1,
     ) -> None:
-        if max_rounds < 1:
-            raise ValueError(f"max_rounds {max_rounds} must be 1 or more")
+        for name, number in (("max_rounds", max_rounds), ("offer", offer)):
+            if number < 1:
+                raise ValueError(f"{name} {number} must be 1 or more")
         self._core = core
         self._roll_out = roll_out
         self._candidates = None if prompts is None else Candidates(prompts, core.leftover)
         self._max_rounds = max_rounds
+        self._offer = offer
         broken_off, core.broken_off = core.broken_off, None
         self._got = Harvest[T](step) if broken_off is None or broken_off.step != step else broken_off
         if self._candidates is not None:
@@ -119,7 +132,7 @@ class Session(Generic[T]):
             self._got.count(drawn)
             return drawn.prompts
         chosen: list[str] = []
-        offer = size
+        offer = min(size * self._offer, max(size, MOST_OFFERED))
         while len(chosen) < size:
             offered = self._candidates.take(offer)
             if not offered:
@@ -143,7 +156,11 @@ class Session(Generic[T]):
         self._got.count(selection)
         candidates.give_back(offered[selection.examined :])
         kept = set(selection.selected)
-        candidates.pass_over(offered[index] for index in range(selection.examined) if index not in kept)
+        left = [offered[index] for index in range(selection.examined) if index not in kept]
+        candidates.pass_over(left)
+        # A filter stops where it has enough; who looks at all of more than enough has chosen the best.
+        if self._offer > 1 and len(kept) == limit < selection.examined == len(offered):
+            candidates.run_up(left)
         return [offered[index] for index in selection.selected], selection.examined
 
     async def _round(self, prompts: list[str]) -> Reported | None:

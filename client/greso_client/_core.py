@@ -11,13 +11,20 @@ from typing import Any, TypeVar
 from greso_client import _answers as answers
 from greso_client._contact import Contact
 from greso_client._counts import Counts
-from greso_client._errors import ProtocolError, RefusedError, UnavailableError
+from greso_client._errors import ProtocolError, RefusedError, UnavailableError, invalid
 from greso_client._fallback import Fallback
 from greso_client._harvest import Harvest
 from greso_client._io import IO
 from greso_client._options import Options
-from greso_client._requests import Request, RunRequests, checked_groups, checked_prompts, checked_step
-from greso_client._types import Drawn, Group, PoolSize, PromptState, Reported, RunState, Selection, StepRow
+from greso_client._requests import (
+    Request,
+    RunRequests,
+    checked_groups,
+    checked_items,
+    checked_prompts,
+    checked_step,
+)
+from greso_client._types import Drawn, Group, PoolPrompt, PoolSize, PromptState, Reported, RunState, Selection, StepRow
 
 R = TypeVar("R")
 
@@ -73,22 +80,31 @@ class Core:
         self.fallback.learn_state(state)
         return state
 
-    async def add_prompts(self, prompts: Iterable[str]) -> PoolSize:
+    async def add_prompts(
+        self, prompts: Iterable[str | PoolPrompt] | None = None, from_run: str | None = None
+    ) -> PoolSize:
         """See `Client.add_prompts`."""
-        checked = checked_prompts(prompts)
+        if prompts is None and from_run is None:
+            raise invalid("/prompts", "name prompts, or a run to take them from")
+        checked = None if prompts is None else checked_items(prompts)
+        if from_run is None:
+            parts, patience = self._requests.pool(checked or []), 0.0
+        else:
+            parts, patience = self._requests.pool_from(from_run, checked), REFOLD_SECONDS
+        ids = [item if isinstance(item, str) else item.prompt for item in checked or []]
         if not self._strict:
-            self.fallback.learn_prompts(checked)
-        added, pool, degraded = 0, 0, False
-        for part in self._requests.pool(checked):
+            self.fallback.learn_prompts(ids)
+        added, pool, priors, degraded = 0, 0, 0, False
+        for part in parts:
             request = self._fence.stamp(part)
             try:
-                size, _ = await self._contact.ask(request, answers.pool_size)
-                added, pool = added + size.added, size.pool
+                size, _ = await self._contact.ask(request, answers.pool_size, patience=patience)
+                added, pool, priors = added + size.added, size.pool, priors + size.priors
             except UnavailableError as error:
                 self._contact.without_service(error)
                 self._contact.defer(request, time.time())
                 degraded = True
-        return self.fallback.pool(len(checked)) if degraded else PoolSize(added, pool)
+        return self.fallback.pool(len(ids)) if degraded else PoolSize(added, pool, priors=priors)
 
     async def update_run(self, changes: Mapping[str, Any]) -> RunState:
         """See `Client.update_run`."""

@@ -18,13 +18,15 @@ from typing import Any
 from urllib.parse import quote
 
 from greso_client._errors import invalid
-from greso_client._types import Group
+from greso_client._types import Group, PoolPrompt
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 # A pool upload is cut into parts that stay far below the contract's limits (32 MiB, 1,000,000 prompts) and that the
 # service takes within one call's time budget.
 POOL_PART = 50_000
+# Responses that a pass rate can have been measured on (the contract's limit).
+MOST_SAMPLES = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +87,22 @@ class RunRequests:
         """POST for a new run that begins at the end of a step."""
         return _post(f"{self._path}/fork", {"run": run} if step is None else {"run": run, "step": step})
 
-    def pool(self, prompts: Sequence[str]) -> Iterator[Request]:
+    def pool(self, prompts: Sequence[str | PoolPrompt]) -> Iterator[Request]:
         """PUT prompts into the pool: NDJSON, in parts."""
         for start in range(0, max(len(prompts), 1), POOL_PART):
-            lines = "".join(json.dumps(prompt) + "\n" for prompt in prompts[start : start + POOL_PART])
+            lines = "".join(json.dumps(_item(prompt)) + "\n" for prompt in prompts[start : start + POOL_PART])
             yield Request("PUT", f"{self._path}/pool", lines.encode(), "application/x-ndjson")
+
+    def pool_from(self, run: str, prompts: Sequence[str | PoolPrompt] | None) -> Iterator[Request]:
+        """PUT prompts, or all that another run has, into the pool with what that run knows of them: JSON, in parts."""
+        if not RUN_NAME.fullmatch(run):
+            raise invalid("/from_run", f"{run!r} must match {RUN_NAME.pattern}")
+        if prompts is None:
+            yield Request("PUT", f"{self._path}/pool", _json({"from_run": run}))
+            return
+        for start in range(0, max(len(prompts), 1), POOL_PART):
+            items = [_item(prompt) for prompt in prompts[start : start + POOL_PART]]
+            yield Request("PUT", f"{self._path}/pool", _json({"from_run": run, "prompts": items}))
 
     def select(self, step: int, prompts: Sequence[str], limit: int | None, at_least: int, explain: bool) -> Request:
         """POST the candidates of a step."""
@@ -128,6 +141,13 @@ class RunRequests:
         return Request("GET", f"{self._path}/prompts/{name}")
 
 
+def _item(prompt: str | PoolPrompt) -> str | dict[str, Any]:
+    if isinstance(prompt, str):
+        return prompt
+    fields = {"prompt": prompt.prompt, "pass_rate": prompt.pass_rate, "samples": prompt.samples}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def _spec(fields: Mapping[str, Any]) -> bytes:
     try:
         return _json(fields)
@@ -154,6 +174,35 @@ def checked_prompts(prompts: Iterable[str]) -> list[str]:
     for index, prompt in enumerate(checked):
         _check_prompt(prompt, f"/prompts/{index}")
     return checked
+
+
+def checked_items(prompts: Iterable[str | PoolPrompt]) -> list[str | PoolPrompt]:
+    """Prompts for the pool as a list: ids, or ids with a pass rate in [0, 1] (of numpy's kinds, too)."""
+    if isinstance(prompts, str | PoolPrompt):
+        raise invalid("/prompts", "one prompt was given where a list of them is wanted")
+    checked: list[str | PoolPrompt] = []
+    for index, item in enumerate(prompts):
+        pointer = f"/prompts/{index}"
+        if isinstance(item, PoolPrompt):
+            _check_prompt(item.prompt, f"{pointer}/prompt")
+            checked.append(_checked_rate(item, pointer))
+        else:
+            _check_prompt(item, pointer)
+            checked.append(item)
+    return checked
+
+
+def _checked_rate(item: PoolPrompt, pointer: str) -> PoolPrompt:
+    if item.pass_rate is None:
+        if item.samples is not None:
+            raise invalid(f"{pointer}/samples", "says nothing without a pass_rate")
+        return item
+    rate, samples = float(item.pass_rate), None if item.samples is None else operator.index(item.samples)
+    if not 0 <= rate <= 1:
+        raise invalid(f"{pointer}/pass_rate", f"{rate} must be in [0, 1]")
+    if samples is not None and not 1 <= samples <= MOST_SAMPLES:
+        raise invalid(f"{pointer}/samples", f"{samples} must be 1 to {MOST_SAMPLES}")
+    return PoolPrompt(item.prompt, rate, samples)
 
 
 def checked_groups(groups: Iterable[Group]) -> list[Group]:

@@ -34,6 +34,19 @@ class Rollout(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class PoolPrompt:
+    """A prompt for the pool with what is known of it beforehand.
+
+    `pass_rate`: share of the responses of the model as it is now that earn their reward, in [0, 1]. `samples`: how many
+    it was measured on, from 1 to 65,535; None: as many as the run's group size.
+    """
+
+    prompt: str
+    pass_rate: float | None = None
+    samples: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Exploration:
     """Base of the keep probability for prompts whose latest group was easy or hard, each in [0, 1]."""
 
@@ -136,11 +149,15 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class PoolSize:
-    """Answer of `add_prompts`: how many were new, and how many prompts the pool has now."""
+    """Answer of `add_prompts`: how many were new, and how many prompts the pool has now.
+
+    `priors`: to how many the service took over what was said of them beforehand; those rolled out before go by that.
+    """
 
     added: int
     pool: int
     degraded: bool = False
+    priors: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,9 +79,10 @@ def summary(name: str, state: RunState) -> dict[str, Any]:
     }
 
 
-def pool(added: int, size: int) -> bytes:
-    """The answer to an upload."""
-    return _json({"added": added, "pool": size})
+def pool(added: int, size: int, priors: int | None = None) -> bytes:
+    """The answer to an upload; `priors`: to how many prompts it gave one, None if it had none to give."""
+    answer = {"added": added, "pool": size}
+    return _json(answer if priors is None else {**answer, "priors": priors})
 
 
 def select(state: RunState, event: Selected, selection: Selection, *, explain: bool, stale: bool) -> bytes:

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from greso_service import answers
+from greso_service import answers, priors
 from greso_service.core import controller, policy, ranked_draw
 from greso_service.core.draws import IdError, Ids
-from greso_service.core.events import Audited, Event, Pooled, Reported, Selected
+from greso_service.core.events import Audited, Event, Pooled, Priors, Reported, Selected
 from greso_service.core.outcome import Rewards
 from greso_service.core.policy import RANKINGS, Reason, Selection
 from greso_service.core.prompts import UNKNOWN, Index
 from greso_service.core.state import RunState
 from greso_service.errors import Conflict, Fault, InvalidInput
+from greso_service.priors import Carried, Rates
 
 _CHUNK = 65_536  # prompts per event of a large upload, and places examined at a time by a long draw
 
@@ -59,22 +61,47 @@ def select(
     return Plan([event], answer)
 
 
-def pool(state: RunState, prompts: Sequence[str], pointer: str) -> Plan:
-    """Add prompts to the pool, in order of first mention."""
+def pool(
+    state: RunState, prompts: Sequence[str], pointer: str, rates: Rates | None = None, carried: Carried | None = None
+) -> Plan:
+    """Add prompts to the pool, in order of first mention, with what is known of them beforehand, if anything is."""
     distinct = list(dict.fromkeys(prompts))
-    events, size, added = [], state.table.size, 0
+    known = None
+    if rates is not None or carried is not None:
+        known = priors.passes(state, _places(distinct, prompts), len(distinct), rates, carried)
+    events: list[Event] = []
+    size, added, told = state.table.size, 0, 0
     for start in range(0, len(distinct), _CHUNK):
-        index, new = state.table.plan(_distinct_ids(distinct[start : start + _CHUNK], prompts, pointer), size)
-        known = index < state.table.size
-        known[known] = state.prompts.pooled[index[known]]
-        joining = index[~known]
+        part = slice(start, start + _CHUNK)
+        index, new = state.table.plan(_distinct_ids(distinct[part], prompts, pointer), size)
+        joining = index[~_marked(index, state.prompts.pooled, state.table.size)]
         size, added = size + len(new), added + joining.size
         if joining.size:
             events.append(Pooled(new, joining))
+        if known is not None:
+            rows = (known.tried[part] > 0) & ~_marked(index, state.prompts.visits > 0, state.table.size)
+            if rows.any():
+                events.append(Priors(index[rows], known.passed[part][rows], known.tried[part][rows]))
+                told += int(np.count_nonzero(rows))
     # With nothing to add there is an event all the same: it carries the idempotency key, and shows that the state which
     # the answer was made from is the newest.
     events = events or [Pooled([], np.zeros(0, np.int64))]
-    return Plan(events, answers.pool(added, state.pool_size + added))
+    return Plan(events, answers.pool(added, state.pool_size + added, None if known is None else told))
+
+
+def _places(distinct: Sequence[str], prompts: Sequence[str]) -> Index:
+    """int64[n]: where each prompt stands among the distinct ones."""
+    if len(distinct) == len(prompts):
+        return np.arange(len(prompts))
+    places = dict(zip(distinct, range(len(distinct)), strict=True))
+    return np.fromiter(map(places.__getitem__, prompts), np.int64, len(prompts))
+
+
+def _marked(index: Index, column: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """bool[n]: the column at prompts that are known, False at those that come only now."""
+    marked: NDArray[np.bool_] = index < size
+    marked[marked] = column[index[marked]]
+    return marked
 
 
 def draw(state: RunState, step: int, count: int | None) -> Plan:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from greso_service import answers, plans
+from greso_service import answers, plans, priors
 from greso_service.answers import Answer
 from greso_service.cold import AtHand, Cold
 from greso_service.core.events import Created, Patched
@@ -36,6 +36,7 @@ from greso_service.live import TRIES, LiveRuns
 from greso_service.observed import Observer, Standing, nobody
 from greso_service.placing import placed
 from greso_service.plans import Plan
+from greso_service.priors import Carried, Rates
 from greso_service.time_travel import TimeTravel
 
 T = TypeVar("T")
@@ -131,10 +132,49 @@ class Runs:
         return await self._history.runs(tenant)
 
     async def add_prompts(
-        self, key: RunKey, prompts: Sequence[str], pointer: str = "/prompts", given: Given = BARE
+        self,
+        key: RunKey,
+        prompts: Sequence[str],
+        pointer: str = "/prompts",
+        given: Given = BARE,
+        *,
+        rates: Rates | None = None,
+        carried: Carried | None = None,
     ) -> Answer:
-        """Add prompts to the pool; known ones are ignored. `pointer`: where the prompts stand in the request."""
-        return await self._commit(key, lambda state: plans.pool(state, prompts, pointer), given, size=len(prompts))
+        """Add prompts to the pool, with what is known of them beforehand; known ones are ignored.
+
+        `pointer`: where the prompts stand in the request.
+        """
+        return await self._commit(
+            key, lambda state: plans.pool(state, prompts, pointer, rates, carried), given, size=len(prompts)
+        )
+
+    async def import_prompts(
+        self,
+        key: RunKey,
+        source: RunKey,
+        prompts: Sequence[str] | None,
+        given: Given = BARE,
+        *,
+        rates: Rates | None = None,
+        most: int,
+    ) -> Answer:
+        """Add prompts to the pool with what another run knows of them; None: all of that run, `most` at most."""
+        if source == key:
+            raise InvalidInput(Fault("/from_run", "is this run itself"))
+        try:
+            carried = await self.look(
+                source, lambda state: priors.carried(state, prompts, "/prompts"), size=len(prompts or ())
+            )
+        except NotFound:
+            # It may be gone only since the first try of this very request.
+            if answer := await self._live.recalled(key, given.once):
+                return answer
+            raise InvalidInput(Fault("/from_run", f"there is no run {source.run}"), status=404) from None
+        if len(carried.prompts) > most:
+            detail = f"has {len(carried.prompts)} prompts; max_pool_upload is {most}: name prompts of it, in parts"
+            raise InvalidInput(Fault("/from_run", detail))
+        return await self.add_prompts(key, carried.prompts, given=given, rates=rates, carried=carried)
 
     async def select(
         self,
@@ -229,14 +269,14 @@ class Runs:
         await self._cold.close()
         await self._live.close()
 
-    async def look(self, key: RunKey, look: Callable[[RunState], T], *, use: bool = True) -> T:
+    async def look(self, key: RunKey, look: Callable[[RunState], T], *, use: bool = True, size: int = 0) -> T:
         """What `look` makes of the run's newest state; it may run in a thread and must change nothing.
 
-        Without `use`, the run is not kept in memory any longer for it.
+        Without `use`, the run is not kept in memory any longer for it. `size`: prompts that it is about, if many.
         """
         async with self._live.held(key, use=use) as live:
             state = await self._live.current(key, live)
-            return await placed(state.table.size, lambda: look(state))
+            return await placed(max(size, state.table.size), lambda: look(state))
 
     async def _commit(self, key: RunKey, plan: Callable[[RunState], Plan], given: Given, *, size: int = 0) -> Answer:
         async with self._live.held(key) as live:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from greso_service.core.events import Created, Event, Forked, Patched, Pooled, Reported, Rewound, Selected, Span
+from greso_service.core.events import Created, Event, Forked, Patched, Pooled, Priors, Reported, Rewound, Selected, Span
 from greso_service.core.mark import START, Mark
 from greso_service.core.outcome import Rewards
 from greso_service.core.pool import Cursor
@@ -37,6 +37,13 @@ def reported(draw: st.DrawFn) -> Reported:
     return Reported(draw(counts), draw(st.booleans()), draw(ids), index, rewards)
 
 
+@st.composite
+def priors(draw: st.DrawFn) -> Priors:
+    index = draw(indices)
+    passed, tried = (draw(npst.arrays(np.float64, index.size, elements=floats)) for _ in range(2))
+    return Priors(index, passed, tried)
+
+
 marks = st.builds(Mark, counts, st.integers(0, 2**32 - 1))
 spans = st.builds(Span, marks, marks, counts)
 
@@ -48,6 +55,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(Pooled, ids, indices),
     st.builds(Selected, counts, counts, counts, counts, counts, st.none() | st.builds(Cursor, counts, counts, counts)),
     reported(),
+    priors(),
 )
 
 
@@ -86,7 +94,7 @@ def test_any_bytes_are_an_event_or_refused(payload: bytes) -> None:
         return
 
 
-@given(st.integers(1, 5), st.booleans(), st.binary(max_size=80))
+@given(st.integers(1, 8), st.booleans(), st.binary(max_size=80))
 def test_any_body_is_an_event_or_refused(kind: int, compressed: bool, body: bytes) -> None:
     payload = bytes([1, kind, compressed, 0]) + bytes(16) + body
     try:

@@ -25,7 +25,7 @@ KEY = RunKey("default", "run")
 async def ask(runs: Runs, action: Action, given: Given) -> Answer:
     match action:
         case Pool(prompts):
-            return await runs.add_prompts(KEY, prompts, given=given)
+            return await runs.add_prompts(KEY, prompts, given=given, rates=action.rates)
         case Select(step, prompts, limit, at_least):
             return await runs.select(KEY, step, prompts, limit=limit, at_least=at_least, given=given)
         case Draw(step, count):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 
 from greso_service import plans
@@ -12,6 +13,7 @@ from greso_service.core.events import Created, Event, Patched
 from greso_service.core.spec import POLICIES, RunSpec
 from greso_service.core.state import RunState
 from greso_service.errors import Conflict
+from greso_service.priors import Rates
 
 PROMPTS = ["a", "b", "c", "d", "a\0", "é", "漢字", "x" * 64, "e\u0301", " "]
 
@@ -37,9 +39,17 @@ rankings: dict[str, st.SearchStrategy[Any]] = {
 
 @dataclass(frozen=True)
 class Pool:
-    """Prompts that join."""
+    """Prompts that join, `rated` of them with a pass rate and the samples it was measured on."""
 
     prompts: list[str]
+    rated: tuple[tuple[float, int], ...] = ()
+
+    @property
+    def rates(self) -> Rates | None:
+        """The first prompts' rates."""
+        rated = self.rated[: len(self.prompts)]
+        rate, samples = [rate for rate, _ in rated], [number for _, number in rated]
+        return Rates(np.arange(len(rated)), np.array(rate, np.float64), np.array(samples, np.int64)) if rated else None
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,11 @@ Action = Pool | Select | Draw | Report | Patch
 
 actions: st.SearchStrategy[Action] = st.one_of(
     st.builds(Pool, st.lists(prompts, max_size=6)),
+    st.builds(
+        Pool,
+        st.lists(prompts, max_size=6),
+        st.lists(st.tuples(st.floats(0, 1), st.sampled_from([0, 1, 8, 65_535])), max_size=6).map(tuple),
+    ),
     st.builds(Select, steps, st.lists(prompts, max_size=8), st.none() | st.integers(0, 5), st.integers(0, 4)),
     st.builds(Draw, steps, st.none() | st.integers(0, 12)),
     st.builds(Report, steps, st.lists(st.tuples(prompts, rewards | solved_or_not), max_size=8), st.booleans()),
@@ -121,7 +136,7 @@ def plan(state: RunState, action: Action) -> list[Event]:
     """The events that a service would append for an action."""
     match action:
         case Pool(names):
-            return list(plans.pool(state, names, "").events)
+            return list(plans.pool(state, names, "", action.rates).events)
         case Select(step, names, limit, at_least):
             chosen = plans.select(state, step, names, limit=limit, at_least=at_least, explain=False, stale=False)
             return list(chosen.events)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import Request
@@ -35,30 +35,26 @@ async def read(request: Request, model: type[M]) -> M:
     media_type(request, JSON)
     content = await request.body()
     try:
-        return await _placed(content, lambda: model.model_validate_json(content))
+        return await placed(content, lambda: model.model_validate_json(content))
     except ValidationError as error:
         faults = faults_of(error)
         malformed = error.errors()[0]["type"] == "json_invalid"
         raise InvalidInput(*faults, status=400 if malformed else 422) from None
 
 
-async def read_lines(request: Request) -> list[str]:
-    """The request's NDJSON body: one JSON string a line."""
+async def read_lines(request: Request) -> list[Any]:
+    """The request's NDJSON body: what stands in each line."""
     content = await request.body()
-    return await _placed(content, lambda: _prompts(content))
+    return await placed(content, lambda: _lines(content))
 
 
-def _prompts(content: bytes) -> list[str]:
-    prompts = []
-    for number, line in enumerate(content.splitlines()):
-        try:
-            prompt = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise InvalidInput(Fault(f"/{number}", f"is not JSON: {error}"), status=400) from None
-        if not isinstance(prompt, str):
-            raise InvalidInput(Fault(f"/{number}", "must be a JSON string, the prompt's id"))
-        prompts.append(prompt)
-    return prompts
+def _lines(content: bytes) -> list[Any]:
+    values: list[Any] = []
+    try:
+        values.extend(map(orjson.loads, content.splitlines()))
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(Fault(f"/{len(values)}", f"is not JSON: {error}"), status=400) from None
+    return values
 
 
 def media_type(request: Request, *allowed: str) -> str:
@@ -92,9 +88,9 @@ async def _idempotency(request: Request) -> Idempotency | None:
         raise InvalidInput(Fault("/header/idempotency-key", "must be 1 to 128 visible ASCII characters"))
     content = await request.body()
     head = f"{request.method} {request.url.path}\n".encode()
-    return Idempotency(key, await _placed(content, lambda: hashlib.sha256(head + content).digest()))
+    return Idempotency(key, await placed(content, lambda: hashlib.sha256(head + content).digest()))
 
 
-async def _placed(content: bytes, work: Callable[[], T]) -> T:
+async def placed(content: bytes, work: Callable[[], T]) -> T:
     """Do short work at once and long work in a thread, so that other requests don't wait for it."""
     return work() if len(content) < _LONG else await asyncio.to_thread(work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from greso_service.api import body, wire
+from greso_service.api import body, uploads, wire
 from greso_service.api.shared import PROBLEMS, TENANT, RunName, json_response, keyed
 from greso_service.errors import Fault, InvalidInput
 from greso_service.history.base import RunKey
@@ -53,13 +53,15 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
     )
     async def pool(run: RunName, request: Request) -> Response:
         """Known prompts are ignored. All are added or, if one is refused, none."""
-        if body.media_type(request, body.JSON, body.NDJSON) == body.NDJSON:
-            prompts, pointer = await body.read_lines(request), ""
+        most = settings.max_pool_upload
+        upload, given = await uploads.read(request, most), await body.given(request)
+        key, rates = RunKey(TENANT, run), upload.rates
+        if upload.from_run is not None:
+            source = RunKey(TENANT, upload.from_run)
+            answer = await runs.import_prompts(key, source, upload.prompts, given, rates=rates, most=most)
         else:
-            prompts, pointer = (await body.read(request, wire.PoolRequest)).prompts, "/prompts"
-        limited(pointer, len(prompts), settings.max_pool_upload, "max_pool_upload")
-        given = await body.given(request)
-        return json_response(await runs.add_prompts(RunKey(TENANT, run), prompts, pointer, given))
+            answer = await runs.add_prompts(key, upload.prompts or [], upload.pointer, given, rates=rates)
+        return json_response(answer)
 
     @routes.post(
         "/{run}/draw",

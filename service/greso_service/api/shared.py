@@ -50,7 +50,8 @@ def takes(model: str, *, ndjson: bool = False) -> dict[str, Any]:
     """OpenAPI of a write that reads its body itself, as the named schema."""
     content: dict[str, Any] = {body.JSON: {"schema": {"$ref": f"#/components/schemas/{model}"}}}
     if ndjson:
-        content[body.NDJSON] = {"schema": {"type": "string", "description": "one JSON string (a prompt's id) a line"}}
+        line = "a line for each prompt: its id as a JSON string, or an object as PoolPrompt"
+        content[body.NDJSON] = {"schema": {"type": "string", "description": line}}
     return {"requestBody": {"required": True, "content": content}, **FENCED}
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, FiniteFloat, create_model
+from pydantic import BaseModel, ConfigDict, FailFast, Field, FiniteFloat, SkipValidation, create_model
 from typing_extensions import TypedDict
 
 from greso_service.core import spec
@@ -73,10 +73,32 @@ class DrawRequest(_Request):
     count: int | None = Field(None, ge=0, description="prompts wanted; the current rollout batch size if left out")
 
 
-class PoolRequest(_Request):
-    """Prompts that join the pool."""
+class PoolPrompt(TypedDict):
+    """A prompt that joins the pool, and what is known of it beforehand."""
 
-    prompts: Prompts = Field(description="ids, 1 to 256 UTF-8 bytes each; known ones are ignored")
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+    prompt: str
+    pass_rate: NotRequired[
+        Annotated[FiniteFloat, Field(ge=0, le=1, description="share of responses of the model as it is now that pass")]
+    ]
+    samples: NotRequired[
+        Annotated[
+            int,
+            Field(ge=1, le=65_535, description="responses that it was measured on; the run's group_size if left out"),
+        ]
+    ]
+
+
+class PoolRequest(_Request):
+    """Prompts that join the pool: `prompts`, or all that another run has, or these with what it knows of them."""
+
+    # Read in two goes, as ids mostly stand alone: a union for each of a million would cost most of a second more.
+    prompts: list[SkipValidation[str | PoolPrompt]] = Field(
+        [], description="ids, 1 to 256 UTF-8 bytes each, or objects; all that `from_run` has if left out"
+    )
+    from_run: str = Field(
+        "", pattern=RUN_NAME, description="another run, from which what it has learnt of the prompts is carried over"
+    )
 
 
 class ReportedGroup(TypedDict):
@@ -160,6 +182,7 @@ class Pool(BaseModel):
 
     added: int
     pool: int
+    priors: int | None = Field(None, description="prompts that got a prior, when the request had any to give")
 
 
 class StepProgress(BaseModel):

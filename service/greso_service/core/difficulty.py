@@ -42,6 +42,9 @@ _MOST_HOPELESS: Final = 0.9997
 _HOPELESS_WITH_A_PASS: Final = 0.05
 """Not 0: the pass may have been luck, or a reward that erred."""
 
+_LEAST_PASSED: Final = 0.01
+"""Responses: next to nothing, and yet a pass."""
+
 _MOST_NEWTON_STEPS: Final = 20
 _CONVERGED: Final = 1e-3
 """Logits: with every step shorter than this, the next would be of its square's order."""
@@ -127,6 +130,20 @@ def _updated(mean: Floats, variance: Floats, ability: float, passed: Floats, tri
             break
     rate = exact.logistic(ability - mode)
     return mode, 1 / (1 / variance + tried * rate * (1 - rate))
+
+
+def responses(belief: Belief, ability: float, most: int) -> tuple[Floats, Floats]:
+    """`passed` of `tried` responses, at most `most`, from which these beliefs would be learnt anew, as far as they can.
+
+    At the mode the slope of `_updated` is 0, and its curve is 1 / variance: solved for `passed` and `tried`. Nothing
+    passed where a prompt is more likely hopeless than one that nothing is known of.
+    """
+    mean, variance = belief.mean, belief.variance
+    rate = exact.logistic(ability - mean)
+    information = np.maximum(rate * (1 - rate), np.finfo(np.float64).tiny)
+    tried = np.rint(np.clip((1 / variance - 1 / PRIOR_VARIANCE) / information, 0, most))
+    passed = np.clip(tried * rate - mean / PRIOR_VARIANCE, np.minimum(_LEAST_PASSED, tried), tried)
+    return np.where(belief.hopeless < HOPELESS_PRIOR, passed, 0), tried
 
 
 def pass_rate(belief: Belief, ability: float) -> Floats:

@@ -145,11 +145,11 @@ def uniform(question: Question) -> Decisions:
 def band(question: Question) -> Decisions:
     """Keep prompts whose estimated pass rate lies inside `pass_rate_band`, others with `min_keep_probability`.
 
-    The estimate is the mean of the Beta posterior. Prompts without a reward so far are kept.
+    The estimate is the mean of the Beta posterior. Prompts of which nothing is known are kept.
     """
     rate = beta_mean(question.candidates)
     low, high = question.spec.pass_rate_band
-    inside = (low <= rate) & (rate <= high) | (question.candidates.column("visits") == 0)
+    inside = (low <= rate) & (rate <= high) | ~known(question.candidates)
     probability = np.where(inside, 1.0, question.spec.min_keep_probability)
     return Decisions(question.draws < probability, probability, rate > high)
 
@@ -217,6 +217,11 @@ def beta_mean(candidates: PromptView) -> Floats:
     passed, failed = (column.astype(np.float64) for column in _counts(candidates))
     mean: Floats = (1 + passed) / (2 + passed + failed)
     return mean
+
+
+def known(candidates: PromptView) -> Bools:
+    """bool[n]: whether there was a reward of the prompt, or a prior."""
+    return candidates.column("variance") > 0
 
 
 def _counts(candidates: PromptView) -> tuple[Singles, Singles]:
@@ -298,13 +303,13 @@ def select(question: Question, *, limit: int | None = None, at_least: int = 0) -
 
 
 def _audit(question: Question) -> Bools:
-    """bool[n]: whether a candidate is rolled out even if it is to be skipped; one never seen is not."""
-    visits = question.candidates.column("visits")
+    """bool[n]: whether a candidate is rolled out even if it is to be skipped; one that nothing is known of is not."""
+    informed = known(question.candidates)
     if question.spec.shadow:
-        return visits > 0
+        return informed
     if not question.spec.audit_share:
-        return np.zeros(visits.size, np.bool_)
-    return (visits > 0) & (question.audits() < question.spec.audit_share)
+        return np.zeros(informed.size, np.bool_)
+    return informed & (question.audits() < question.spec.audit_share)
 
 
 def _limit_audits(question: Question, audited: Bools, limit: int) -> int:

@@ -281,8 +281,8 @@ class RunState:
             self._note_exploration(event.step, assessed.progress.exploration)
         self.progress = assessed.progress
         group = Passes.earned(event.rewards, assessed.outcomes.mean, self.spec)
-        before = self._beliefs(event.index, event.step)
-        known = np.flatnonzero((self.prompts.visits[event.index] > 0) & (group.tried > 0))
+        before = self.beliefs(event.index, event.step)
+        known = np.flatnonzero((self.prompts.variance[event.index] > 0) & (group.tried > 0))
         for rows in in_turn(event.index):
             self._fold_passes(event.index[rows], group.of(rows), event.step)
             self._fold_audits(event, assessed.outcomes, rows)
@@ -290,6 +290,7 @@ class RunState:
         self._fold_ability(event, group.of(known), before.mean[known], event.index[known])
 
     def _fold_priors(self, event: Priors) -> None:
+        """Take priors of the model as it is now for prompts not rolled out yet; they replace those that came before."""
         fresh = self.prompts.visits[event.index] == 0
         index, step = event.index[fresh], max(self.progress.step, 0)
         for name in ("passed", "failed", "difficulty", "variance", "hopeless"):
@@ -298,13 +299,13 @@ class RunState:
         self.prompts.last_step[index] = step
 
     def _fold_ability(self, event: Reported, group: Passes, mean: Floats, index: Index) -> None:
-        """Follow prompts seen before, from what was thought of them; a new one's group may be its own doing."""
+        """Follow prompts that something was known of, from what was thought; a new one's group may be its own doing."""
         if index.size:
             predicted = exact.logistic(self.ability.value - mean)
             weight = 1 - self.prompts.hopeless[index].astype(np.float64)
             self.ability = self.ability.then(event.step, group.passed, group.tried, predicted, weight)
 
-    def _beliefs(self, index: Index, step: int) -> Belief:
+    def beliefs(self, index: Index, step: int) -> Belief:
         """What the item-response model knows of prompts in a step."""
         prompts = self.prompts
         columns = (prompts.difficulty, prompts.variance, prompts.hopeless)
@@ -320,7 +321,7 @@ class RunState:
         prompts.passed[index], prompts.failed[index] = passes.counted(
             prompts.passed[index], prompts.failed[index], group, self.spec.posterior_decay
         )
-        now = self._beliefs(index, step).after(self.ability.value, group.passed, group.tried)
+        now = self.beliefs(index, step).after(self.ability.value, group.passed, group.tried)
         prompts.difficulty[index], prompts.variance[index] = now.mean, now.variance
         prompts.hopeless[index] = now.hopeless
 

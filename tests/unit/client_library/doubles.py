@@ -43,7 +43,10 @@ def stale_generation(sent: int, now: int) -> httpx.Response:
 
 @dataclass
 class FakeService:
-    """Keeps one run. `down`: nobody listens. `script`: answers (or errors) to give first, in order."""
+    """Keeps one run. `down`: nobody listens. `script`: answers (or errors) to give first, in order.
+
+    `ranks`: a select takes the last in alphabetical order. `elsewhere`: the prompts that any other run has.
+    """
 
     down: bool = False
     exists: bool = True
@@ -59,6 +62,8 @@ class FakeService:
     answered: dict[str, httpx.Response] = field(default_factory=dict)
     generation: int = 0
     forks: list[str] = field(default_factory=list)
+    ranks: bool = False
+    elsewhere: list[str] = field(default_factory=list)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -113,21 +118,20 @@ class FakeService:
         }  # fmt: skip
 
     def do_pool(self, request: httpx.Request) -> httpx.Response:
-        prompts = [json.loads(line) for line in request.content.decode().splitlines()]
-        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.pool]
+        if request.headers["content-type"] == "application/json":
+            given, known = json.loads(request.content).get("prompts", self.elsewhere), self.elsewhere
+        else:
+            given, known = [json.loads(line) for line in request.content.decode().splitlines()], []
+        items = [item if isinstance(item, dict) else {"prompt": item} for item in given]
+        told = {item["prompt"] for item in items if "pass_rate" in item or item["prompt"] in known}
+        new = [prompt for prompt in dict.fromkeys(item["prompt"] for item in items) if prompt not in self.pool]
         self.pool += new
-        return httpx.Response(200, json={"added": len(new), "pool": len(self.pool)})
+        answer = {"added": len(new), "pool": len(self.pool)}
+        return httpx.Response(200, json=answer | ({"priors": len(told)} if told else {}))
 
     def do_select(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
-        selected: list[int] = []
-        examined = 0
-        for index, prompt in enumerate(body["prompts"]):
-            if len(selected) == body.get("limit"):
-                break
-            examined += 1
-            if prompt not in self.skip:
-                selected.append(index)
+        selected, examined = (self.ranked if self.ranks else self.filtered)(body["prompts"], body.get("limit"))
         answer = {
             "selected": selected, "examined": examined, "skipped": {"easy": 0, "hard": examined - len(selected)},
             "exploration": {"easy": 0.4, "hard": 0.6}, "rollout_batch_size": self.spec["rollout_batch_size"],
@@ -140,6 +144,19 @@ class FakeService:
                 for i in range(examined)
             ]
         return httpx.Response(200, json=answer)
+
+    def filtered(self, prompts: list[str], limit: int | None) -> tuple[list[int], int]:
+        kept: list[int] = []
+        for index, prompt in enumerate(prompts):
+            if len(kept) == limit:
+                return kept, index
+            if prompt not in self.skip:
+                kept.append(index)
+        return kept, len(prompts)
+
+    def ranked(self, prompts: list[str], limit: int | None) -> tuple[list[int], int]:
+        best = sorted(range(len(prompts)), key=lambda index: prompts[index], reverse=True)
+        return sorted(best[:limit]), len(prompts)
 
     def do_draw(self, request: httpx.Request) -> httpx.Response:
         if not self.pool:
@@ -262,11 +279,12 @@ def collect(
     roll_out: Callable[[list[str]], Sequence[Rollout[T] | None]],
     prompts: Iterable[str] | None = None,
     max_rounds: int = 10,
+    offer: int = 1,
 ) -> Collected[T]:
     async def awaited(chosen: list[str]) -> Sequence[Rollout[T] | None]:
         return roll_out(chosen)
 
-    return run(Session(core, step, awaited, prompts, max_rounds).run())
+    return run(Session(core, step, awaited, prompts, max_rounds, offer=offer).run())
 
 
 def mixed(prompts: list[str]) -> list[Rollout[str]]:

@@ -121,3 +121,62 @@ def test_a_batch_size_changed_by_someone_else_is_taken_over_with_the_next_step(
     collect(core, 1, mixed, prompts=[f"p{index}" for index in range(10)])
     collect(core, 2, mixed, prompts=[f"p{index}" for index in range(10)])
     assert [body["limit"] for body in service.bodies("/select")] == [6, 6, 5]
+
+
+def names(count: int) -> list[str]:
+    return [f"p{index:03}" for index in range(count)]
+
+
+def test_a_ranking_is_offered_more_than_is_wanted(core: Core, service: FakeService) -> None:
+    service.ranks = True
+    got = collect(core, 0, mixed, prompts=iter(names(100)), offer=4)
+    assert (got.reason, got.rounds, got.examined) == ("complete", 1, 24)
+    assert service.reported()[0][1] == names(24)[18:]
+
+
+@pytest.mark.parametrize("offer", [1, 4, 1000])
+def test_a_filter_keeps_the_same_whatever_it_is_offered(core: Core, service: FakeService, offer: int) -> None:
+    stream = iter(names(3000))
+    service.skip = {"p001", "p004", "p009"}
+    for step in range(3):
+        assert collect(core, step, mixed, prompts=stream, offer=offer).complete
+    kept = [name for name in names(21) if name not in service.skip]
+    assert [prompt for _, prompts in service.reported() for prompt in prompts] == kept
+
+
+def test_what_a_ranking_left_of_an_iterator_is_gone_until_it_brings_it_again(core: Core, service: FakeService) -> None:
+    service.ranks = True
+    stream = itertools.cycle(names(36))
+    for step in range(3):
+        collect(core, step, mixed, prompts=stream, offer=2)
+    assert [prompts for _, prompts in service.reported()] == [names(36)[start : start + 6] for start in (6, 18, 30)]
+    assert not core.leftover
+    collect(core, 3, mixed, prompts=stream, offer=2)
+    assert service.reported()[3][1] == names(36)[6:12]
+
+
+def test_what_a_ranking_left_comes_again_in_its_step_when_nothing_else_does(core: Core, service: FakeService) -> None:
+    service.ranks = True
+    got = collect(core, 0, same, prompts=names(14), offer=2, max_rounds=9)
+    assert (got.reason, got.rounds) == ("no_candidates", 3)
+    rolled = [prompts for _, prompts in service.reported()[:3]]
+    # The best of the first 12; of two new ones and those six left; what is left of all.
+    assert rolled == [names(14)[6:12], [*names(14)[12:], *names(6)[2:]], names(2)]
+    assert got.examined == 12 + 8 + 2
+
+
+def test_an_endless_iterator_of_a_ranking_brings_what_was_left_and_ends(core: Core, service: FakeService) -> None:
+    service.ranks = True
+    got = collect(core, 0, same, prompts=itertools.cycle(names(14)), offer=2, max_rounds=3)
+    assert (got.reason, got.rounds, len(got.groups)) == ("max_rounds", 3, 18)
+
+
+def test_a_large_offer_stays_below_what_one_request_takes(core: Core, service: FakeService) -> None:
+    service.ranks = True
+    collect(core, 0, mixed, prompts=iter(names(10_000)), offer=10_000)
+    assert [len(body["prompts"]) for body in service.bodies("/select")] == [8192]
+
+
+def test_an_offer_of_nothing_is_refused(core: Core) -> None:
+    with pytest.raises(ValueError, match="offer 0 must be 1 or more"):
+        collect(core, 0, mixed, prompts=["a"], offer=0)
