@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from greso_service.core import thompson
-from greso_service.core.draws import Ids, uniforms
+from greso_service.core.draws import Ids, mix, uniforms
 
 COUNT = 40_000
 
@@ -59,7 +59,7 @@ def test_the_same_draws_give_the_same_samples() -> None:
 def test_both_gammas_are_independent_of_one_another() -> None:
     draws = uniforms(Ids.of([f"p{number}" for number in range(COUNT)]).hashes, 5, 0)
     bits = (draws * 2.0**53).astype(np.uint64)
-    first, second = thompson._normal(bits), thompson._normal(thompson.mix(bits + np.uint64(1)))
+    first, second = thompson._normal(bits), thompson._normal(mix(bits + np.uint64(1)))
     assert abs(np.corrcoef(first, second)[0, 1]) < 4 / np.sqrt(COUNT)
 
 
