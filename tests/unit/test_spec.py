@@ -54,7 +54,7 @@ def test_defaults_are_those_of_the_paper() -> None:
         "pass_rate_band": [0.1, 0.9],
         "posterior_decay": 1.0,
         "exploration_share": 0.05,
-        "cooldown_steps": 5,
+        "cooldown_steps": 2,
         "rest_steps": 10.0,
         "audit_share": 0.0,
         "shadow": False,

@@ -190,8 +190,10 @@ def irt(question: Question) -> Singles:
     hopeless = difficulty.hopeless(candidates.column("hopeless"))
     mean = candidates.column("difficulty")
     value = difficulty.value(mean, variance, hopeless, question.ability.value, question.spec.group_size)
-    since = np.maximum(steps, 1).astype(np.float32)
-    rested: Singles = np.where(candidates.column("visits") > 0, since / (since + rest), np.float32(1))
+    drawn = candidates.column("drawn")  # ahead of its report
+    since = np.maximum(np.minimum(steps, np.where(drawn > 0, question.step + 1 - drawn, steps)), 1).astype(np.float32)
+    met = (candidates.column("visits") > 0) | (drawn > 0)
+    rested: Singles = np.where(met, since / (since + rest), np.float32(1))
     return value * rested
 
 

@@ -94,7 +94,7 @@ class RunSpec:
         0.05, "rankings: part of a draw that walks the pool in epochs, whatever its score", OURS, low=0, high=1
     )
     cooldown_steps: int = _param(
-        5, "rankings: steps for which a draw leaves a prompt alone that it has taken", OURS, low=0, high=1_000_000
+        2, "rankings: steps for which a draw leaves a prompt alone that it has taken", OURS, low=0, high=1_000_000
     )
     rest_steps: float = _param(
         10.0,
