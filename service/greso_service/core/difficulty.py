@@ -88,7 +88,7 @@ class Belief:
     def after(self, ability: float, passed: Floats, tried: Floats) -> Belief:
         """What is known after `passed` of `tried` responses of each prompt."""
         hopeless = _hopeless_after(self, ability, passed, tried)
-        mode, variance = _updated(self.mean, self.variance, ability, passed, tried)
+        mode, variance = laplace(self.mean, self.variance, ability, passed, tried)
         # Nothing is learnt of the difficulty from a prompt that is hopeless.
         return Belief(self.mean + (1 - hopeless) * (mode - self.mean), variance, hopeless)
 
@@ -117,7 +117,7 @@ def aged(variance: NDArray[exact.F], steps: NDArray[np.int64]) -> NDArray[exact.
     return known
 
 
-def _updated(mean: Floats, variance: Floats, ability: float, passed: Floats, tried: Floats) -> tuple[Floats, Floats]:
+def laplace(mean: Floats, variance: Floats, ability: float, passed: Floats, tried: Floats) -> tuple[Floats, Floats]:
     """Mean and variance of difficulties after `passed` of `tried` responses: Laplace's approximation at the mode."""
     mode = mean.copy()
     for _ in range(_MOST_NEWTON_STEPS):  # about four for a group as expected; more the more it surprises
