@@ -117,7 +117,7 @@ class _Rows:
     @property
     def fields(self) -> str:
         """The fields read, for people."""
-        return "" if self._found is None else "step {}, prompt {}, reward {}".format(*self._found)
+        return "" if self._found is None else f"fields {', '.join(self._found)}"
 
     def values(self, line: Line) -> tuple[Any, Any, Any] | None:
         """Step, prompt and rewards as they stand in the line; None for one that breaks off."""
@@ -142,6 +142,8 @@ class _Rows:
         try:
             return json.loads(line.text)  # which takes NaN, as Python writes it
         except ValueError:
+            if line.text.lstrip().startswith(b"["):
+                raise _wrong(line, "begins a JSON array; write one object a line, as jq -c '.[]' does") from None
             if line.text.endswith(b"\n"):
                 raise _wrong(line, f"is not JSON ({error})") from None
             self.cut = True

@@ -96,7 +96,7 @@ def _policies(axes: Axes, result: Result) -> None:
             axes.plot(*zip(*curve, strict=True), linestyle=line, color=colour, linewidth=1.8)
         axes.plot(
             [x], [y], mark, linestyle=line if curve else "none", color=colour, markersize=9, markeredgecolor="white",
-            label=name, zorder=5,
+            label=name.replace(":", ":\n").replace(",", ",\n"), zorder=5,
         )  # fmt: skip
 
 
@@ -111,6 +111,7 @@ def _reliability(axes: Axes, result: Result) -> None:
             continue
         bins = score.bins[score.bins[:, 0] > 0]
         predicted, observed = bins[:, 1] / bins[:, 0], bins[:, 2] / bins[:, 0]
+        told = f"{label}: {score.brier:.4f}"
         axes.plot(predicted, observed, "-", color=colour, alpha=0.6)
         axes.scatter(
             predicted,
@@ -120,7 +121,7 @@ def _reliability(axes: Axes, result: Result) -> None:
             s=45,
             edgecolors="white",
             zorder=5,
-            label=f"{label}: {score.brier:.4f}",
+            label=told,
         )
     constant = found.models[CONSTANT]
     if constant.groups:

@@ -131,8 +131,8 @@ def _require_something(log: Log, sums: Sums, again: Sums) -> None:
         )
     if not again.groups:
         raise LogError(
-            f"{log.source}: no prompt comes twice in its {sums.groups:,} groups, so nothing can be told: a policy goes"
-            " by what a prompt did before. If prompts do repeat, name the field that stays the same with --prompt-field;"
+            f"{log.source}: no prompt comes twice (groups: {sums.groups:,}), so nothing can be told: a policy goes by"
+            " what a prompt did before. If prompts do repeat, name the field that stays the same with --prompt-field,"
             " else log until a second epoch has begun"
         )
 
