@@ -57,7 +57,7 @@ def read(
         first = next(lines, None)
         if first is None:
             raise LogError(f"{', '.join(files)}: nothing in it; a log has a line for each group or response")
-        source = files[0] if len(files) == 1 else f"{len(files)} files, {files[0]} to {files[-1]}"
+        source = first.source if len(files) == 1 else f"{len(files)} files, {files[0]} to {files[-1]}"
         if _begins_export(first):
             if len(files) > 1:
                 raise LogError(f"{first.source} is the export of a run, which is read alone")
