@@ -38,7 +38,7 @@ def replay(  # noqa: PLR0917  # the command line names its options
     logs: Annotated[
         list[str],
         typer.Argument(
-            metavar="LOG...", help="Files, folders with *.jsonl, or - for standard input.", show_default=False
+            metavar="LOG", help="Files, folders with *.jsonl, or - for standard input.", show_default=False
         ),
     ],
     policies: Annotated[

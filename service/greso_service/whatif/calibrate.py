@@ -121,9 +121,10 @@ def calibrated(log: Log, seen: Sequence[Seen], spec: RunSpec, told: Told = lambd
 def _predicted(state: RunState, step: int, index: Index) -> dict[str, Floats]:
     """Each model's pass rates, float64[n]."""
     view = PromptView(state.prompts, np.where(index < state.table.size, index, UNKNOWN))
-    mean, variance = (view.column(name).astype(np.float64) for name in ("difficulty", "variance"))
+    mean, variance, hopeless = (view.column(name).astype(np.float64) for name in ("difficulty", "variance", "hopeless"))
     aged = difficulty.aged(variance, step - view.column("last_step"))
-    return {"beta": beta_mean(view), "irt": difficulty.pass_rate(mean, aged, state.ability.value)}
+    belief = difficulty.Belief(mean, aged, difficulty.hopeless(hopeless))
+    return {"beta": beta_mean(view), "irt": difficulty.pass_rate(belief, state.ability.value)}
 
 
 def _luck(rate: Floats, tried: Floats) -> Floats:
