@@ -28,7 +28,7 @@ from ..simulated import Trainer, mixture  # noqa: TID252
 
 Row = tuple[int, str, Sequence[float]]
 
-STRICT = {"p_easy": 0.0, "p_hard": 0.0, "exploration_bounds": (0.0, 0.0), "min_keep_probability": 0.0}
+STRICT: dict[str, Any] = {"p_easy": 0.0, "p_hard": 0.0, "exploration_bounds": (0.0, 0.0), "min_keep_probability": 0.0}
 """Of greso: a prompt whose last group taught nothing is skipped, whatever its draw."""
 
 
@@ -84,7 +84,7 @@ def test_uniform_keeps_all() -> None:
 
 def test_a_band_keeps_what_lies_inside() -> None:
     # After one group of two: Beta means 3/4, 1/2 and 1/4.
-    spec = {"policy": "band", "pass_rate_band": (0.4, 0.6), "min_keep_probability": 0.0}
+    spec: dict[str, Any] = {"policy": "band", "pass_rate_band": (0.4, 0.6), "min_keep_probability": 0.0}
     found = judged(THREE_STEPS[:6], **spec)
     assert (found.kept, found.skipped_easy, found.skipped_hard, found.lost) == (4, 1, 1, 1)
 
@@ -245,6 +245,9 @@ def test_the_item_response_model_predicts_best(whole: Result) -> None:
     models = whole.calibration.models
     assert whole.calibration.luck is not None
     assert whole.calibration.luck < models["irt"].brier < models["beta"].brier < models["constant"].brier
+    assert whole.calibration.gap is not None
+    assert whole.calibration.gap.clear
+    assert whole.calibration.gap.mean == pytest.approx(models["beta"].brier - models["irt"].brier)
 
 
 def test_the_same_log_gives_the_same_result() -> None:

@@ -18,7 +18,7 @@ from greso_service.whatif import files, plot, table
 
 from .test_whatif_judging import BOTH, EASY, THREE_STEPS, Row, results, trained
 
-SPEC = {"p_easy": 0.0, "p_hard": 0.0, "exploration_bounds": (0.0, 0.0), "min_keep_probability": 0.0}
+SPEC: dict[str, Any] = {"p_easy": 0.0, "p_hard": 0.0, "exploration_bounds": (0.0, 0.0), "min_keep_probability": 0.0}
 OPTIONS = [f"--set={name}={json.dumps(value)}" for name, value in SPEC.items()]
 
 

@@ -37,9 +37,7 @@ def export(
 def replay(  # noqa: PLR0917  # the command line names its options
     logs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="LOG", help="Files, folders with *.jsonl, or - for standard input.", show_default=False
-        ),
+        typer.Argument(metavar="LOG", help="Files, folders with *.jsonl, or - for standard input.", show_default=False),
     ],
     policies: Annotated[
         list[str] | None,

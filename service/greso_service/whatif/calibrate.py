@@ -30,6 +30,9 @@ Floats = NDArray[np.float64]
 BINS: Final = 10
 """Of a reliability diagram: predictions by tenths."""
 
+_Z: Final = 1.959963984540054
+"""The normal quantile of a two-sided interval of 95 %."""
+
 _LEAST: Final = 1e-6
 """Predictions are taken for this far from 0 and from 1 at least, or one surprise would make a log loss infinite."""
 
@@ -66,6 +69,21 @@ class Score:
         return self.losses / self.groups
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """By how much the Beta posterior's squared errors exceed the item-response model's: their mean, and how far the
+    truth may be from it at 95 %, taking groups for independent.
+    """
+
+    mean: float
+    side: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether it is told from nothing."""
+        return abs(self.mean) > self.side
+
+
 @dataclass(slots=True)
 class Calibration:
     """Scores of the models on groups of prompts seen before, and (`first`) on prompts' first groups.
@@ -78,6 +96,7 @@ class Calibration:
     models: dict[str, Score] = field(default_factory=dict)
     first: dict[str, Score] = field(default_factory=dict)
     luck: float | None = None
+    gap: Gap | None = None
 
     @property
     def groups(self) -> int:
@@ -96,6 +115,7 @@ def calibrated(log: Log, seen: Sequence[Seen], spec: RunSpec, told: Told = lambd
     found = Calibration({name: Score() for name in MODELS}, {name: Score() for name in MODELS})
     rates: list[Floats] = []
     luck: list[Floats] = []
+    gaps: list[Floats] = []
     number, plain = 0, True
     for entry in log.entries:
         if isinstance(entry, Reported):
@@ -103,15 +123,19 @@ def calibrated(log: Log, seen: Sequence[Seen], spec: RunSpec, told: Told = lambd
             again = seen[number].again & (group.tried > 0)
             for scores, rows in ((found.models, again), (found.first, ~seen[number].again & (group.tried > 0))):
                 observed = group.passed[rows] / group.tried[rows]
-                for name, predicted in _predicted(state, entry.step, entry.index[rows]).items():
-                    scores[name].add(predicted, observed)
-            rates.append(group.passed[again] / group.tried[again])
+                predicted = _predicted(state, entry.step, entry.index[rows])
+                for name in MODELS:
+                    scores[name].add(predicted[name], observed)
+                if rows is again:
+                    rates.append(observed)
+                    gaps.append((predicted["beta"] - observed) ** 2 - (predicted["irt"] - observed) ** 2)
             luck.append(_luck(rates[-1], group.tried[again]))
             plain = plain and bool(np.isin(entry.rewards.values, (0.0, spec.solved_reward)).all())
             number += 1
             told(entry.index.size)
         state.fold(entry)
     _add_constant(found, np.concatenate([*rates, np.zeros(0)]))
+    found.gap = _gap(np.concatenate([*gaps, np.zeros(0)]))
     several = np.concatenate([*luck, np.zeros(0)])
     if several.size and plain:
         found.luck = math.fsum(several) / several.size
@@ -133,6 +157,13 @@ def _luck(rate: Floats, tried: Floats) -> Floats:
     rate, tried = rate[several], tried[several]
     variances: Floats = rate * (1 - rate) / (tried - 1)
     return variances
+
+
+def _gap(each: Floats) -> Gap | None:
+    if each.size < 2:
+        return None
+    mean = math.fsum(each) / each.size
+    return Gap(mean, _Z * math.sqrt(math.fsum((each - mean) ** 2) / (each.size - 1) / each.size))
 
 
 def _add_constant(found: Calibration, rates: Floats) -> None:

@@ -48,6 +48,7 @@ def content(result: Result) -> dict[str, Any]:
         "calibration": {
             "groups": found.groups,
             "luck": found.luck,
+            "beta_less_irt": None if found.gap is None else asdict(found.gap),
             "models": {name: _score(score) for name, score in found.models.items() if score.groups},
             "first_groups": {name: _score(score) for name, score in found.first.items() if score.groups},
         },
@@ -71,7 +72,7 @@ def rows_of(result: Result) -> list[dict[str, Any]]:
 
 def _row(result: Result, name: str, judged: Judged) -> dict[str, Any]:
     log, lost = result.log, judged.lost
-    interval = wilson(lost, log.effective) if log.effective else (None, None)
+    interval = wilson(lost, log.effective) if log.effective and judged.skipped else (None, None)
     false = wilson(lost, judged.skipped) if judged.skipped else (None, None)
     values = (
         name, log.groups, judged.kept, judged.skipped_easy, judged.skipped_hard, judged.rollouts,

@@ -70,7 +70,7 @@ def _policies(result: Result) -> Table:
             f"{judged.skipped_easy:,}",
             f"{judged.skipped_hard:,}",
             percent(result.log.rollouts - judged.rollouts, result.log.rollouts),
-            _ranged(judged.lost, result.log.effective),
+            _ranged(judged.lost, result.log.effective if judged.skipped else 0),
             "-" if chance is None else f"{chance:.1%}",
             _ranged(judged.lost, judged.skipped),
             percent(judged.effective, judged.kept),
@@ -86,7 +86,7 @@ def _legend(result: Result) -> Iterator[str]:
         kept = f"as many as {result.leader} in each step" if result.keep is None else f"{result.keep:.0%} of each step"
         yield f"rankings keep {kept}, of the prompts seen before"
     if any(judged.spec.policy == "irt" for judged in result.policies.values()):
-        yield "irt goes by what a group is worth, a rare success on a hard prompt the most, not by whether it is effective"
+        yield "irt goes by what a group is worth (most: a rare success on a hard prompt), not by whether it is effective"
 
 
 def _calibration(result: Result) -> Table:
@@ -115,11 +115,12 @@ def findings(result: Result) -> Iterator[str]:
     if sentence := _best(result):
         yield sentence
     found = result.calibration
-    if found.groups and found.models["irt"].brier != found.models["beta"].brier:
-        better, worse = sorted(("irt", "beta"), key=lambda name: found.models[name].brier)
+    if found.gap is not None and found.gap.clear:
+        better, worse = ("irt", "beta") if found.gap.mean > 0 else ("beta", "irt")
         yield (
             f"Pass rates: the {MODELS[better]} is closer than the {MODELS[worse]}: Brier score"
-            f" {found.models[better].brier:.4f} against {found.models[worse].brier:.4f}."
+            f" {found.models[better].brier:.4f} against {found.models[worse].brier:.4f}"
+            f" (better by {abs(found.gap.mean):.4f} +- {found.gap.side:.4f} at 95 %)."
         )
 
 
