@@ -86,7 +86,7 @@ def _legend(result: Result) -> Iterator[str]:
         kept = f"as many as {result.leader} in each step" if result.keep is None else f"{result.keep:.0%} of each step"
         yield f"rankings keep {kept}, of the prompts seen before"
     if any(judged.spec.policy == "irt" for judged in result.policies.values()):
-        yield "irt goes by what a group is worth (most: a rare success on a hard prompt), not by whether it is effective"
+        yield "irt goes by a group's worth (a hard prompt's rare success the most), not by whether it is effective"
 
 
 def _calibration(result: Result) -> Table:
