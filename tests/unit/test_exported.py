@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greso_service.core.events import Created, Reported
+from greso_service.core.events import Created, Event, Reported
 from greso_service.core.mark import START, Mark
 from greso_service.core.outcome import Rewards
 from greso_service.core.spec import RunSpec
@@ -40,7 +40,7 @@ def read(text: bytes) -> list[bytes]:
 
 def history() -> list[bytes]:
     report = Reported(3, True, [b"a"], np.array([0]), Rewards.of([[1.0, 0.0]]))
-    events = [Created(RunSpec().to_dict()), report]
+    events: list[Event] = [Created(RunSpec().to_dict()), report]
     return [codec.encode(Recorded(event, 1_000 + at, at)) for at, event in enumerate(events)]
 
 

@@ -92,7 +92,7 @@ def test_gzip_is_told_by_its_content(tmp_path: Path) -> None:
 def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = Path(written(tmp_path, *LAYOUTS["groups"])).read_bytes()
     for given_ in (content, gzip.compress(content)):
-        raw = io.BufferedReader(io.BytesIO(given_))  # type: ignore[arg-type]
+        raw = io.BufferedReader(io.BytesIO(given_))
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(raw))
         assert groups(read(["-"])) == WANTED
 
@@ -180,7 +180,7 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
 def test_sorted_lines_are_as_if_they_had_come_in_order(rows: list[tuple[int, str, list[int]]]) -> None:
     def log_of(some: list[tuple[int, str, list[int]]], *, sort: bool) -> Groups:
         text = "".join(json.dumps({"step": s, "prompt": p, "rewards": r}) + "\n" for s, p, r in some)
-        raw = io.BufferedReader(io.BytesIO(text.encode()))  # type: ignore[arg-type]
+        raw = io.BufferedReader(io.BytesIO(text.encode()))
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(sys, "stdin", io.TextIOWrapper(raw))
             return groups(read(["-"], KNOWN, sort=sort))

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from greso_service.whatif.calibrate import BINS, CONSTANT
 from greso_service.whatif.result import Result
@@ -94,10 +94,13 @@ def _policies(axes: Axes, result: Result) -> None:
         curve = result.curve(judged)
         if curve:
             axes.plot(*zip(*curve, strict=True), linestyle=line, color=colour, linewidth=1.8)
-        axes.plot(
-            [x], [y], mark, linestyle=line if curve else "none", color=colour, markersize=9, markeredgecolor="white",
-            label=name.replace(":", ":\n").replace(",", ",\n"), zorder=5,
-        )  # fmt: skip
+        # Filters are hollow and larger, so that what lies at the same place is seen through them.
+        look: dict[str, Any] = (
+            {"linestyle": line, "markersize": 8, "markeredgecolor": "white", "zorder": 5}
+            if curve
+            else {"linestyle": "none", "markersize": 12, "markeredgewidth": 2.2, "fillstyle": "none", "zorder": 6}
+        )
+        axes.plot([x], [y], marker=mark, color=colour, label=name.replace(":", ":\n").replace(",", ",\n"), **look)
 
 
 def _reliability(axes: Axes, result: Result) -> None:
