@@ -42,6 +42,7 @@ class Trainer:
     reports: bool = True
     rounds: int = 8
     state: RunState = field(init=False)
+    log: list[tuple[int, str, list[float]]] = field(default_factory=list)  # step, prompt and rewards of each group
 
     def __post_init__(self) -> None:
         self.dice = random.Random(self.spec.get("seed", 0))
@@ -81,6 +82,7 @@ class Trainer:
                 if not self.reports:
                     break
                 groups = [(self.named(prompt, self.step), self.group(prompt)) for prompt in prompts]
+                self.log += [(self.step, *group) for group in groups]
                 answer = report(self.state, self.step, groups, final=number == self.rounds - 1)
                 if answer["step"]["complete"]:
                     break

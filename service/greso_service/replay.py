@@ -160,6 +160,11 @@ async def payloads(
     yield [written(end)]
 
 
+def history(history: History, key: RunKey, until: Mark) -> AsyncIterator[list[bytes]]:
+    """All events up to `until`, those that do not count any more included. Raises `HistoryGone`."""
+    return _pages(history, key, Span(START, until, None))
+
+
 def _counting(page: Sequence[bytes], span: Span) -> list[bytes]:
     return [payload for payload in page if span.counts(codec.decode(payload).event)]
 

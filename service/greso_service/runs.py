@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from greso_service.errors import (
     busy,
     no_run,
 )
+from greso_service.exporting import Exporting
 from greso_service.given import BARE, Given, fence
 from greso_service.history.base import Appended, History, Listed, RunKey
 from greso_service.live import TRIES, LiveRuns
@@ -69,6 +70,7 @@ class Runs:
             clock=clock,
         )
         self._travel = TimeTravel(history, self._live)
+        self._exporting = Exporting(history, self._live)
         self._cold = Cold(self._live)
 
     async def create(self, key: RunKey, fields: dict[str, Any], given: Given = BARE) -> tuple[Answer, bool]:
@@ -228,6 +230,10 @@ class Runs:
     async def fork(self, key: RunKey, run: str, step: int | None, given: Given = BARE) -> Answer:
         """Begin a new run as this one was when `step` completed, or as it is now."""
         return await self._travel.fork(key, run, step, given)
+
+    async def export(self, key: RunKey) -> AsyncIterator[bytes]:
+        """The run's whole history as a file, piece by piece; see `Exporting.export`."""
+        return await self._exporting.export(key)
 
     async def steps(self, key: RunKey, after: int, limit: int) -> Answer:
         """What happened in each step."""

@@ -58,6 +58,8 @@ def test_every_command_shows_examples() -> None:
         "top",
         "rewind",
         "fork",
+        "export",
+        "replay",
         "openapi",
     }
     for name, command in GROUP.commands.items():

@@ -115,6 +115,20 @@ def test_after_a_restart_later_steps_are_forgotten_and_totals_go_on(tmp_path: Pa
     assert [(row["step"], row["greso_rollouts_total"]) for row in rows(tmp_path)] == [(1, 7), (2, 14), (3, 21)]
 
 
+def test_groups_are_logged_when_asked_for_and_forgotten_like_figures(tmp_path: Path) -> None:
+    for after in (0, 2):
+        with Logs(tmp_path, "r", after=after, tensorboard=False, groups=True) as logs:
+            for number in range(after + 1, 4):
+                logs.write(step(number))
+    lines = [json.loads(line) for line in (tmp_path / "groups.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1] * 4 + [2] * 4 + [3] * 4
+    assert lines[:2] == [
+        {"step": 1, "prompt": "p", "rewards": [1, 0]},
+        {"step": 1, "prompt": "p", "rewards": [1, 1]},
+    ]
+    assert not (tmp_path / "groups.partial").exists()
+
+
 def test_tensorboard_gets_the_same(tmp_path: Path) -> None:
     with Logs(tmp_path, "r", after=0) as logs:
         logs.write(step(1))

@@ -106,7 +106,14 @@ def _train(options: Options, ranks: Ranks, console: Console) -> int:
             _announce(options, task, left_out, first, console)
             _begin(client, task, checkpoint, options)
             logs = stack.enter_context(
-                Logs(options.folder, options.run, after=first - 1, tensorboard=options.tensorboard, wandb=options.wandb)
+                Logs(
+                    options.folder,
+                    options.run,
+                    after=first - 1,
+                    tensorboard=options.tensorboard,
+                    wandb=options.wandb,
+                    groups=options.log_groups,
+                )
             )
             if checkpoint is None:
                 # With step 0 complete there is a state to go back to when it is killed before its first checkpoint.

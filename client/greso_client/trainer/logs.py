@@ -10,10 +10,10 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -84,9 +84,12 @@ def require_packages(*, tensorboard: bool, wandb: bool) -> None:
 class Logs:
     """Writes a run's figures to wherever they were asked for; use it with ``with``."""
 
-    def __init__(self, folder: Path, run: str, *, after: int, tensorboard: bool = True, wandb: bool = False) -> None:
+    def __init__(
+        self, folder: Path, run: str, *, after: int, tensorboard: bool = True, wandb: bool = False, groups: bool = False
+    ) -> None:
         """Go on in `folder` after step `after`: what is recorded of later steps, which will be done again, is dropped.
 
+        `groups`: write each group's rewards to ``groups.jsonl``, which ``greso replay`` reads.
         Raises `LogError` when a package is missing, `OSError`.
         """
         self._writers: list[Any] = []
@@ -99,11 +102,17 @@ class Logs:
             self._wandb = importlib.import_module("wandb").init(
                 project="greso", name=run, id=run, resume="allow", dir=str(folder)
             )
-        self._path = folder / "metrics.jsonl"
         self._totals: Counter[str] = Counter()
         folder.mkdir(parents=True, exist_ok=True)
-        self._resume(after)
-        self._file = self._path.open("a")
+        path = folder / "metrics.jsonl"
+        for row in _resumed(path, after):
+            self._totals = Counter({name: value for name, value in row.items() if TOTAL in name})
+        self._file = path.open("a")
+        self._groups: TextIO | None = None
+        if groups:
+            for _ in _resumed(folder / "groups.jsonl", after):
+                pass
+            self._groups = (folder / "groups.jsonl").open("a")
 
     def write(self, step: TrainingStep, accuracy: float | None = None) -> dict[str, float]:
         """Record a step, and the held-out accuracy after it when that was measured; return the figures as recorded."""
@@ -117,6 +126,13 @@ class Logs:
         figures = {name: value for name, value in figures.items() if math.isfinite(value)}
         self._file.write(json.dumps({"step": step.number, "time": time.time(), **figures}) + "\n")
         self._file.flush()
+        if self._groups is not None:
+            rows = [
+                {"step": step.number, "prompt": group.prompt, "rewards": list(group.rewards)}
+                for group in step.collected.groups
+            ]
+            self._groups.writelines(json.dumps(row) + "\n" for row in rows)
+            self._groups.flush()
         for writer in self._writers:
             for name, value in figures.items():
                 writer.add_scalar(_plain(name), value, step.number)
@@ -131,24 +147,28 @@ class Logs:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        if self._groups is not None:
+            self._groups.close()
         for writer in self._writers:
             writer.close()
         if self._wandb is not None:
             self._wandb.finish(exit_code=0 if error is None else 1)
 
-    def _resume(self, after: int) -> None:
-        kept = []
-        for line in self._path.read_text().splitlines() if self._path.exists() else []:
+
+def _resumed(path: Path, after: int) -> Iterator[Any]:
+    """Drop the rows of later steps from a log, which may not be there yet; yield the others as they are kept."""
+    rewritten = path.with_suffix(".partial")
+    path.touch()
+    with path.open() as lines, rewritten.open("w") as kept:
+        for line in lines:
             try:
                 row = json.loads(line)
             except ValueError:  # the last line of a process that was killed
                 continue
             if row["step"] <= after:
-                kept.append(line)
-                self._totals = Counter({name: value for name, value in row.items() if TOTAL in name})
-        rewritten = self._path.with_suffix(".partial")
-        rewritten.write_text("".join(line + "\n" for line in kept))
-        rewritten.replace(self._path)
+                kept.write(line.rstrip("\n") + "\n")
+                yield row
+    rewritten.replace(path)
 
 
 class Screen:

@@ -75,6 +75,7 @@ class Options:
     evaluate_temperature: float = 0.0
     tensorboard: bool = True
     wandb: bool = False
+    log_groups: bool = False
 
     @property
     def folder(self) -> Path:
@@ -239,6 +240,7 @@ def _add_records(group: Any) -> None:
     group.add_argument(
         "--no-tensorboard", dest="tensorboard", action="store_false", help="do not write OUT/tensorboard"
     )
+    group.add_argument("--log-groups", action="store_true", help="write each group's rewards to OUT/groups.jsonl")
     group.add_argument("--wandb", action="store_true", help="log to Weights & Biases too (pip install wandb)")
 
 

@@ -1,13 +1,17 @@
-"""The routes that go back in a run's history."""
+"""The routes that go back in a run's history, or give it out."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
 
 from greso_service.api import body, wire
 from greso_service.api.shared import PROBLEMS, TENANT, RunName, json_response, keyed
+from greso_service.history import exported
 from greso_service.history.base import RunKey
 from greso_service.runs import Runs
+
+_LINES = {exported.MEDIA_TYPE: {"schema": {"type": "string", "description": "one JSON object a line"}}}
 
 
 def router(runs: Runs) -> APIRouter:
@@ -40,5 +44,19 @@ def router(runs: Runs) -> APIRouter:
         asked = await body.read(request, wire.ForkRequest)
         answer = await runs.fork(RunKey(TENANT, run), asked.run, asked.step, await body.given(request))
         return json_response(answer, 201)
+
+    @routes.get(
+        "/{run}/export",
+        summary="The whole history",
+        response_class=Response,
+        responses={
+            200: {"description": "a manifest, the events, and a line with count and checksum", "content": _LINES}
+        },
+    )
+    async def export(run: RunName) -> Response:
+        """As it is when the call arrives. What breaks off, without the last line, is not whole."""
+        name = f'attachment; filename="{run}.ndjson"'
+        pieces = await runs.export(RunKey(TENANT, run))
+        return StreamingResponse(pieces, media_type=exported.MEDIA_TYPE, headers={"Content-Disposition": name})
 
     return routes

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from greso_service.cli.histories import export, replay
 from greso_service.cli.options import settings_options
+from greso_service.cli.where import DEFAULT_URL, AsJson, Url
 from greso_service.errors import GresoError
 from greso_service.settings import load
 
@@ -19,10 +21,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-
-Url = Annotated[str, typer.Option("--url", envvar="GRESO_URL", show_envvar=True, help="Where the service answers.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the service's JSON instead of a table.")]
-DEFAULT_URL = "http://127.0.0.1:8080"
 
 
 def run() -> None:
@@ -54,6 +52,7 @@ def greso(
     Examples:
       greso serve                 run the service at http://127.0.0.1:8080 with a Redis of its own
       greso demo                  train a small model twice and see how many rollouts the service saves
+      greso replay log.jsonl      what a training of yours would have saved, from its log
       greso runs                  the runs of a running service
       greso check                 is everything set up well?
     """  # \b keeps the lines apart in --help
@@ -283,6 +282,10 @@ def fork(
 
     with Service(url) as service:
         time_travel.fork(service, run, new, step)
+
+
+app.command()(export)
+app.command()(replay)
 
 
 @app.command()

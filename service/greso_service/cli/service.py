@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any, Self
+from collections.abc import Iterator
+from typing import Any, NoReturn, Self
 from urllib.parse import quote
 
 import httpx
@@ -53,25 +54,60 @@ class Service:
         headers = {"Idempotency-Key": secrets.token_hex(16)}
         return self._ask("POST", path, json=given, headers=headers, timeout=LONG_TIMEOUT)
 
+    def lines(self, *path: str) -> Iterator[bytes]:
+        """The lines of the text at `path`, each with its line feed, as they come. Errors as for `get`."""
+        try:
+            with self._http.stream("GET", _joined(path), timeout=LONG_TIMEOUT) as answer:
+                if answer.is_error:
+                    answer.read()
+                    self._refused(answer)
+                rest = b""
+                for piece in answer.iter_bytes():
+                    *whole, rest = (rest + piece).split(b"\n")
+                    yield from (line + b"\n" for line in whole)
+                if rest:
+                    yield rest
+        except httpx.UnsupportedProtocol:
+            raise self._no_url() from None
+        except httpx.HTTPError as error:
+            raise self._unanswered(error) from None
+
     def _ask(self, method: str, path: tuple[str, ...], **how: Any) -> Object:
         try:
-            answer = self._http.request(method, "/" + "/".join(map(_encoded, path)), **how)
+            answer = self._http.request(method, _joined(path), **how)
         except httpx.UnsupportedProtocol:
-            raise ServiceError(f"{self.url!r} is no URL; give --url http://host:port") from None
+            raise self._no_url() from None
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise ServiceError(
-                f"no service answers at {self.url} ({reason}); start it with `greso serve`, or give another --url"
-            ) from None
+            raise self._unanswered(error) from None
+        if answer.is_error:
+            self._refused(answer)
+        return self._content(answer)
+
+    def _content(self, answer: httpx.Response) -> Object:
         try:
             content = answer.json()
         except ValueError:
             content = None
         if not isinstance(content, dict):
             raise ServiceError(f"{self.url} answers, but not as greso does; give another --url")
-        if answer.is_error:
-            raise ServiceError(str(content.get("detail") or content.get("title") or f"status {answer.status_code}"))
         return content
+
+    def _refused(self, answer: httpx.Response) -> NoReturn:
+        content = self._content(answer)
+        raise ServiceError(str(content.get("detail") or content.get("title") or f"status {answer.status_code}"))
+
+    def _no_url(self) -> ServiceError:
+        return ServiceError(f"{self.url!r} is no URL; give --url http://host:port")
+
+    def _unanswered(self, error: httpx.HTTPError) -> ServiceError:
+        reason = str(error) or type(error).__name__
+        return ServiceError(
+            f"no service answers at {self.url} ({reason}); start it with `greso serve`, or give another --url"
+        )
+
+
+def _joined(path: tuple[str, ...]) -> str:
+    return "/" + "/".join(map(_encoded, path))
 
 
 def _encoded(segment: str) -> str:

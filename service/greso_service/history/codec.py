@@ -83,6 +83,11 @@ def written_ms(payload: bytes) -> int:
     return int(_HEAD.unpack_from(payload)[3])
 
 
+def type_name(payload: bytes) -> str:
+    """The name of an event's type, in lower case, without decoding it; `unknown` if it is newer than this version."""
+    return _NAMES.get(payload[1], "unknown") if len(payload) > 1 else "unknown"
+
+
 def decode(payload: bytes) -> Recorded:
     """The event of a payload. Raises `CodecError`."""
     try:
@@ -296,3 +301,4 @@ _BY_TYPE: dict[type, tuple[int, Callable[[Any], bytes], Callable[[_Reader], Even
     Priors: (8, _write_priors, _read_priors),
 }
 _BY_KIND = {kind: read for kind, _, read in _BY_TYPE.values()}
+_NAMES = {kind: event.__name__.lower() for event, (kind, _, _) in _BY_TYPE.items()}

@@ -1,0 +1,111 @@
+"""The commands about a training's history, `export` and `replay`. They import what they need when they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from greso_service.cli.where import DEFAULT_URL, Url
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="Name of the run.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write it here; compressed if the name ends with .gz."),
+    ] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Write a run's whole history to a file, or to standard output.
+
+    It is as the run is now; what is written meanwhile is not in it. The last line proves that it is whole.
+
+    \b
+    Examples:
+      greso export my-run -o my-run.ndjson.gz
+      greso export my-run | greso replay -
+    """
+    from greso_service.cli.exporting import export  # noqa: PLC0415
+    from greso_service.cli.service import Service  # noqa: PLC0415
+
+    with Service(url) as service:
+        export(service, run, output)
+
+
+def replay(  # noqa: PLR0917  # the command line names its options
+    logs: Annotated[
+        list[str],
+        typer.Argument(metavar="LOG", help="Files, folders with *.jsonl, or - for standard input.", show_default=False),
+    ],
+    policies: Annotated[
+        list[str] | None,
+        typer.Option("--policy", metavar="NAME", help="Policy to replay; repeat it for more. Default: all."),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="Parameter of the run, for all policies; repeat it for more."
+        ),
+    ] = None,
+    keep: Annotated[
+        float | None,
+        typer.Option(
+            "--keep", min=0, max=1, help="Share that rankings keep of each step. Default: as many as greso keeps."
+        ),
+    ] = None,
+    group_size: Annotated[
+        int | None,
+        typer.Option("--group-size", min=1, max=65_535, help="Responses per prompt. Default: what most groups have."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the policies' draws.")] = None,
+    step_field: Annotated[str | None, typer.Option("--step-field", metavar="NAME", help="Field with the step.")] = None,
+    prompt_field: Annotated[
+        str | None,
+        typer.Option("--prompt-field", metavar="NAME", help="Field that tells prompts apart, the same in each epoch."),
+    ] = None,
+    reward_field: Annotated[
+        str | None,
+        typer.Option("--reward-field", metavar="NAME", help="Field with a response's reward, or a group's as a list."),
+    ] = None,
+    sort: Annotated[bool, typer.Option("--sort", help="Steps stand in any order.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write replay.png, .txt, .csv and .json to this folder, too."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """What if: replay a training's log under other policies, without a service.
+
+    Says for each policy what it would have skipped, how many rollouts that saves, and how many of the groups that
+    train it would have lost; and how well the models behind the policies foretell pass rates.
+
+    A log is JSON Lines, plain or gzip: a line for each group, {"step": 3, "prompt": "q17", "rewards": [1, 0, 0]}, or
+    one for each response, {"step": 3, "prompt": "q17", "reward": 1}, where the lines of a step with the same prompt
+    make a group. Other fields are ignored, and other common names of these are known; a dot in a name leads into an
+    object. Or it is the export of a run.
+
+    A policy may carry parameters of its own, as in greso:target_zero_variance=0.1,easy_share=0.5.
+
+    \b
+    Examples:
+      greso replay rollouts.jsonl
+      greso replay rollouts/ --prompt-field extra_info.index --reward-field acc
+      greso replay log.jsonl.gz --policy greso --policy greso:target_zero_variance=0.1 --out what-if
+      greso replay log.jsonl --policy irt --policy mopps --keep 0.5 --set group_size=16
+      greso export my-run | greso replay - --json
+    """
+    from greso_service.cli.replaying import Asked, replay  # noqa: PLC0415
+    from greso_service.whatif.plain import Fields  # noqa: PLC0415
+
+    fixed = {"group_size": group_size, "seed": seed}
+    replay(
+        logs,
+        Fields(step_field, prompt_field, reward_field),
+        Asked(policies or [], sets or [], {name: value for name, value in fixed.items() if value is not None}),
+        keep=keep,
+        sort=sort,
+        out=out,
+        as_json=as_json,
+    )

@@ -1,0 +1,12 @@
+"""The options that commands share which ask a running service."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+Url = Annotated[str, typer.Option("--url", envvar="GRESO_URL", show_envvar=True, help="Where the service answers.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the service's JSON instead of a table.")]
