@@ -11,7 +11,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from greso_service.core import controller, policy
+from greso_service import audited
+from greso_service.core import controller, difficulty, policy
 from greso_service.core.controller import Exploration
 from greso_service.core.draws import IdError, Ids
 from greso_service.core.events import Reported, Selected
@@ -76,6 +77,7 @@ def summary(name: str, state: RunState) -> dict[str, Any]:
             "rollouts": totals.rollouts,
             "rollouts_avoided": sum(skipped.values()) * state.spec.group_size,
         },
+        "audit": audited.content(state),
     }
 
 
@@ -201,29 +203,27 @@ def sort_values(state: RunState, sort: str) -> NDArray[np.float64]:
 
 def prompt_rows(state: RunState, index: Index) -> list[dict[str, Any]]:
     """Prompts as they are listed, JSON-ready but for NaN (null)."""
-    decided = policy.decide(state.question(max(state.progress.step, 0), index))
+    step = max(state.progress.step, 0)
+    decided = policy.decide(state.question(step, index))
     rows = state.prompts
-    columns = (
-        state.table.texts(index.tolist()),
-        rows.streak[index].tolist(),
-        rows.kind[index].tolist(),
-        decided.keep_probability.tolist(),
-        rows.visits[index].tolist(),
-        np.where(rows.rewards[index] > 0, rows.mean[index], np.nan).tolist(),
-        rows.last_step[index].tolist(),
-    )
-    return [
-        {
-            "prompt": prompt,
-            "streak": streak,
-            "kind": _KIND_NAMES[kind],
-            "keep_probability": probability,
-            "visits": visits,
-            "mean": mean,
-            "last_step": last_step if visits else None,
-        }
-        for prompt, streak, kind, probability, visits, mean, last_step in zip(*columns, strict=True)
-    ]
+    columns = {
+        "prompt": state.table.texts(index.tolist()),
+        "streak": rows.streak[index].tolist(),
+        "kind": [_KIND_NAMES[kind] for kind in rows.kind[index].tolist()],
+        "keep_probability": decided.keep_probability.tolist(),
+        "pass_rate": pass_rate(state, index, step).tolist(),
+        "visits": rows.visits[index].tolist(),
+        "mean": np.where(rows.rewards[index] > 0, rows.mean[index], np.nan).tolist(),
+        "last_step": np.where(rows.visits[index] > 0, rows.last_step[index].astype(object), None).tolist(),
+    }
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def pass_rate(state: RunState, index: Index, step: int) -> NDArray[np.float64]:
+    """float64[n]: the pass rates that the item-response model expects of prompts in a step, whatever the policy is."""
+    rows = state.prompts
+    variance = difficulty.aged(rows.variance[index].astype(np.float64), step - rows.last_step[index])
+    return difficulty.pass_rate(rows.difficulty[index].astype(np.float64), variance, state.ability.value)
 
 
 def named_in_path(state: RunState, name: str) -> Index:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from greso_service.api.wire import Exploration, Kind, RunSpec, Totals
+from greso_service.api.wire import Audit, Exploration, Kind, RunSpec, Totals
 
 Status = Literal["saving", "filtering", "learning", "off", "stuck", "idle"]
 
@@ -46,9 +46,11 @@ class _Overview(BaseModel):
     pool: int
     exploration: Exploration
     totals: Totals
+    audit: Audit
     saved_estimate: int | None = Field(
         description="responses saved, had the model stayed as it was in the first steps; null if these tell nothing."
-        " At most totals.rollouts_avoided. Only a run with policy uniform beside this one measures the saving"
+        " Of a filter at most totals.rollouts_avoided. Only a run with policy uniform beside this one measures the"
+        " saving"
     )
     recent: RecentSteps
     first: FirstSteps
@@ -116,7 +118,8 @@ class MappedPrompt(BaseModel):
     prompt: str
     streak: int
     kind: Kind
-    keep_probability: float
+    keep_probability: float = Field(description="of a ranking: its score")
+    pass_rate: float = Field(description="what the item-response model expects, whatever the policy is")
     visits: int = Field(description="groups reported")
     mean: float | None
     last_step: int | None

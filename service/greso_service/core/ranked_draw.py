@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from greso_service.core import draws
 from greso_service.core.events import Audited, Ranked
-from greso_service.core.policy import EVEN, RANKINGS, PromptView, best, beta_mean
+from greso_service.core.policy import RANKINGS, PromptView, as_easy, best
 from greso_service.core.pool import Cursor
 from greso_service.core.prompts import Index
 from greso_service.core.state import RunState
@@ -41,7 +41,8 @@ class Drawn:
 
 def draw(state: RunState, step: int, count: int) -> Drawn:
     """Take `count` prompts of the pool, or as many as there are that this step has not taken yet."""
-    share = 1.0 if state.spec.shadow else state.spec.exploration_share
+    spec = state.spec
+    share = 1.0 if spec.shadow else max(spec.exploration_share, spec.audit_share)
     owed = round(state.owed + share * count, 9)  # ten tenths are one
     walked, cursor = _walk(state, step, min(int(owed), count))
     top = _top(state, step, count)
@@ -121,5 +122,6 @@ def _longest_left_alone(state: RunState, step: int, taken: Index, count: int) ->
 
 
 def _audited(state: RunState, index: Index) -> Audited:
-    easy = beta_mean(PromptView(state.prompts, index)) >= EVEN
+    index = index[state.prompts.visits[index] > 0]
+    easy = as_easy(state.spec, PromptView(state.prompts, index))
     return Audited(tuple(index[easy].tolist()), tuple(index[~easy].tolist()))
