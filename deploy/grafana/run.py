@@ -206,8 +206,8 @@ def _yield(made: dashboard.Dashboard) -> None:
         lines(
             "False-skip rate of audits",
             "Share of effective groups among those that the policy would have skipped, as easy and as hard, and that "
-            "were rolled out all the same (`audit_share`, `shadow`; of a ranking what the walk brought besides), over "
-            "6 hours. Compare with *Effective yield*: as high as that, the skips lose what they save; raise "
+            "were rolled out all the same (`audit_share`, shadow mode; of a ranking what the walk brought besides), "
+            "over 6 hours. Compare with *Effective yield*: as high as that, the skips lose what they save; raise "
             "`target_zero_variance` or `min_keep_probability`. The run's state tells the interval.",
             "percentunit",
             Shown(q.false_skip_rate(W, q.LONG, "kind"), "{{kind}}"),

@@ -142,11 +142,19 @@ class Why(BaseModel):
     prompt: str
     kind: Kind
     streak: int
-    keep_probability: float
+    keep_probability: float = Field(description="of a ranking: its score")
+    pass_rate: float = Field(description="what the item-response model expects")
     step: int = Field(description="the step at work")
-    draw: float = Field(description="kept when it is below the keep probability")
-    keep: bool
-    next_kept_step: int | None = Field(
-        description="the first step from this one that would keep it, if nothing changes; null if none of 1,000 would"
+    draw: float = Field(description="a filter keeps the prompt when it is below the keep probability")
+    keep: bool | None = Field(
+        description="whether it is rolled out when it comes, or when the pool is drawn from; null where a ranking"
+        " can't tell before it knows the other candidates"
     )
+    next_kept_step: int | None = Field(
+        description="the first step from this one that would keep it, if nothing changes; null if none of 1,000 would,"
+        " and with a ranking"
+    )
+    rank: int | None = Field(description="in the pool, from 1, by a ranking; null if it is not ranked now")
+    ranked: int | None = Field(description="how many prompts are")
+    free_from: int | None = Field(description="the first step whose draws don't leave it alone; null if it is free")
     sentence: str = Field(description="the same for people")

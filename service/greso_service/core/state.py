@@ -26,7 +26,7 @@ from greso_service.core.events import (
     Span,
 )
 from greso_service.core.mark import START, Mark
-from greso_service.core.outcome import Outcome, Outcomes, classify
+from greso_service.core.outcome import JUDGED, Outcome, Outcomes, classify
 from greso_service.core.passes import Passes
 from greso_service.core.policy import RANKINGS, PromptView, Question, as_easy
 from greso_service.core.pool import Cursor, permuted
@@ -180,11 +180,21 @@ class RunState:
             easy=int(number[Outcome.EASY]),
             hard=int(number[Outcome.HARD]),
             seen_before=int(judged.sum()) - self._first_judged(report.index[judged]),
+            **self._aside(report, outcomes),
         )
         progress, closed_with = controller.observe(self.progress, self.spec, report.step, counts, final=report.final)
         late = self.progress.is_complete(report.step)
         self._assessed = report, Assessment(outcomes, counts, progress, closed_with, late)
         return self._assessed[1]
+
+    def _aside(self, report: Reported, outcomes: Outcomes) -> dict[str, int]:
+        """In a shadow run, groups that there would not be without it: they must not steer what the policy decides."""
+        if not self.spec.shadow:
+            return {}
+        rows = np.flatnonzero(report.index < self.table.size)
+        noted = np.abs(self.prompts.audited[report.index[rows]]) == report.step + 1
+        number = np.bincount(outcomes.outcome[rows[noted]], minlength=len(Outcome))
+        return {f"aside_{kind.name.lower()}": int(number[kind]) for kind in JUDGED}
 
     def _first_judged(self, index: Index) -> int:
         kind = self.view.of(np.where(index < self.table.size, index, UNKNOWN)).kind
@@ -337,7 +347,7 @@ class RunState:
         prompts.hopeless[index] = now.hopeless
 
     def _fold_audits(self, event: Reported, outcomes: Outcomes, rows: Index) -> None:
-        """Count the groups of audited prompts, each once, in the step that it was audited in; and the others meanwhile."""
+        """Count the groups of audited prompts, each once and in the step of its audit, and of those kept meanwhile."""
         index = event.index[rows]
         noted, judged = self.prompts.audited[index], outcomes.outcome[rows] != Outcome.UNDETERMINED
         effective, rollouts = outcomes.outcome[rows] == Outcome.EFFECTIVE, event.rewards.lengths[rows].astype(np.int64)
