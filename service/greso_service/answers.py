@@ -214,7 +214,7 @@ def prompt_rows(state: RunState, index: Index) -> list[dict[str, Any]]:
         "pass_rate": pass_rate(state, index, step).tolist(),
         "visits": rows.visits[index].tolist(),
         "mean": np.where(rows.rewards[index] > 0, rows.mean[index], np.nan).tolist(),
-        "last_step": np.where(rows.visits[index] > 0, rows.last_step[index].astype(object), None).tolist(),
+        "last_step": np.ma.masked_array(rows.last_step[index], rows.visits[index] == 0).tolist(),
     }
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 

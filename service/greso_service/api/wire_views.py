@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from greso_service.api.wire import Audit, Exploration, Kind, RunSpec, Totals
+from greso_service.api.wire import Exploration, Kind, RunSpec, Totals
+from greso_service.api.wire_audit import Audit
 
 Status = Literal["saving", "filtering", "learning", "off", "stuck", "idle"]
 

@@ -223,7 +223,8 @@ def as_easy(spec: RunSpec, candidates: PromptView) -> Bools:
         return beta_mean(candidates) >= EVEN
     if spec.policy == "band":
         return beta_mean(candidates) > spec.pass_rate_band[1]
-    return candidates.kind == Outcome.EASY
+    easy: Bools = candidates.kind == Outcome.EASY
+    return easy
 
 
 def beta_mean(candidates: PromptView) -> Floats:

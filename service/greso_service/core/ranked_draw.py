@@ -64,12 +64,12 @@ def standing(state: RunState, step: int, index: int) -> Standing:
     spans = _window(state, step)
     scores = np.concatenate([_scores(state, step, *span) for span in spans])
     rows = np.concatenate([np.arange(*span) for span in spans])
-    [place] = np.flatnonzero(rows == index).tolist() or [None]
+    places = np.flatnonzero(rows == index)
     free_from = rank = None
     if _cooling(state.prompts.drawn[index : index + 1], step, state.spec.cooldown_steps)[0]:
         free_from = int(state.prompts.drawn[index]) + state.spec.cooldown_steps
-    elif place is not None:
-        drawn = draws.uniforms(state.table.hashes[rows], state.spec.seed, step)
+    elif places.size:
+        place, drawn = places[0], draws.uniforms(state.table.hashes[rows], state.spec.seed, step)
         before = (scores > scores[place]) | ((scores == scores[place]) & (drawn < drawn[place]))
         rank = 1 + int(np.count_nonzero(before))
     count = controller.next_rollout_batch_size(state.progress, state.spec, step)

@@ -355,15 +355,15 @@ class RunState:
         if due.any():
             for kind, of_kind in (("easy", due & (noted > 0)), ("hard", due & (noted < 0))):
                 getattr(self.audits, kind).add(effective[of_kind], rollouts[of_kind])
-                self._add_totals(f"audited_{kind}", np.count_nonzero(of_kind))
-                self._add_totals(f"false_{kind}", np.count_nonzero(effective & of_kind))
+                self._add_totals(f"audited_{kind}", int(np.count_nonzero(of_kind)))
+                self._add_totals(f"false_{kind}", int(np.count_nonzero(effective & of_kind)))
             self.prompts.audited[index[due]] = 0
         if self.spec.shadow or self.spec.audit_share or self.spec.policy in RANKINGS:
             kept = judged & (noted == 0) & (self.prompts.visits[index] > 0)
             self.audits.kept.add(effective[kept], rollouts[kept])
 
     def _add_totals(self, name: str, amount: int) -> None:
-        setattr(self.totals, name, getattr(self.totals, name) + int(amount))
+        setattr(self.totals, name, getattr(self.totals, name) + amount)
 
     def _fold_totals(self, event: Reported, assessed: Assessment) -> None:
         totals, counts = self.totals, assessed.counts
