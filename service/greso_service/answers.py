@@ -211,19 +211,12 @@ def prompt_rows(state: RunState, index: Index) -> list[dict[str, Any]]:
         "streak": rows.streak[index].tolist(),
         "kind": [_KIND_NAMES[kind] for kind in rows.kind[index].tolist()],
         "keep_probability": decided.keep_probability.tolist(),
-        "pass_rate": pass_rate(state, index, step).tolist(),
+        "pass_rate": difficulty.pass_rate(state.beliefs(index, step), state.ability.value).tolist(),
         "visits": rows.visits[index].tolist(),
         "mean": np.where(rows.rewards[index] > 0, rows.mean[index], np.nan).tolist(),
         "last_step": np.ma.masked_array(rows.last_step[index], rows.visits[index] == 0).tolist(),
     }
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-def pass_rate(state: RunState, index: Index, step: int) -> NDArray[np.float64]:
-    """float64[n]: the pass rates that the item-response model expects of prompts in a step, whatever the policy is."""
-    rows = state.prompts
-    variance = difficulty.aged(rows.variance[index].astype(np.float64), step - rows.last_step[index])
-    return difficulty.pass_rate(rows.difficulty[index].astype(np.float64), variance, state.ability.value)
 
 
 def named_in_path(state: RunState, name: str) -> Index:

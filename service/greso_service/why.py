@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from greso_service import answers
 from greso_service.answers import Answer
-from greso_service.core import policy, ranked_draw
+from greso_service.core import difficulty, policy, ranked_draw
 from greso_service.core.controller import NO_STEP
 from greso_service.core.draws import audit_uniforms_by_step, uniforms_by_step
 from greso_service.core.policy import RANKINGS, Selection
@@ -31,11 +31,20 @@ def answer(state: RunState, name: str) -> Answer | None:
     step = _step_at_work(state)
     row = answers.prompt_rows(state, index)[0]
     content = {field: row[field] for field in ("prompt", "kind", "streak", "keep_probability", "visits")}
-    content |= {"step": step, "pass_rate": float(answers.pass_rate(state, index, step)[0])}
+    content |= {"step": step, **_predicted(state, index, step)}
     content |= {"next_kept_step": None, "rank": None, "ranked": None, "free_from": None}
     content |= _ranked(state, index, content) if state.spec.policy in RANKINGS else _filtered(state, index, content)
     del content["visits"]
     return Answer(orjson.dumps(content))
+
+
+def _predicted(state: RunState, index: Index, step: int) -> dict[str, float]:
+    """What the item-response model expects of the prompt, whatever the policy is."""
+    belief, ability = state.beliefs(index, step), state.ability.value
+    return {
+        "pass_rate": float(difficulty.pass_rate(belief, ability)[0]),
+        "effective_chance": float(difficulty.effective(belief, ability, state.spec.group_size)[0]),
+    }
 
 
 def _step_at_work(state: RunState) -> int:
@@ -151,7 +160,7 @@ def _expected(state: RunState, content: dict[str, Any]) -> str:
     match state.spec.policy:
         case "irt":
             text = f"The model expects a pass rate of {_short(content['pass_rate'])}, and an effective group with"
-            text += f" probability {score}, its score"
+            text += f" probability {_short(content['effective_chance'])}; its score is {score}"
         case "p_mixed":
             text = f"By its own rewards a group is effective with probability {score}, its score"
         case _:

@@ -144,7 +144,8 @@ class Why(BaseModel):
     kind: Kind
     streak: int
     keep_probability: float = Field(description="of a ranking: its score")
-    pass_rate: float = Field(description="what the item-response model expects")
+    pass_rate: float = Field(description="what the item-response model expects in the step at work")
+    effective_chance: float = Field(description="of its group, by the same model")
     step: int = Field(description="the step at work")
     draw: float = Field(description="a filter keeps the prompt when it is below the keep probability")
     keep: bool | None = Field(

@@ -188,7 +188,8 @@ def _run(content: Object, console: Console) -> RenderableType:
     totals, recent = content["totals"], content["recent"]
     shadow = " in shadow mode" if content["spec"]["shadow"] else ""
     facts = (
-        f"{content['policy']}{shadow}, {content['prompts']:,} prompts, epoch {content['epoch']}, step {content['step']:,}",
+        f"{content['policy']}{shadow}, {content['prompts']:,} prompts, epoch {content['epoch']},"
+        f" step {content['step']:,}",
         f"rollouts {totals['rollouts']:,}, saved {_estimated(content['saved_estimate'])} if the model were unchanged,"
         f" {totals['rollouts_avoided']:,} at most",
         f"last {recent['steps']} steps: {_percent(recent['skip_rate'])} skipped, {_percent(recent['effective'])}"
@@ -215,7 +216,9 @@ def _audited(audit: Object) -> Iterator[str]:
         yield f"audited groups that taught: {', '.join(told)}"
     shadow = audit["shadow"]
     if shadow and shadow["rollouts_saved"] is not None:
-        lost = "" if shadow["lost_share"] is None else f", {_percent(shadow['lost_share'])} of the effective groups lost"
+        lost = (
+            "" if shadow["lost_share"] is None else f", {_percent(shadow['lost_share'])} of the effective groups lost"
+        )
         yield f"shadow: {shadow['rollouts_saved']:,} of {shadow['rollouts']:,} rollouts would have been saved{lost}"
 
 

@@ -6,7 +6,7 @@ const POLICIES = {
   band: "rolls out prompts whose estimated pass rate lies in a band",
   mopps: "takes the prompts whose pass rate, sampled from what is known, comes nearest to 1/2",
   p_mixed: "takes the prompts whose groups are most likely effective, each by its own rewards",
-  irt: "takes the prompts whose groups are most likely effective, by a model of ability and difficulty",
+  irt: "takes the prompts whose groups are worth most, by a model of ability and difficulty",
 };
 const RANKINGS = ["mopps", "p_mixed", "irt"];
 

@@ -2,7 +2,7 @@
 
 import { get, of } from "./api.js";
 import { facts, fill, h, name, number, table } from "./dom.js";
-import { count, decimal, plural } from "./format.js";
+import { count, decimal, percent, plural } from "./format.js";
 import { does, ranks } from "./policies.js";
 import { toPrompts } from "./routes.js";
 
@@ -109,6 +109,7 @@ function known(prompt, why, policy) {
     ["Streak", count(prompt.streak), "zero-variance groups in a row"],
     ...chosen,
     ["Expected pass rate", decimal(why.pass_rate), `in step ${count(why.step)}, by the model of ability and difficulty`],
+    ["Chance of an effective group", percent(why.effective_chance), "by the same model"],
     ["Visits", count(prompt.visits), "groups in all"],
     [
       "Mean reward",
