@@ -10,6 +10,7 @@ from greso_service.core.advice.signals import Signals
 from greso_service.core.advice.trainer import ENOUGH_GROUPS, ENOUGH_STEPS
 from greso_service.core.advice.words import Advice, patch, percent, short
 from greso_service.core.audit import Found
+from greso_service.core.spec import RunSpec
 
 ENOUGH_AUDITS = 100
 """Audited groups from which a false-skip rate is told: known within 10 points (95 %)."""
@@ -104,7 +105,7 @@ def not_audited(signals: Signals) -> Iterator[Advice]:
             "Nobody knows what the ranking leaves out",
             "exploration_share and audit_share are 0: a prompt that ranks low is never seen again, though the model"
             " may have learnt it.",
-            f"to see each again, {patch(signals.run, exploration_share=0.1)}",
+            f"to see each again, {patch(signals.run, exploration_share=RunSpec().exploration_share)}",
         )
 
 
