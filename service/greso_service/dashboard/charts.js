@@ -10,7 +10,7 @@ const ratio = (above, below) => above.map((value, at) => (below[at] ? value / be
 const sum = (...columns) => columns[0].map((_, at) => columns.reduce((total, column) => total + column[at], 0));
 const level = (value) => (curves) => curves.step.map(() => value ?? null);
 
-const aimed = ({ policy, target }) => (steers(policy) || policy === "uniform" ? target : null);
+const aims = (policy) => steers(policy) || policy === "uniform";
 
 // Each chart: what it tells, how to read it, the policies that it is for (all, if not said), and its series: label,
 // colour, line, values of (curves, overview).
@@ -29,19 +29,30 @@ const CHARTS = [
   {
     title: "Zero-variance groups against their targets",
     note: "Rollouts that taught nothing. Above its target a kind is skipped more, below it less. Well above for long: lower p can't help, see the advice.",
+    of: aims,
     format: percent,
     series: [
       ["easy", "easy", "", (c) => ratio(c.easy, c.groups)],
       ["hard", "hard", "", (c) => ratio(c.hard, c.groups)],
-      ["target easy", "easy", "dash", (c, o) => level(aimed(o)?.easy)(c)],
-      ["target hard", "hard", "dash", (c, o) => level(aimed(o)?.hard)(c)],
+      ["target easy", "easy", "dash", (c, o) => level(o.target.easy)(c)],
+      ["target hard", "hard", "dash", (c, o) => level(o.target.hard)(c)],
+    ],
+  },
+  {
+    title: "Zero-variance groups",
+    note: "Rollouts that taught nothing: the fewer, the better the prompts were chosen.",
+    of: (policy) => !aims(policy),
+    format: percent,
+    series: [
+      ["easy", "easy", "", (c) => ratio(c.easy, c.groups)],
+      ["hard", "hard", "", (c) => ratio(c.hard, c.groups)],
     ],
   },
   {
     title: "Exploration probabilities",
     note: "Falls while its kind is above the target. At the lower bound: no more can be skipped; at the upper: the target is above what the pool has.",
     format: decimal,
-    of: (policy) => steers(policy) || policy === "uniform",
+    of: aims,
     range: [0, 1],
     series: [
       ["p easy", "easy", "", (c) => c.p_easy],

@@ -36,8 +36,8 @@ _NEAR = 1e-9  # p is rounded to 12 digits
 def steering(signals: Signals) -> Iterator[Advice]:
     """Targets missed, and p at a bound, for each kind; only once prompts come back and there is enough to go by."""
     late = signals.late
-    if not _telling(signals) or signals.spec.policy != "greso":
-        return
+    if not _telling(signals) or signals.spec.policy != "greso" or signals.spec.shadow:
+        return  # in a shadow run there are groups that the policy would have skipped, and steers by the others alone
     skip_rate, total = signals.recent.skip_rate or 0.0, late.sum("easy") + late.sum("hard")
     if total < SKIPS * late.groups and skip_rate < SKIPS:
         yield Advice(

@@ -68,6 +68,13 @@ def saving(signals: Signals) -> Iterator[Advice]:
         costs = [stretch.sum("rollouts") / stretch.sum("effective") for stretch in (recent, first)]
         costs_now, costs_then = (f"{cost:,.1f}" if cost < 100 else f"{cost:,.0f}" for cost in costs)
         detail.append(f"An effective group costs {costs_now} responses, {costs_then} then.")
+    left, kept = signals.state.audits.left_out, signals.state.audits.kept
+    if signals.ranking and left.groups >= 50 and kept.rate is not None:
+        low, high = left.interval()
+        detail.append(
+            f"Of prompts that it would have left out and the walk brought {percent(left.rate or 0)} ({percent(low)} to"
+            f" {percent(high)}) taught, of those that it took {percent(kept.rate)}."
+        )
     detail.append(_told(signals))
     tried = np.isin(signals.lately.before, (Outcome.EASY, Outcome.HARD))
     if np.count_nonzero(tried) >= 50 and not signals.ranking:
