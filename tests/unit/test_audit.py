@@ -262,6 +262,22 @@ def test_a_ranking_in_shadow_audits_those_that_are_not_among_its_best() -> None:
     assert (event.examined, audited(event)) == (1, set())
 
 
+def test_groups_that_a_shadow_run_adds_do_not_steer() -> None:
+    """p_easy and p_hard go as if what would have been skipped had not been rolled out."""
+    shadow, plain = (run(shadow=shadow, train_batch_size=100, exploration_step=0.1) for shadow in (True, False))
+    for state in (shadow, plain):
+        report(state, 0, [("a", HARD), ("b", EASY), ("c", MIXED), ("d", MIXED)], final=True)
+    fold(shadow, [Selected(1, 4, 4, 0, 0, audited=Audited((1,), (0,)))])
+    report(shadow, 1, [("a", HARD), ("b", EASY), ("c", MIXED), ("d", EASY)], final=True)
+    report(plain, 1, [("c", MIXED), ("d", EASY)], final=True)
+    assert shadow.progress.exploration == plain.progress.exploration
+    assert (plain.progress.exploration.easy, plain.progress.exploration.hard) == (0.4, 0.6)
+    fold(shadow, [Selected(2, 1, 1, 0, 0, audited=Audited((), (0,)))])
+    report(shadow, 2, [("a", HARD)], final=True)
+    assert shadow.progress.exploration == plain.progress.exploration, "nothing that steers came"
+    assert int(shadow.steps.rows["hard"][1]) == 1, "the step's own counts have them"
+
+
 def test_what_a_filter_would_have_saved_and_lost() -> None:
     state = run(shadow=True, train_batch_size=100)
     report(state, 0, [("a", HARD), ("b", EASY), ("c", MIXED), ("d", MIXED)], final=True)
