@@ -126,9 +126,6 @@ specs = st.fixed_dictionaries(
         "exploration_step": st.sampled_from([0.01, 0.1, 0.7]),
         "target_zero_variance": st.sampled_from([0.0, 0.25, 1.0]),
         "reward_tolerance": st.sampled_from([0.0, 1e-6, 0.3]),
-        "policy": st.sampled_from(POLICIES),
-        "audit_share": st.sampled_from([0.0, 0.5, 1.0]),
-        "shadow": st.booleans(),
     },
 )
 
