@@ -243,8 +243,8 @@ RANKED = {"policy": "irt", "group_size": 4, "rollout_batch_size": 2, "exploratio
         ({"min_keep_probability": 1.0}, [[0.0, 0.0]], "Its last group taught nothing (not solved), but its keep"
          " probability is 1, so it is kept in step 1", True),
         (RANKED, [], "It was never rolled out. The model expects a pass rate of 0.", None),
-        (RANKED, [[0.0, 1.0, 0.0, 1.0]], ". That is rank 1 of 9 prompts that step 1 ranks; its next draw takes the best 2:"
-         " taken.", True),
+        (RANKED, [[0.0, 1.0, 0.0, 1.0]], ". That is rank 1 of 9 prompts that step 1 ranks; its next draw takes the"
+         " best 2: taken.", True),
         (RANKED, [[0.0] * 4] * 3, ". That is rank 9 of 9 prompts that step 3 ranks; its next draw takes the"
          " best 2: left out, unless the walk brings it.", False),
         (RANKED | {"exploration_share": 0.5}, [[0.0] * 4], "takes the best 1, and 1 more as the walk of the pool brings"
