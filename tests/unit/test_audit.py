@@ -304,11 +304,13 @@ def test_nothing_can_be_said_of_what_is_saved_before_anything_is_kept() -> None:
 
 
 def test_a_ranked_draw_audits_what_the_walk_brings_besides() -> None:
-    trainer = Trainer(mixture(600, easy=0.3, hard=0.3), {"policy": "irt", "exploration_share": 0.5}).train(40)
+    trainer = Trainer(
+        mixture(600, easy=0.3, hard=0.3), {"policy": "irt", "exploration_share": 0.5, "cooldown_steps": 5}
+    ).train(40)
     audits = trainer.state.audits
     assert audits.left_out.groups > 200
     assert audits.kept.interval()[0] > audits.left_out.interval()[1], "the best of the pool teach more than the rest"
-    assert audits.left_out.effective < 0.1 * audits.left_out.groups, "those that teach have had their turn lately"
+    assert audits.left_out.effective < 0.3 * audits.left_out.groups, "those that teach have had their turn lately"
 
 
 def test_an_audit_share_is_walked_in_draws_by_rank_too() -> None:
