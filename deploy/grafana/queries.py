@@ -18,6 +18,8 @@ WINDOW: Final = "$window"
 RANGE: Final = "$__range"
 FINE: Final = "$__rate_interval"
 HOUR: Final = "1h"
+LONG: Final = "6h"
+"""For what is rare: an audit share of 1 % brings a few groups a step."""
 
 STEP_ROUTES: Final = 'route=~".*/(select|draw|report)"'
 """The calls that a training waits for in each step."""
@@ -69,6 +71,11 @@ def effective_share(where: str, over: str) -> str:
     """Effective of all groups that could be judged, per run: what a rollout earns."""
     effective = rate_of("groups", f'{where}, outcome="effective"', over, "run")
     return f"{effective} / {rate_of('groups', judged(where), over, 'run')}"
+
+
+def false_skip_rate(where: str, over: str, *by: str) -> str:
+    """Effective of the audited groups, over all replicas: what skips lose."""
+    return f"{added('false_skips', where, over, *by)} / {added('audited_groups', where, over, *by)}"
 
 
 def judged(where: str) -> str:

@@ -202,6 +202,28 @@ def _yield(made: dashboard.Dashboard) -> None:
             Shown(f"{q.rate_of('rollouts', W, q.WINDOW)} / {q.rate_of('groups', EFFECTIVE, q.WINDOW)}", "rollouts"),
         )
     )
+    made.with_panel(
+        lines(
+            "False-skip rate of audits",
+            "Share of effective groups among those that the policy would have skipped, as easy and as hard, and that "
+            "were rolled out all the same (`audit_share`, shadow mode; of a ranking what the walk brought besides), "
+            "over 6 hours. Compare with *Effective yield*: as high as that, the skips lose what they save; raise "
+            "`target_zero_variance` or `min_keep_probability`. The run's state tells the interval.",
+            "percentunit",
+            Shown(q.false_skip_rate(W, q.LONG, "kind"), "{{kind}}"),
+            most=1,
+        )
+    )
+    made.with_panel(
+        lines(
+            "Audited groups",
+            "Groups over 6 hours that the false-skip rate is made of: with 100 of them it is known within 10 points. "
+            "None: `audit_share` is 0, or nothing is skipped.",
+            "locale",
+            Shown(q.added("audited_groups", W, q.LONG, "kind"), "{{kind}}"),
+            stacked=True,
+        )
+    )
 
 
 def _work(made: dashboard.Dashboard) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from greso_service.core import controller, policy
+from greso_service import audited
+from greso_service.core import controller, difficulty, policy
 from greso_service.core.controller import Exploration
 from greso_service.core.draws import IdError, Ids
 from greso_service.core.events import Reported, Selected
@@ -76,6 +77,7 @@ def summary(name: str, state: RunState) -> dict[str, Any]:
             "rollouts": totals.rollouts,
             "rollouts_avoided": sum(skipped.values()) * state.spec.group_size,
         },
+        "audit": audited.content(state),
     }
 
 
@@ -201,29 +203,20 @@ def sort_values(state: RunState, sort: str) -> NDArray[np.float64]:
 
 def prompt_rows(state: RunState, index: Index) -> list[dict[str, Any]]:
     """Prompts as they are listed, JSON-ready but for NaN (null)."""
-    decided = policy.decide(state.question(max(state.progress.step, 0), index))
+    step = max(state.progress.step, 0)
+    decided = policy.decide(state.question(step, index))
     rows = state.prompts
-    columns = (
-        state.table.texts(index.tolist()),
-        rows.streak[index].tolist(),
-        rows.kind[index].tolist(),
-        decided.keep_probability.tolist(),
-        rows.visits[index].tolist(),
-        np.where(rows.rewards[index] > 0, rows.mean[index], np.nan).tolist(),
-        rows.last_step[index].tolist(),
-    )
-    return [
-        {
-            "prompt": prompt,
-            "streak": streak,
-            "kind": _KIND_NAMES[kind],
-            "keep_probability": probability,
-            "visits": visits,
-            "mean": mean,
-            "last_step": last_step if visits else None,
-        }
-        for prompt, streak, kind, probability, visits, mean, last_step in zip(*columns, strict=True)
-    ]
+    columns = {
+        "prompt": state.table.texts(index.tolist()),
+        "streak": rows.streak[index].tolist(),
+        "kind": [_KIND_NAMES[kind] for kind in rows.kind[index].tolist()],
+        "keep_probability": decided.keep_probability.tolist(),
+        "pass_rate": difficulty.pass_rate(state.beliefs(index, step), state.ability.value).tolist(),
+        "visits": rows.visits[index].tolist(),
+        "mean": np.where(rows.rewards[index] > 0, rows.mean[index], np.nan).tolist(),
+        "last_step": np.ma.masked_array(rows.last_step[index], rows.visits[index] == 0).tolist(),
+    }
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def named_in_path(state: RunState, name: str) -> Index:

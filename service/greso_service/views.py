@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,16 +12,11 @@ from numpy.typing import NDArray
 
 from greso_service import answers
 from greso_service.answers import Answer
-from greso_service.core import advice, controller, policy, sample
+from greso_service.core import advice, controller, sample
 from greso_service.core.advice.signals import Signals, Stretch
-from greso_service.core.controller import NO_STEP
-from greso_service.core.draws import uniforms_by_step
 from greso_service.core.outcome import Outcome
-from greso_service.core.prompts import UNKNOWN, Index
+from greso_service.core.prompts import Index
 from greso_service.core.state import RunState
-
-AHEAD = 1000
-"""Steps that are searched for the next one that would keep a prompt."""
 
 _SUMMED = (
     "examined", "selected", "skipped_easy", "skipped_hard", "groups", "effective", "easy", "hard", "rollouts", "rounds",
@@ -118,77 +113,6 @@ def _map_keys(state: RunState, sort: str, index: Index) -> list[NDArray[np.float
     if sort == "kind":
         return [streak, state.prompts.kind[index].astype(np.float64)]
     return [streak, answers.sort_values(state, sort)[index]]
-
-
-def why(state: RunState, name: str) -> Answer | None:
-    """Whether a prompt is kept in the step at work, and why; None if the run doesn't know it."""
-    index = answers.named_in_path(state, name)
-    if index[0] == UNKNOWN:
-        return None
-    step = _step_at_work(state)
-    steps = np.arange(step, step + AHEAD + 1)
-    draws = uniforms_by_step(state.table.hashes[index[0]], state.spec.seed, steps)
-    decided = _decisions(state, index, draws)
-    kept = np.flatnonzero(decided.keep)
-    row = answers.prompt_rows(state, index)[0]
-    content = {
-        **{name: row[name] for name in ("prompt", "kind", "streak", "keep_probability")},
-        "step": step,
-        "draw": float(draws[0]),
-        "keep": bool(decided.keep[0]),
-        "next_kept_step": step + int(kept[0]) if kept.size else None,
-    }
-    return _answer({**content, "sentence": _sentence(state, content)})
-
-
-def _step_at_work(state: RunState) -> int:
-    """The newest step that anything is known of, or the one behind it if that is complete."""
-    rows = state.steps.rows
-    newest = max(state.progress.step, int(rows["step"][-1]) if len(rows) else NO_STEP)
-    return newest + state.progress.is_complete(newest)
-
-
-def _decisions(state: RunState, index: Index, draws: NDArray[np.float64]) -> policy.Decisions:
-    """What the run's policy decides about one prompt for each of these draws."""
-    question = state.question(_step_at_work(state), np.full(draws.size, index[0]))
-    return policy.decide(replace(question, keyed=lambda: draws))
-
-
-def _sentence(state: RunState, content: dict[str, Any]) -> str:
-    step, next_kept = content["step"], content["next_kept_step"]
-    if state.spec.policy == "uniform":
-        return f"The policy is uniform, which keeps every prompt: kept in step {step}."
-    if content["kind"] == "new":
-        return f"No group of it was judged yet, so it is kept in step {step}, whatever its draw."
-    if content["kind"] == "effective" or not content["streak"]:
-        return f"Its last group was effective, so it is kept in step {step}, whatever its draw."
-    decision = "kept" if content["keep"] else "skipped"
-    text = f"{_reason(state, content)}; its draw for step {step} is {_short(content['draw'])}: {decision}."
-    if content["keep"]:
-        return text
-    if next_kept is None:
-        return f"{text} If nothing changes, none of the next {AHEAD:,} steps keeps it."
-    return f"{text} If nothing changes, step {next_kept} is the next that keeps it."
-
-
-def _reason(state: RunState, content: dict[str, Any]) -> str:
-    streak, kind, probability = content["streak"], content["kind"], content["keep_probability"]
-    p = getattr(state.progress.exploration, kind)
-    groups = "Its last group" if streak == 1 else f"Its last {streak:,} groups"
-    taught = f"taught nothing ({'solved' if kind == 'easy' else 'not solved'}{'' if streak == 1 else ' the last time'})"
-    power = _short(p) if streak == 1 else f"{_short(p)}^{streak:,}"
-    if streak == 1 and p == probability:
-        reckoned = power
-    elif probability > p**streak and probability == state.spec.min_keep_probability:
-        reckoned = f"{_short(probability)}, the floor min_keep_probability ({power} is less)"
-    else:
-        reckoned = f"{power} = {_short(probability)}"
-    return f"{groups} {taught}, so it is kept with probability {reckoned}"
-
-
-def _short(value: float) -> str:
-    """A probability with two digits that count."""
-    return f"{value:.2g}"
 
 
 def _answer(content: dict[str, Any]) -> Answer:

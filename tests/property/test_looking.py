@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greso_service import views
-from greso_service.core.advice import filtering, savings, trainer
+from greso_service import views, why
+from greso_service.core.advice import auditing, filtering, savings, trainer
 from greso_service.core.advice.words import LEVELS
+from greso_service.core.policy import RANKINGS
 from greso_service.core.spec import params
 
 from .traces import Action, play, specs, traces
@@ -32,8 +33,8 @@ def plain(body: bytes) -> Any:
 def test_any_run_can_be_looked_at(spec: dict[str, Any], trace: list[Action], active_ms: int, now: float) -> None:
     state, _ = play(spec, trace)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (trainer, filtering, savings):  # all rules speak, however little there is to go by
-            for name in ("ENOUGH_STEPS", "ENOUGH_GROUPS", "ENOUGH_PROMPTS"):
+        for module in (trainer, filtering, savings, auditing):  # all rules speak, however little there is to go by
+            for name in ("ENOUGH_STEPS", "ENOUGH_GROUPS", "ENOUGH_PROMPTS", "ENOUGH_AUDITS"):
                 patch.setattr(module, name, 1, raising=False)
         told = plain(views.overview("r", state, active_ms, now).body)
         row = views.row("r", state, active_ms, now)
@@ -48,7 +49,10 @@ def test_any_run_can_be_looked_at(spec: dict[str, Any], trace: list[Action], act
             fields = json.loads(advice["change"].partition("PATCH /v1/runs/r ")[2])
             assert fields.keys() <= params().keys()
             state.spec.changed(fields)  # is taken
-    assert told["saved_estimate"] is None or 0 <= told["saved_estimate"] <= told["totals"]["rollouts_avoided"]
+    ranks, saved = state.spec.policy in RANKINGS, told["saved_estimate"]
+    assert saved is None or saved >= 0
+    assert ranks or saved is None or saved <= told["totals"]["rollouts_avoided"]
+    assert (told["audit"]["shadow"] is not None) == state.spec.shadow
     for shares in (told["recent"], told["first"]):
         assert all(0 <= share <= 1 for share in (shares.get("skip_rate"), shares["effective"]) if share is not None)
     curves = plain(views.curves(state, -1, 10).body)
@@ -56,9 +60,16 @@ def test_any_run_can_be_looked_at(spec: dict[str, Any], trace: list[Action], act
     mapped = plain(views.selection_map(state, "kind", 256).body)["prompts"]
     assert len(mapped) == state.table.size
     for prompt in mapped:
-        answer = views.why(state, prompt["prompt"])
+        answer = why.answer(state, prompt["prompt"])
         assert answer is not None
-        why = plain(answer.body)
-        assert 0 <= why["draw"] < 1
-        assert why["keep"] == (why["draw"] < why["keep_probability"])
-        assert math.isclose(why["keep_probability"], prompt["keep_probability"])
+        said = plain(answer.body)
+        assert 0 <= said["draw"] < 1
+        assert math.isclose(said["keep_probability"], prompt["keep_probability"])
+        assert 0 <= said["pass_rate"] <= 1
+        if ranks:
+            assert said["next_kept_step"] is None
+            assert said["rank"] is None or 1 <= said["rank"] <= said["ranked"]
+        elif said["draw"] < said["keep_probability"] or state.spec.shadow:
+            assert said["keep"]
+        elif not state.spec.audit_share:
+            assert not said["keep"]

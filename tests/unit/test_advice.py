@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from greso_service.core.advice import IDLE, Advice, Signals, advise, headline, status
 from greso_service.core.advice.words import LEVELS, percent
+from greso_service.core.audit import AuditCounts, Found
 from greso_service.core.spec import params
 from greso_service.core.state import RunState
 
@@ -83,6 +84,24 @@ def made_by_dice(_prompt: int, _step: int) -> str:
     return str(uuid.UUID(int=DICE.getrandbits(128), version=4))
 
 
+def found(state: RunState, **kinds: Found) -> RunState:
+    """The run with these audits."""
+    state.audits = AuditCounts(**kinds)
+    return state
+
+
+def lately_learnt(**spec: Any) -> RunState:
+    """A run in which all prompts that were never solved are solved half of the time at once, and seldom tried."""
+    trainer = Trainer(USUAL, {"p_hard": 0.05, "exploration_step": 0.0} | spec).train(15)
+    trainer.solved = [0.5] * 600
+    return trainer.train(40).state
+
+
+def ranked(solved: Sequence[float] = USUAL, steps: int = 60, policy: str = "irt", **spec: Any) -> RunState:
+    """A run whose policy ranks its pool."""
+    return Trainer(solved, {"policy": policy} | spec).train(steps).state
+
+
 DICE = random.Random(5)
 SMALL = {"rollout_batch_size": 40}
 
@@ -131,6 +150,22 @@ HAVE: list[tuple[str, str, Callable[[], RunState]]] = [
     ("saving", "good", healthy),
     ("filtering", "hint", lambda: Trainer([0.93] * 200).train(40).state),
     ("large_rounds", "hint", healthy),
+    ("false_skips_hard", "hint", lambda: found(run(), hard=Found(200, 120, 1600), kept=Found(900, 700, 7200))),
+    ("false_skips_hard", "warning", lambda: found(run(), hard=Found(200, 190, 1600), kept=Found(900, 700, 7200))),
+    ("false_skips_easy", "hint", lambda: found(run(), easy=Found(200, 120, 1600), kept=Found(900, 700, 7200))),
+    ("false_skips_hard", "hint", lambda: lately_learnt(audit_share=0.2)),
+    ("false_skips_easy", "hint", lambda: lately_learnt(policy="band", audit_share=0.5, pass_rate_band=[0.2, 0.3])),
+    ("false_skips_hard", "hint", lambda: lately_learnt(shadow=True)),
+    ("ranking_misses", "warning", lambda: found(run(policy="irt"), hard=Found(200, 140, 0), kept=Found(900, 300, 0))),
+    ("not_audited", "hint", lambda: Trainer(mixture(600, 0.3, 0.4), {"p_easy": 0.1, "p_hard": 0.1}).train(50).state),
+    ("not_audited", "hint", lambda: ranked(exploration_share=0.0)),
+    ("shadow", "hint", lambda: healthy(shadow=True)),
+    ("shadow", "hint", lambda: ranked(shadow=True)),
+    ("shadow", "hint", lambda: run(shadow=True)),
+    ("saving", "good", ranked),
+    ("filtering", "hint", lambda: ranked([0.5] * 600)),
+    ("first_epoch", "hint", lambda: ranked(steps=3)),
+    ("pool_exhausted", "warning", lambda: ranked(mixture(600, 0.5, 0.48), 60)),
 ]
 
 
@@ -149,7 +184,7 @@ def test_a_run_that_has_it(code: str, level: str, state: Callable[[], RunState])
         assert found.change
 
 
-@pytest.mark.parametrize("code", sorted({code for code, _, _ in HAVE} - {"saving", "large_rounds"}))
+@pytest.mark.parametrize("code", sorted({code for code, _, _ in HAVE} - {"saving", "large_rounds", "not_audited"}))
 def test_a_healthy_run_has_it_not(code: str) -> None:
     assert code not in told(HEALTHY)[2]
 
@@ -166,6 +201,17 @@ QUIET: list[tuple[str, Callable[[], RunState]]] = [
     ("ids with numbers in them", lambda: Trainer(USUAL, draws=False, named=lambda p, _: f"d{p}").train(8).state),
     ("mostly easy", lambda: Trainer(mixture(2000, 0.7, 0.1)).train(60).state),
     ("mostly hard", lambda: Trainer(mixture(2000, 0.1, 0.7)).train(60).state),
+    ("a ranking of the pool", ranked),
+    ("another ranking of the pool", lambda: ranked(policy="mopps")),
+    ("a ranking of a small pool", lambda: ranked(mixture(100, 0.2, 0.3))),
+    ("a ranking of a pool of one sort", lambda: ranked([0.3] * 600)),
+    ("a ranking of candidates", lambda: Trainer(USUAL, {"policy": "irt"}, draws=False).train(60).state),
+    ("a ranking that begins", lambda: Trainer(USUAL, {"policy": "p_mixed"}, draws=False).train(9).state),
+    ("a ranking in shadow", lambda: ranked(shadow=True)),
+    ("a ranking without a walk", lambda: ranked(exploration_share=0.0)),
+    ("a band", lambda: healthy(policy="band")),
+    ("a shadow run", lambda: healthy(shadow=True)),
+    ("audits", lambda: healthy(audit_share=0.1)),
 ]  # fmt: skip
 
 
@@ -189,11 +235,12 @@ def test_no_wolf_is_cried(state: Callable[[], RunState]) -> None:
     hard=st.floats(0.05, 0.4),
     middle=st.floats(0.4, 0.6),
     draws=st.booleans(),
+    policy=st.sampled_from(["greso", "greso", "band", "irt", "mopps"]),
 )
 def test_no_healthy_run_is_told_of_a_problem_in_any_step(
-    seed: int, easy: float, hard: float, middle: float, draws: bool
+    seed: int, easy: float, hard: float, middle: float, draws: bool, policy: str
 ) -> None:
-    trainer = Trainer(mixture(500, easy, hard, middle), {"seed": seed}, draws=draws)
+    trainer = Trainer(mixture(500, easy, hard, middle), {"seed": seed, "policy": policy}, draws=draws)
     for _ in range(20):
         word, _, advice = told(trainer.train(3).state)
         assert word in {"learning", "filtering", "saving"}
@@ -216,6 +263,13 @@ def test_a_handful_of_steps_is_no_ground_for_anything() -> None:
         (lambda: Trainer(USUAL, reward=with_bonus).train(30).state, "shaped_rewards", "reward_tolerance"),
         (lambda: Trainer(USUAL, reward=halved).train(20).state, "nothing_solved", "solved_reward"),
         (lambda: Trainer(USUAL, {"policy": "uniform"}).train(20).state, "policy_uniform", "policy"),
+        (lambda: lately_learnt(audit_share=0.2), "false_skips_hard", "target_zero_variance"),
+        (lambda: lately_learnt(policy="band", audit_share=0.5, pass_rate_band=[0.2, 0.3]), "false_skips_easy",
+         "pass_rate_band"),
+        (lambda: healthy(shadow=True), "shadow", "shadow"),
+        (lambda: ranked(exploration_share=0.0), "not_audited", "exploration_share"),
+        (lambda: Trainer(mixture(600, 0.3, 0.4), {"p_easy": 0.1, "p_hard": 0.1}).train(50).state, "not_audited",
+         "audit_share"),
     ],
 )  # fmt: skip
 def test_what_to_change_can_be_sent_as_it_stands(state: Callable[[], RunState], code: str, change: str) -> None:
@@ -279,6 +333,17 @@ def test_a_run_not_written_to_is_idle_whatever_it_was() -> None:
         ),
         (lambda: Trainer(USUAL, asks=False).train(12).state, "stuck", "Nobody asks which prompts to roll out."),
         (lambda: HEALTHY, "saving", "of the groups teach ("),
+        (ranked, "saving", "Takes the best prompts; "),
+        (lambda: ranked(steps=3), "learning", "The ranking is still getting to know the prompts."),
+        (lambda: ranked(steps=9), "learning", "Ranks the prompts; "),
+        (
+            lambda: healthy(shadow=True),
+            "off",
+            "Shadow mode: everything is rolled out; policy greso would have skipped ",
+        ),
+        (lambda: run(shadow=True), "idle", "Nothing has happened yet"),
+        (lambda: healthy(3, shadow=True), "off", "Shadow mode: everything is rolled out."),
+        (lambda: healthy(30, policy="band"), "saving", "Skips "),
     ],
 )
 def test_status_and_headline(state: Callable[[], RunState], word: str, text: str) -> None:

@@ -6,11 +6,12 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.folding import mixed, report, run, select
+from tests.folding import fold, mixed, report, run, select
 
 from greso_service.core.events import Patched
 from greso_service.core.figures import Figures
@@ -110,6 +111,24 @@ def test_counters_are_the_totals_of_what_was_written() -> None:
         assert series[f'greso_groups_total{{outcome="{outcome}",run="a"}}'] == getattr(totals, outcome)
     assert series['greso_rollouts_total{run="a"}'] == totals.rollouts
     assert series['greso_rollouts_avoided_total{run="a"}'] == 4 * (totals.skipped_easy + totals.skipped_hard)
+
+
+def test_audits_are_counted_though_they_begin_anew_with_another_policy() -> None:
+    state = run(train_batch_size=9, shadow=True, p_hard=0.05, p_easy=0.05)
+    replica = replica_with(state)
+    report(state, 0, mixed(0, 3, 3), final=True)
+    for step in range(1, 12):
+        before = replace(state.totals)
+        select(state, step, [prompt for prompt, _ in mixed(0, 3, 3)])
+        report(state, step, mixed(2, 1, 3), final=True)
+        fold(state, [Patched({"policy": "band" if step == 7 else "greso"})])
+        replica.wrote("a", state, before)
+    series, totals = replica.of("a"), state.totals
+    assert totals.false_easy > state.audits.easy.effective, "of before the policy changed, too"
+    for kind in ("easy", "hard"):
+        labels = f'{{kind="{kind}",run="a"}}'
+        assert series[f"greso_audited_groups_total{labels}"] == getattr(totals, f"audited_{kind}") > 5
+        assert series[f"greso_false_skips_total{labels}"] == getattr(totals, f"false_{kind}")
 
 
 def test_gauges_are_read_from_the_state() -> None:

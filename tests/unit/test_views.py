@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greso_service import answers, views
+from greso_service import why as why_kept
 from greso_service.answers import PromptQuery
 from greso_service.core import policy
-from greso_service.core.draws import Ids, uniforms, uniforms_by_step
+from greso_service.core.draws import Ids, audit_uniforms, audit_uniforms_by_step, uniforms, uniforms_by_step
 from greso_service.core.state import RunState
 from greso_service.core.steps import STEP_ROW, StepLog
 
-from ..folding import fold, mixed, pool, report, run, select  # noqa: TID252
+from ..folding import draw, fold, mixed, pool, report, run, select  # noqa: TID252
 from ..simulated import Trainer, mixture  # noqa: TID252
 
 TRAINED = Trainer(mixture(600, easy=0.2, hard=0.3)).train(60).state
@@ -44,7 +45,7 @@ def selection_map(state: RunState, sort: str = "streak", limit: int = 256) -> An
 
 
 def why(state: RunState, prompt: str) -> Any:
-    answer = views.why(state, prompt)
+    answer = why_kept.answer(state, prompt)
     assert answer is not None
     return json.loads(answer.body)
 
@@ -169,8 +170,9 @@ def kept(state: RunState, step: int, names: list[str]) -> list[str]:
 )
 def test_draws_over_steps_are_those_of_each_step(seed: int, steps: list[int], name: str) -> None:
     hashes = Ids.of([name]).hashes
-    one_by_one = [float(uniforms(hashes, seed, step)[0]) for step in steps]
-    assert uniforms_by_step(hashes[0], seed, np.array(steps, np.int64)).tolist() == one_by_one
+    for at_once, each in ((uniforms_by_step, uniforms), (audit_uniforms_by_step, audit_uniforms)):
+        one_by_one = [float(each(hashes, seed, step)[0]) for step in steps]
+        assert at_once(hashes[0], seed, np.array(steps, np.int64)).tolist() == one_by_one
 
 
 def test_the_step_at_work() -> None:
@@ -222,8 +224,87 @@ def test_a_prompt_that_nothing_keeps_has_no_next_step() -> None:
     assert told["sentence"].endswith("skipped. If nothing changes, none of the next 1,000 steps keeps it.")
 
 
+BAND = {"policy": "band", "group_size": 8}
+RANKED = {"policy": "irt", "group_size": 4, "rollout_batch_size": 2, "exploration_share": 0.0, "rest_steps": 0}
+
+
+@pytest.mark.parametrize(
+    ("spec", "groups", "sentence", "keep"),
+    [
+        (BAND, [], "No group of it was reported yet, so it is kept in step 0, whatever its draw.", True),
+        (BAND, [[0.0, 1.0]], "Its estimated pass rate 0.5 is inside pass_rate_band [0.1, 0.9], so it is kept in step 1,"
+         " whatever its draw.", True),
+        (BAND, [[1.0] * 40], "Its estimated pass rate 0.98 is outside of pass_rate_band [0.1, 0.9], so it is kept with"
+         " probability 0.01; its draw for step 1 is", False),
+        ({"audit_share": 1.0, "min_keep_probability": 0.0, "p_hard": 0.05}, [[0.0, 0.0]] * 3, "would skip it,"
+         " but this step's audit takes it, to see what skips lose, so it is rolled out.", True),
+        ({"shadow": True, "min_keep_probability": 0.0, "p_hard": 0.05}, [[0.0, 0.0]] * 3, "the policy would skip it,"
+         " but the run is a shadow run, so it is rolled out.", True),
+        ({"min_keep_probability": 1.0}, [[0.0, 0.0]], "Its last group taught nothing (not solved), but its keep"
+         " probability is 1, so it is kept in step 1", True),
+        (RANKED, [], "It was never rolled out. The model expects a pass rate of 0.", None),
+        (RANKED, [[0.0, 1.0, 0.0, 1.0]], ". That is rank 1 of 9 prompts that step 1 ranks; its next draw takes the"
+         " best 2: taken.", True),
+        (RANKED, [[0.0] * 4] * 3, ". That is rank 9 of 9 prompts that step 3 ranks; its next draw takes the"
+         " best 2: left out, unless the walk brings it.", False),
+        (RANKED | {"exploration_share": 0.5}, [[0.0] * 4], "takes the best 1, and 1 more as the walk of the pool brings"
+         " them: left out", False),
+        (RANKED | {"shadow": True}, [[0.0] * 4], "but the run is a shadow run: draws walk the pool.", True),
+        (RANKED | {"policy": "p_mixed"}, [[0.0, 1.0, 0.0, 1.0]], "By its own rewards a group is effective with"
+         " probability 0.76, its score. That is rank 1 of 9", True),
+        (RANKED | {"policy": "mopps"}, [[0.0, 1.0, 0.0, 1.0]], "A sample of what its pass rate may be, by its own"
+         " rewards, scores ", None),
+    ],
+)  # fmt: skip
+def test_sentences_of_other_policies(
+    spec: dict[str, Any], groups: list[list[float]], sentence: str, keep: bool | None
+) -> None:
+    state = run(**{"exploration_step": 0.0} | spec)
+    pool(state, ["a", *(f"other{number}" for number in range(8))])
+    for step, rewards in enumerate(groups):
+        report(state, step, [("a", rewards)], final=True)
+    told = why(state, "a")
+    assert sentence in told["sentence"]
+    assert keep in (None, told["keep"])
+
+
+def test_a_prompt_just_drawn_by_rank_is_left_alone_for_a_while() -> None:
+    state = run(**RANKED, cooldown_steps=4)
+    pool(state, ["a", "b", "c"])
+    taken = draw(state, 0, 2)["prompts"]
+    report(state, 0, [], final=True)
+    told = why(state, taken[0])
+    assert (told["keep"], told["rank"], told["ranked"], told["free_from"]) == (False, None, 1, 5)
+    assert "It was drawn lately, so draws leave it alone until step 5." in told["sentence"]
+    report(state, 4, [], final=True)
+    told = why(state, taken[0])
+    assert (told["step"], told["free_from"]) == (5, None)
+    assert told["rank"] is not None
+
+
+def test_of_candidates_that_are_not_known_yet_a_ranking_can_t_tell() -> None:
+    state = run(**RANKED)
+    report(state, 0, [("a", [0.0, 1.0, 0.0, 1.0])], final=True)
+    told = why(state, "a")
+    assert told["keep"] is told["rank"] is None
+    assert told["sentence"].endswith("the best of the candidates that are offered with it are taken.")
+
+
+@pytest.mark.parametrize("policy", ["irt", "mopps", "p_mixed"])
+def test_the_rank_told_is_that_of_the_next_draw(policy: str) -> None:
+    state = Trainer(mixture(600, 0.2, 0.3), {"policy": policy, "exploration_share": 0.1}).train(30).state
+    names = [f"set/{prompt}" for prompt in range(600)]
+    told = {name: why(state, name) for name in names}
+    [step] = {each["step"] for each in told.values()}
+    expected = sorted((each["rank"], name) for name, each in told.items() if each["rank"] is not None)
+    assert [rank for rank, _ in expected] == list(range(1, len(expected) + 1))
+    by_rank = [name for name in names if told[name]["keep"]]
+    assert len(by_rank) in {64 - 6, 64 - 7}
+    assert set(by_rank) <= set(draw(state, step)["prompts"])
+
+
 def test_nobody_knows_why_of_a_stranger() -> None:
-    assert views.why(TRAINED, "stranger") is None
+    assert why_kept.answer(TRAINED, "stranger") is None
 
 
 # Search

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import APIRouter, Query, Response
 
-from greso_service import views
+from greso_service import views, why
 from greso_service.answers import Answer
 from greso_service.api import wire, wire_views
 from greso_service.api.shared import PROBLEMS, TENANT, RunName, json_response, page_of
@@ -85,11 +85,11 @@ def router(runs: Runs, version: str, clock: Callable[[], float] = time.time) -> 
     @routes.get(
         "/runs/{run}/why/{prompt:id}", summary="Why a prompt is skipped", responses={200: {"model": wire_views.Why}}
     )
-    async def why(run: RunName, prompt: str) -> Response:
+    async def why_kept(run: RunName, prompt: str) -> Response:
         """Whether the step at work keeps the prompt, why, and which step would. The id is percent-encoded."""
 
         def look(state: RunState) -> Answer:
-            found = views.why(state, prompt)
+            found = why.answer(state, prompt)
             if found is None:
                 raise NotFound(f"run {run} has no prompt {prompt!r}")
             return found

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import BaseModel, ConfigDict, FailFast, Field, FiniteFloat, SkipValidation, create_model
 from typing_extensions import TypedDict
 
+from greso_service.api.wire_audit import Audit
 from greso_service.core import spec
 
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -233,6 +234,7 @@ class Run(BaseModel):
     epoch: int
     spec: RunSpec  # type: ignore[valid-type]
     totals: Totals
+    audit: Audit
 
 
 class ListedRun(BaseModel):
@@ -278,7 +280,8 @@ class Prompt(BaseModel):
     prompt: str
     streak: int
     kind: Kind
-    keep_probability: float
+    keep_probability: float = Field(description="of a ranking: its score")
+    pass_rate: float = Field(description="what the item-response model expects, whatever the policy is")
     visits: int = Field(description="groups reported")
     mean: float | None = Field(description="mean of all its rewards; null before the first")
     last_step: int | None

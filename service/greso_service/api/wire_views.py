@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from greso_service.api.wire import Exploration, Kind, RunSpec, Totals
+from greso_service.api.wire_audit import Audit
 
 Status = Literal["saving", "filtering", "learning", "off", "stuck", "idle"]
 
@@ -46,9 +47,11 @@ class _Overview(BaseModel):
     pool: int
     exploration: Exploration
     totals: Totals
+    audit: Audit
     saved_estimate: int | None = Field(
         description="responses saved, had the model stayed as it was in the first steps; null if these tell nothing."
-        " At most totals.rollouts_avoided. Only a run with policy uniform beside this one measures the saving"
+        " Of a filter at most totals.rollouts_avoided. Only a run with policy uniform beside this one measures the"
+        " saving"
     )
     recent: RecentSteps
     first: FirstSteps
@@ -116,7 +119,8 @@ class MappedPrompt(BaseModel):
     prompt: str
     streak: int
     kind: Kind
-    keep_probability: float
+    keep_probability: float = Field(description="of a ranking: its score")
+    pass_rate: float = Field(description="what the item-response model expects, whatever the policy is")
     visits: int = Field(description="groups reported")
     mean: float | None
     last_step: int | None
@@ -139,11 +143,20 @@ class Why(BaseModel):
     prompt: str
     kind: Kind
     streak: int
-    keep_probability: float
+    keep_probability: float = Field(description="of a ranking: its score")
+    pass_rate: float = Field(description="what the item-response model expects in the step at work")
+    effective_chance: float = Field(description="of its group, by the same model")
     step: int = Field(description="the step at work")
-    draw: float = Field(description="kept when it is below the keep probability")
-    keep: bool
-    next_kept_step: int | None = Field(
-        description="the first step from this one that would keep it, if nothing changes; null if none of 1,000 would"
+    draw: float = Field(description="a filter keeps the prompt when it is below the keep probability")
+    keep: bool | None = Field(
+        description="whether it is rolled out when it comes, or when the pool is drawn from; null where a ranking"
+        " can't tell before it knows the other candidates"
     )
+    next_kept_step: int | None = Field(
+        description="the first step from this one that would keep it, if nothing changes; null if none of 1,000 would,"
+        " and with a ranking"
+    )
+    rank: int | None = Field(description="in the pool, from 1, by a ranking; null if it is not ranked now")
+    ranked: int | None = Field(description="how many prompts are")
+    free_from: int | None = Field(description="the first step whose draws don't leave it alone; null if it is free")
     sentence: str = Field(description="the same for people")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 120  # columns where there is no terminal
 DRAWN_EVERY = 0.25  # seconds; keys are heard at once
 MOST_RUNS = 100  # that the service tells at a time
+STEERED = "greso"  # the policy that p_easy and p_hard decide in
 BARS, ASCII_BARS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
 
 STATUS = {
@@ -135,8 +136,8 @@ COLUMNS: dict[str, Callable[[Object], str]] = {
     "saved": lambda run: _estimated(run["saved_estimate"]),
     "at most": lambda run: f"{run['totals']['rollouts_avoided']:,}",
     "rollouts": lambda run: f"{run['totals']['rollouts']:,}",
-    "p_easy": lambda run: f"{run['exploration']['easy']:.2f}",
-    "p_hard": lambda run: f"{run['exploration']['hard']:.2f}",
+    "p_easy": lambda run: f"{run['exploration']['easy']:.2f}" if run["policy"] == STEERED else "-",
+    "p_hard": lambda run: f"{run['exploration']['hard']:.2f}" if run["policy"] == STEERED else "-",
     "step": lambda run: f"{run['step']:,}",
     "rounds": lambda run: "-" if run["recent"]["rounds"] is None else f"{run['recent']['rounds']:.1f}",
     "pool": lambda run: f"{run['pool']:,}",
@@ -185,12 +186,15 @@ def _headline(run: Object) -> Text:
 
 def _run(content: Object, console: Console) -> RenderableType:
     totals, recent = content["totals"], content["recent"]
+    shadow = " in shadow mode" if content["spec"]["shadow"] else ""
     facts = (
-        f"{content['policy']}, {content['prompts']:,} prompts, epoch {content['epoch']}, step {content['step']:,}",
+        f"{content['policy']}{shadow}, {content['prompts']:,} prompts, epoch {content['epoch']},"
+        f" step {content['step']:,}",
         f"rollouts {totals['rollouts']:,}, saved {_estimated(content['saved_estimate'])} if the model were unchanged,"
         f" {totals['rollouts_avoided']:,} at most",
         f"last {recent['steps']} steps: {_percent(recent['skip_rate'])} skipped, {_percent(recent['effective'])}"
-        f" effective ({_percent(content['first']['effective'])} at the unfiltered start)",
+        f" effective ({_percent(content['first']['effective'])} at the start)",
+        *_audited(content["audit"]),
     )
     parts: list[RenderableType] = [_headline(content), Text("")]
     for advice in content["advice"]:
@@ -200,19 +204,38 @@ def _run(content: Object, console: Console) -> RenderableType:
         ]
     parts += [Text(""), *map(Text, facts), Text("")]
     if content["curves"]["step"]:
-        parts.append(_curves(content["curves"], content["target"], console))
+        parts.append(_curves(content, console))
     return Group(*parts)
 
 
-def _curves(curves: Object, target: Object, console: Console) -> Table:
+def _audited(audit: Object) -> Iterator[str]:
+    """What audits found, if anything."""
+    kinds = {f"to be skipped as {kind}": audit[kind] for kind in ("easy", "hard")} | {"kept": audit["kept"]}
+    if audit["easy"]["groups"] or audit["hard"]["groups"]:
+        told = (f"{name} {_taught(found)}" for name, found in kinds.items() if found["groups"])
+        yield f"audited groups that taught: {', '.join(told)}"
+    shadow = audit["shadow"]
+    if shadow and shadow["rollouts_saved"] is not None:
+        lost = (
+            "" if shadow["lost_share"] is None else f", {_percent(shadow['lost_share'])} of the effective groups lost"
+        )
+        yield f"shadow: {shadow['rollouts_saved']:,} of {shadow['rollouts']:,} rollouts would have been saved{lost}"
+
+
+def _taught(found: Object) -> str:
+    low, high = found["interval"]
+    return f"{_percent(found['effective'] / found['groups'])} ({_percent(low)} to {_percent(high)})"
+
+
+def _curves(content: Object, console: Console) -> Table:
+    curves, target, steered = content["curves"], content["target"], content["policy"] == STEERED
     skipped = [easy + hard for easy, hard in zip(curves["skipped_easy"], curves["skipped_hard"], strict=True)]
     lines: dict[str, list[float | None]] = {
         "skip rate": _ratios(skipped, curves["examined"]),
         "yield": _ratios(curves["effective"], curves["groups"]),
-        f"easy (to {target['easy']:.2f})": _ratios(curves["easy"], curves["groups"]),
-        f"hard (to {target['hard']:.2f})": _ratios(curves["hard"], curves["groups"]),
-        "p_easy": curves["p_easy"],
-        "p_hard": curves["p_hard"],
+        f"easy (to {target['easy']:.2f})" if steered else "easy": _ratios(curves["easy"], curves["groups"]),
+        f"hard (to {target['hard']:.2f})" if steered else "hard": _ratios(curves["hard"], curves["groups"]),
+        **({"p_easy": curves["p_easy"], "p_hard": curves["p_hard"]} if steered else {}),
     }
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("share", no_wrap=True)

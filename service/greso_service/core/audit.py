@@ -1,4 +1,8 @@
-"""Audits: what was learnt of skips from prompts that were rolled out although the policy would have skipped them."""
+"""Audits: what was learnt of skips from prompts that were rolled out although the policy would have skipped them.
+
+A share of these (`audit_share`), all of them (`shadow`), or what the walk brings to draws by rank. A selection notes
+each such prompt with its step; the first judged group that is reported of it for this step tells.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +14,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 Bools = NDArray[np.bool_]
+Numbers = NDArray[np.int64]
 
 _Z: Final = 1.959963984540054
 """The normal quantile of a two-sided interval of 95 %."""
 
 
+RESTARTS: Final = ("policy", "shadow", "reward_tolerance")
+"""Fields of a spec with which audits begin anew when they change: what was found is of another policy or measure."""
+
+
 @dataclass(slots=True)
 class Found:
-    """Judged groups of audited prompts, and how many of them were effective: skips that would have been false."""
+    """Judged groups, how many of them were effective, and the responses that they cost."""
 
     groups: int = 0
     effective: int = 0
+    rollouts: int = 0
 
     @property
     def rate(self) -> float | None:
-        """The false-skip rate; None before any group."""
+        """The share of effective groups; None before any group."""
         return self.effective / self.groups if self.groups else None
 
     def interval(self) -> tuple[float, float]:
-        """Wilson's interval (1927) of the false-skip rate, at 95 %; all of [0, 1] before any group."""
+        """Wilson's interval (1927) of the rate, at 95 %; all of [0, 1] before any group."""
         return wilson(self.effective, self.groups)
+
+    def add(self, effective: Bools, rollouts: Numbers) -> None:
+        """Count groups: bool[n] effective, and their responses."""
+        self.groups += effective.size
+        self.effective += int(np.count_nonzero(effective))
+        self.rollouts += int(rollouts.sum(dtype=np.int64))
+
+    def __add__(self, other: Found) -> Found:
+        return Found(self.groups + other.groups, self.effective + other.effective, self.rollouts + other.rollouts)
 
 
 def wilson(hits: int, tries: int) -> tuple[float, float]:
@@ -44,13 +63,38 @@ def wilson(hits: int, tries: int) -> tuple[float, float]:
 
 @dataclass(slots=True)
 class AuditCounts:
-    """What audits found, by the kind that the prompts would have been skipped as."""
+    """What audits found, in groups of prompts that had been rolled out before: of others nobody knew anything.
+
+    `easy`, `hard`: of prompts that the policy would have skipped so; an effective group among them is a false skip.
+    `kept`: of prompts that it kept itself meanwhile.
+    """
 
     easy: Found = field(default_factory=Found)
     hard: Found = field(default_factory=Found)
+    kept: Found = field(default_factory=Found)
 
-    def add(self, easy: Bools, effective: Bools) -> None:
-        """Count groups: bool[n] skipped as easy (else as hard), and bool[n] effective."""
-        for found, rows in ((self.easy, easy), (self.hard, ~easy)):
-            found.groups += int(np.count_nonzero(rows))
-            found.effective += int(np.count_nonzero(rows & effective))
+    @property
+    def left_out(self) -> Found:
+        """Of prompts that the policy would have skipped."""
+        return self.easy + self.hard
+
+    @property
+    def all(self) -> Found:
+        """Of all: in a shadow run what came without the policy."""
+        return self.left_out + self.kept
+
+    @property
+    def lost(self) -> float | None:
+        """Of a shadow run: the share of its effective groups that the policy would have skipped."""
+        return self.left_out.effective / self.all.effective if self.all.effective else None
+
+    @property
+    def saved(self) -> int | None:
+        """Of a shadow run: by how many responses its effective groups would have come cheaper with the policy.
+
+        It would have rolled out others in place of those that it loses, at the cost of those that it keeps. Below 0 if
+        they cost more. None while it keeps none that is effective.
+        """
+        if not self.kept.effective:
+            return None
+        return round(self.all.rollouts - self.all.effective * self.kept.rollouts / self.kept.effective)

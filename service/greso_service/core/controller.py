@@ -20,17 +20,31 @@ class Exploration:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What one report adds to its step: judged groups by outcome, and how many of their prompts were seen before."""
+    """What one report adds to its step: judged groups by outcome, and how many of their prompts were seen before.
+
+    `aside_...`: those of them that steer nothing, as a shadow run's policy would have skipped their prompts.
+    """
 
     effective: int = 0
     easy: int = 0
     hard: int = 0
     seen_before: int = 0
+    aside_effective: int = 0
+    aside_easy: int = 0
+    aside_hard: int = 0
 
     @property
     def groups(self) -> int:
         """Judged groups."""
         return self.effective + self.easy + self.hard
+
+    @property
+    def steering(self) -> int:
+        """Judged groups but for those set aside."""
+        return self.groups - self.aside_effective - self.aside_easy - self.aside_hard
+
+    def __add__(self, more: Counts) -> Counts:
+        return Counts(*(getattr(self, name) + getattr(more, name) for name in self.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +73,7 @@ def observe(
     closed = progress
     if step > progress.step and not progress.complete:
         closed = _completed(progress, spec)
-    counts = progress.counts if step == progress.step else Counts()
-    counts = Counts(
-        counts.effective + added.effective,
-        counts.easy + added.easy,
-        counts.hard + added.hard,
-        counts.seen_before + added.seen_before,
-    )
+    counts = (progress.counts if step == progress.step else Counts()) + added
     now = Progress(closed.exploration, step, complete=False, counts=counts)
     if final or counts.effective >= spec.train_batch_size:
         now = _completed(now, spec)
@@ -78,12 +86,14 @@ def _completed(progress: Progress, spec: RunSpec) -> Progress:
 
 def _steered(progress: Progress, spec: RunSpec) -> Exploration:
     counts, now = progress.counts, progress.exploration
-    if not counts.seen_before:  # nothing could have been filtered yet, so nothing is learnt about the filter
+    if (
+        not counts.seen_before or not counts.steering
+    ):  # nothing could have been filtered yet, so nothing is learnt about the filter
         return now
     target = targets(spec)
     return Exploration(
-        _moved(now.easy, counts.easy / counts.groups >= target.easy, spec),
-        _moved(now.hard, counts.hard / counts.groups >= target.hard, spec),
+        _moved(now.easy, (counts.easy - counts.aside_easy) / counts.steering >= target.easy, spec),
+        _moved(now.hard, (counts.hard - counts.aside_hard) / counts.steering >= target.hard, spec),
     )
 
 

@@ -130,8 +130,16 @@ def window_start(seed: int, step: int, size: int) -> int:
 
 def uniforms_by_step(hash_: np.uint64, seed: int, steps: NDArray[np.int64]) -> NDArray[np.float64]:
     """One id's draws over many steps: float64[steps], each what `uniforms` gives for that step."""
-    seeded = np.uint64(_key(_DECIDE, seed))
-    keys = mix((seeded ^ steps.astype(np.uint64)) + np.uint64(_GOLDEN))
+    return _by_step(_DECIDE, hash_, seed, steps)
+
+
+def audit_uniforms_by_step(hash_: np.uint64, seed: int, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The same of `audit_uniforms`."""
+    return _by_step(_AUDIT, hash_, seed, steps)
+
+
+def _by_step(domain: int, hash_: np.uint64, seed: int, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+    keys = mix((np.uint64(_key(domain, seed)) ^ steps.astype(np.uint64)) + np.uint64(_GOLDEN))
     return _unit(mix(mix(hash_ ^ keys) + np.uint64(_GOLDEN)))
 
 

@@ -22,6 +22,9 @@ class Outcome(IntEnum):
     HARD = 3
 
 
+JUDGED = (Outcome.EFFECTIVE, Outcome.EASY, Outcome.HARD)
+
+
 @dataclass(frozen=True, slots=True)
 class Rewards:
     """The rewards of n groups, ragged: `lengths` uint16[n] rewards per group, `values` float64[sum(lengths)]."""

@@ -133,13 +133,13 @@ def greso(question: Question) -> Decisions:
     """Keep with probability max(p ** z, min_keep_probability), p by the kind of the latest group (algorithm.md, 1)."""
     kind, streak = question.candidates.kind, question.candidates.streak
     probability = keep_probability(streak, kind, question.exploration, question.spec)
-    return Decisions(question.draws < probability, probability, kind == Outcome.EASY)
+    return Decisions(question.draws < probability, probability, as_easy(question.spec, question.candidates))
 
 
 def uniform(question: Question) -> Decisions:
     """Keep everything: the arm to measure the others against."""
-    kind = question.candidates.kind
-    return Decisions(np.ones(kind.size, np.bool_), np.ones(kind.size), kind == Outcome.EASY)
+    easy = as_easy(question.spec, question.candidates)
+    return Decisions(np.ones(easy.size, np.bool_), np.ones(easy.size), easy)
 
 
 def band(question: Question) -> Decisions:
@@ -151,7 +151,7 @@ def band(question: Question) -> Decisions:
     low, high = question.spec.pass_rate_band
     inside = (low <= rate) & (rate <= high) | ~known(question.candidates)
     probability = np.where(inside, 1.0, question.spec.min_keep_probability)
-    return Decisions(question.draws < probability, probability, rate > high)
+    return Decisions(question.draws < probability, probability, as_easy(question.spec, question.candidates))
 
 
 def p_mixed(question: Question) -> Singles:
@@ -207,11 +207,24 @@ def decide(question: Question) -> Decisions:
     if name in FILTERS:
         return FILTERS[name](question)
     scores = RANKINGS[name](question).astype(np.float64)
-    return Decisions(np.zeros(scores.size, np.bool_), scores, beta_mean(question.candidates) >= EVEN)
+    return Decisions(np.zeros(scores.size, np.bool_), scores, as_easy(question.spec, question.candidates))
 
 
 EVEN = 0.5
 """The pass rate from which a prompt that a ranking leaves out counts as skipped for being easy."""
+
+
+def as_easy(spec: RunSpec, candidates: PromptView) -> Bools:
+    """bool[n]: whether a candidate that is skipped is skipped as easy; else it is as hard.
+
+    By the kind of the latest group where streaks decide, by the estimated pass rate where that does.
+    """
+    if spec.policy in RANKINGS:
+        return beta_mean(candidates) >= EVEN
+    if spec.policy == "band":
+        return beta_mean(candidates) > spec.pass_rate_band[1]
+    easy: Bools = candidates.kind == Outcome.EASY
+    return easy
 
 
 def beta_mean(candidates: PromptView) -> Floats:

@@ -15,9 +15,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core import draws
+from greso_service.core import controller, draws
 from greso_service.core.events import Audited, Ranked
-from greso_service.core.policy import EVEN, RANKINGS, PromptView, best, beta_mean
+from greso_service.core.policy import RANKINGS, PromptView, as_easy, best
 from greso_service.core.pool import Cursor
 from greso_service.core.prompts import Index
 from greso_service.core.state import RunState
@@ -39,10 +39,54 @@ class Drawn:
     cursor: Cursor
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a prompt of the pool would fare in a step's next draw.
+
+    `rank`: from 1, `among` all that the step ranks; None if it is not among them. `free_from`: the first step that does
+    not leave it alone, None if this one does not. `by_rank`, `walked`: how many the draw takes, and how.
+    """
+
+    rank: int | None
+    among: int
+    free_from: int | None
+    by_rank: int
+    walked: int
+
+    @property
+    def taken(self) -> bool:
+        """Whether its rank is high enough."""
+        return self.free_from is None and self.rank is not None and self.rank <= self.by_rank
+
+
+def standing(state: RunState, step: int, index: int) -> Standing:
+    """How a prompt of the pool would fare in a step's next draw, if that is of a round's size."""
+    spans = _window(state, step)
+    scores = np.concatenate([_scores(state, step, *span) for span in spans])
+    rows = np.concatenate([np.arange(*span) for span in spans])
+    places = np.flatnonzero(rows == index)
+    free_from = rank = None
+    if _cooling(state.prompts.drawn[index : index + 1], step, state.spec.cooldown_steps)[0]:
+        free_from = int(state.prompts.drawn[index]) + state.spec.cooldown_steps
+    elif places.size:
+        place, drawn = places[0], draws.uniforms(state.table.hashes[rows], state.spec.seed, step)
+        before = (scores > scores[place]) | ((scores == scores[place]) & (drawn < drawn[place]))
+        rank = 1 + int(np.count_nonzero(before))
+    count = controller.next_rollout_batch_size(state.progress, state.spec, step)
+    walked = min(int(_owed(state, count)), count)
+    return Standing(rank, int(np.count_nonzero(scores >= 0)), free_from, count - walked, walked)
+
+
+def _owed(state: RunState, count: int) -> float:
+    """Prompts that the walk is to bring by the end of a draw of `count`."""
+    spec = state.spec
+    share = 1.0 if spec.shadow else max(spec.exploration_share, spec.audit_share)
+    return round(state.owed + share * count, 9)  # ten tenths are one
+
+
 def draw(state: RunState, step: int, count: int) -> Drawn:
     """Take `count` prompts of the pool, or as many as there are that this step has not taken yet."""
-    share = 1.0 if state.spec.shadow else state.spec.exploration_share
-    owed = round(state.owed + share * count, 9)  # ten tenths are one
+    owed = _owed(state, count)
     walked, cursor = _walk(state, step, min(int(owed), count))
     top = _top(state, step, count)
     taken = top[~np.isin(top, walked)][: count - walked.size]
@@ -121,5 +165,6 @@ def _longest_left_alone(state: RunState, step: int, taken: Index, count: int) ->
 
 
 def _audited(state: RunState, index: Index) -> Audited:
-    easy = beta_mean(PromptView(state.prompts, index)) >= EVEN
+    index = index[state.prompts.visits[index] > 0]
+    easy = as_easy(state.spec, PromptView(state.prompts, index))
     return Audited(tuple(index[easy].tolist()), tuple(index[~easy].tolist()))

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from greso_service.core.arrays import in_turn
 from greso_service.core.draws import U64
-from greso_service.core.outcome import Outcome
 from greso_service.core.prompts import Index
 
 SAMPLE: Final = 256
@@ -92,8 +91,3 @@ class Sample:
         sample = cls()
         sample._fill(index, hashes, count, rows)
         return sample
-
-
-def skipped_as(kind: NDArray[np.int8]) -> NDArray[np.int8]:
-    """int8[n]: what the visit of a skipped prompt was, by the kind of its latest group."""
-    return np.where(kind == Outcome.EASY, SKIPPED_EASY, SKIPPED_HARD).astype(np.int8)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from greso_service.core import controller, difficulty, exact, passes
 from greso_service.core.arrays import grown, in_turn
-from greso_service.core.audit import AuditCounts
+from greso_service.core.audit import RESTARTS, AuditCounts
 from greso_service.core.controller import Counts, Exploration, Progress
 from greso_service.core.difficulty import Ability, Belief
 from greso_service.core.draws import U64, Ids, audit_uniforms, epoch_key, uniforms
@@ -26,13 +26,13 @@ from greso_service.core.events import (
     Span,
 )
 from greso_service.core.mark import START, Mark
-from greso_service.core.outcome import Outcome, Outcomes, classify
+from greso_service.core.outcome import JUDGED, Outcome, Outcomes, classify
 from greso_service.core.passes import Passes
-from greso_service.core.policy import PromptView, Question
+from greso_service.core.policy import RANKINGS, PromptView, Question, as_easy
 from greso_service.core.pool import Cursor, permuted
 from greso_service.core.prompt_arrays import GROUP_ROW, RECENT, PromptArrays
 from greso_service.core.prompts import UNKNOWN, Index, PromptTable
-from greso_service.core.sample import Sample, skipped_as
+from greso_service.core.sample import SKIPPED_EASY, SKIPPED_HARD, Sample
 from greso_service.core.spec import RunSpec
 from greso_service.core.steps import StepLog
 from greso_service.core.streaks import StreakCounts
@@ -42,7 +42,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(slots=True)
 class Totals:
-    """Sums over the run, in prompts and groups; `rollouts` in responses."""
+    """Sums over the run, in prompts and groups; `rollouts` in responses.
+
+    `audited_...`: audited groups, whatever `audits` has begun anew since; `false_...`: the effective ones of them.
+    """
 
     examined: int = 0
     selected: int = 0
@@ -54,6 +57,10 @@ class Totals:
     hard: int = 0
     undetermined: int = 0
     rollouts: int = 0
+    audited_easy: int = 0
+    audited_hard: int = 0
+    false_easy: int = 0
+    false_hard: int = 0
 
     def since(self, before: Totals) -> Totals:
         """What was added since `before`."""
@@ -173,11 +180,21 @@ class RunState:
             easy=int(number[Outcome.EASY]),
             hard=int(number[Outcome.HARD]),
             seen_before=int(judged.sum()) - self._first_judged(report.index[judged]),
+            **self._aside(report, outcomes),
         )
         progress, closed_with = controller.observe(self.progress, self.spec, report.step, counts, final=report.final)
         late = self.progress.is_complete(report.step)
         self._assessed = report, Assessment(outcomes, counts, progress, closed_with, late)
         return self._assessed[1]
+
+    def _aside(self, report: Reported, outcomes: Outcomes) -> dict[str, int]:
+        """In a shadow run, groups that there would not be without it: they must not steer what the policy decides."""
+        if not self.spec.shadow:
+            return {}
+        rows = np.flatnonzero(report.index < self.table.size)
+        noted = np.abs(self.prompts.audited[report.index[rows]]) == report.step + 1
+        number = np.bincount(outcomes.outcome[rows[noted]], minlength=len(Outcome))
+        return {f"aside_{kind.name.lower()}": int(number[kind]) for kind in JUDGED}
 
     def _first_judged(self, index: Index) -> int:
         kind = self.view.of(np.where(index < self.table.size, index, UNKNOWN)).kind
@@ -210,7 +227,10 @@ class RunState:
         self.generation, self.past, self.since = event.generation, event.kept, mark
 
     def _fold_patched(self, event: Patched) -> None:
-        self.spec = self.spec.changed(event.changes)
+        before, self.spec = self.spec, self.spec.changed(event.changes)
+        if any(getattr(before, name) != getattr(self.spec, name) for name in RESTARTS):
+            self.audits = AuditCounts()
+            self.prompts.audited[:] = 0
         low, high = self.spec.exploration_bounds
         now = self.progress.exploration
         easy, hard = (event.changes.get("p_easy", now.easy), event.changes.get("p_hard", now.hard))
@@ -241,7 +261,7 @@ class RunState:
             "skipped_hard": event.skipped_hard,
         }
         for name, amount in amounts.items():
-            setattr(self.totals, name, getattr(self.totals, name) + amount)
+            self._add_totals(name, amount)
         first = event.step not in self.steps
         self.steps.add(event.step, **amounts)
         if first or not self.progress.is_complete(event.step):
@@ -256,7 +276,8 @@ class RunState:
             self.prompts.audited[list(event.audited.hard)] = -event.step - 1
         if event.skipped:
             index = np.array(event.skipped, np.int64)
-            self.sample.note(index, event.step, skipped_as(self.prompts.kind[index]))
+            easy = as_easy(self.spec, PromptView(self.prompts, index))
+            self.sample.note(index, event.step, np.where(easy, SKIPPED_EASY, SKIPPED_HARD).astype(np.int8))
 
     def _note_exploration(self, step: int, exploration: Exploration) -> None:
         self.steps.set_exploration(step, exploration.easy, exploration.hard)
@@ -326,13 +347,23 @@ class RunState:
         prompts.hopeless[index] = now.hopeless
 
     def _fold_audits(self, event: Reported, outcomes: Outcomes, rows: Index) -> None:
-        """Count the groups of audited prompts, each once, in the step that it was audited in."""
-        noted = self.prompts.audited[event.index[rows]]
-        due = np.abs(noted) == event.step + 1
-        due &= outcomes.outcome[rows] != Outcome.UNDETERMINED
+        """Count the groups of audited prompts, each once and in the step of its audit, and of those kept meanwhile."""
+        index = event.index[rows]
+        noted, judged = self.prompts.audited[index], outcomes.outcome[rows] != Outcome.UNDETERMINED
+        effective, rollouts = outcomes.outcome[rows] == Outcome.EFFECTIVE, event.rewards.lengths[rows].astype(np.int64)
+        due = judged & (np.abs(noted) == event.step + 1)
         if due.any():
-            self.audits.add(noted[due] > 0, outcomes.outcome[rows[due]] == Outcome.EFFECTIVE)
-            self.prompts.audited[event.index[rows[due]]] = 0
+            for kind, of_kind in (("easy", due & (noted > 0)), ("hard", due & (noted < 0))):
+                getattr(self.audits, kind).add(effective[of_kind], rollouts[of_kind])
+                self._add_totals(f"audited_{kind}", int(np.count_nonzero(of_kind)))
+                self._add_totals(f"false_{kind}", int(np.count_nonzero(effective & of_kind)))
+            self.prompts.audited[index[due]] = 0
+        if self.spec.shadow or self.spec.audit_share or self.spec.policy in RANKINGS:
+            kept = judged & (noted == 0) & (self.prompts.visits[index] > 0)
+            self.audits.kept.add(effective[kept], rollouts[kept])
+
+    def _add_totals(self, name: str, amount: int) -> None:
+        setattr(self.totals, name, getattr(self.totals, name) + amount)
 
     def _fold_totals(self, event: Reported, assessed: Assessment) -> None:
         totals, counts = self.totals, assessed.counts

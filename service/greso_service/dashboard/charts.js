@@ -2,6 +2,7 @@
 
 import { fill, h, say } from "./dom.js";
 import { about, count, decimal, percent } from "./format.js";
+import { ranks, steers } from "./policies.js";
 
 /* global uPlot */
 const HEIGHT = 180;
@@ -9,11 +10,15 @@ const ratio = (above, below) => above.map((value, at) => (below[at] ? value / be
 const sum = (...columns) => columns[0].map((_, at) => columns.reduce((total, column) => total + column[at], 0));
 const level = (value) => (curves) => curves.step.map(() => value ?? null);
 
-// Each chart: what it tells, how to read it, and its series: label, colour, line, values of (curves, overview).
+const aims = (policy) => steers(policy) || policy === "uniform";
+
+// Each chart: what it tells, how to read it, the policies that it is for (all, if not said), and its series: label,
+// colour, line, values of (curves, overview).
 const CHARTS = [
   {
     title: "Skipped candidates",
     note: "Should grow after the first epoch: until then nothing is known of a prompt.",
+    of: (policy, curves) => !ranks(policy) || sum(curves.skipped_easy, curves.skipped_hard).some(Boolean),
     format: percent,
     series: [
       ["easy", "easy", "", (c) => ratio(c.skipped_easy, c.examined)],
@@ -24,6 +29,7 @@ const CHARTS = [
   {
     title: "Zero-variance groups against their targets",
     note: "Rollouts that taught nothing. Above its target a kind is skipped more, below it less. Well above for long: lower p can't help, see the advice.",
+    of: aims,
     format: percent,
     series: [
       ["easy", "easy", "", (c) => ratio(c.easy, c.groups)],
@@ -33,9 +39,20 @@ const CHARTS = [
     ],
   },
   {
+    title: "Zero-variance groups",
+    note: "Rollouts that taught nothing: the fewer, the better the prompts were chosen.",
+    of: (policy) => !aims(policy),
+    format: percent,
+    series: [
+      ["easy", "easy", "", (c) => ratio(c.easy, c.groups)],
+      ["hard", "hard", "", (c) => ratio(c.hard, c.groups)],
+    ],
+  },
+  {
     title: "Exploration probabilities",
     note: "Falls while its kind is above the target. At the lower bound: no more can be skipped; at the upper: the target is above what the pool has.",
     format: decimal,
+    of: aims,
     range: [0, 1],
     series: [
       ["p easy", "easy", "", (c) => c.p_easy],
@@ -79,6 +96,7 @@ function per(curves, column) {
 
 export class Charts {
   #plots = [];
+  #charts = [];
   #shown = null;
 
   constructor() {
@@ -98,6 +116,9 @@ export class Charts {
   /** Draw these curves. */
   show(curves, overview) {
     this.#shown = [curves, overview];
+    const charts = CHARTS.filter((chart) => chart.of?.(overview.policy, curves) ?? true);
+    const others = charts.length !== this.#charts.length || charts.some((chart, at) => chart !== this.#charts[at]);
+    this.#charts = charts;
     const none = !curves.step.length;
     this.grid.hidden = none;
     if (none) return;
@@ -108,8 +129,8 @@ export class Charts {
         ? `Each point stands for ${count(each)} steps. Drag to zoom, double-click to see all again.`
         : "Drag to zoom, double-click to see all again.",
     );
-    if (!this.#plots.length) this.#rebuild();
-    else this.#plots.forEach((plot, at) => update(CHARTS[at], plot, dataOf(CHARTS[at], curves, overview)));
+    if (!this.#plots.length || others) this.#rebuild();
+    else this.#plots.forEach((plot, at) => update(charts[at], plot, dataOf(charts[at], curves, overview)));
   }
 
   close() {
@@ -125,7 +146,7 @@ export class Charts {
     this.watch.disconnect();
     this.#plots = [];
     fill(this.grid);
-    for (const chart of CHARTS) {
+    for (const chart of this.#charts) {
       const box = h("div", { class: "plot", role: "img", tabindex: 0 });
       this.grid.append(
         h("figure", {}, h("figcaption", {}, h("h3", {}, chart.title), h("p", { class: "quiet" }, chart.note)), box),

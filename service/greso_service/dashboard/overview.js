@@ -3,7 +3,9 @@
 import { get, of } from "./api.js";
 import { Charts } from "./charts.js";
 import { facts, fill, h, keyed, number, table } from "./dom.js";
+import { audited } from "./audit.js";
 import { about, count, decimal, estimate, percent, plural, short } from "./format.js";
+import { ranks, steers } from "./policies.js";
 
 const POINTS = 300; // about one per two pixels of a chart
 const FIGURES = 20;
@@ -16,6 +18,7 @@ export class OverviewTab {
     this.run = run;
     this.advice = h("ul", { class: "advice", "aria-label": "Advice" });
     this.facts = h("div");
+    this.audit = h("div");
     this.charts = new Charts();
     this.figures = h("div");
     this.spec = h("div");
@@ -28,6 +31,7 @@ export class OverviewTab {
       this.how,
       h("h2", {}, "Figures"),
       this.facts,
+      this.audit,
       h("h2", {}, "Step by step"),
       this.charts.element,
       h(
@@ -56,6 +60,7 @@ export class OverviewTab {
       this.#seen = seen;
     }
     fill(this.facts, figures(overview));
+    fill(this.audit, audited(overview));
     const told = overview.advice.length ? overview.advice : [silence(overview)];
     this.#tellHow(advised(overview.advice));
     keyed(this.advice, told, (advice) => JSON.stringify(advice), makeAdvice);
@@ -145,42 +150,55 @@ function how(run, fields) {
   ];
 }
 
-function figures({ recent, first, totals, exploration, prompts, pool, spec, target, saved_estimate }) {
+function figures({ policy, recent, first, totals, exploration, prompts, pool, spec, target, saved_estimate }) {
   const over = recent.steps ? `last ${plural(recent.steps, "complete step")}` : "no complete step yet";
   const [low, high] = spec.exploration_bounds ?? [];
   const skips = totals.skipped.easy + totals.skipped.hard;
   const ratios = recent.zero_variance;
+  const start = ranks(policy) ? "unranked" : "unfiltered";
+  const chosen = [
+    ranks(policy) && !skips
+      ? ["Taken by rank", percent(spec.shadow ? 0 : 1 - Math.max(spec.exploration_share, spec.audit_share)), "of a draw; the rest walks the pool, whatever the scores"]
+      : [
+          "Skipped before the rollout",
+          percent(recent.skip_rate),
+          `of the candidates, ${over}; ${count(totals.skipped.easy)} easy and ${count(totals.skipped.hard)} hard in all`,
+        ],
+  ];
+  const steering = steers(policy)
+    ? [
+        [
+          "Exploration p easy / p hard",
+          `${decimal(exploration.easy)} / ${decimal(exploration.hard)}`,
+          low === undefined ? null : `between ${decimal(low)} and ${decimal(high)}; lower skips more`,
+        ],
+      ]
+    : [];
   return facts([
-    [
-      "Skipped before the rollout",
-      percent(recent.skip_rate),
-      `of the candidates, ${over}; ${count(totals.skipped.easy)} easy and ${count(totals.skipped.hard)} hard in all`,
-    ],
+    ...chosen,
     [
       "Effective yield",
       percent(recent.effective),
       first.effective === null
         ? `effective groups of all groups, ${over}`
-        : `effective groups of all groups; ${percent(first.effective)} at the start, before anything was skipped`,
+        : `effective groups of all groups; ${percent(first.effective)} at the start, before anything was ${ranks(policy) ? "ranked" : "skipped"}`,
     ],
     ["Rollouts", short(totals.rollouts), `responses in ${plural(totals.groups, "group")}`],
     [
       "Saved, estimate",
       estimate(saved_estimate),
-      skips
-        ? `${saved_estimate === null ? "no unfiltered start to compare with" : "responses, if the model were as at the unfiltered start"}; at most ${short(totals.rollouts_avoided)}. It has changed: only a run with policy uniform beside this one measures the saving`
-        : "nothing skipped yet",
+      skips || (ranks(policy) && saved_estimate)
+        ? `${saved_estimate === null ? `no ${start} start to compare with` : `responses, if the model were as at the ${start} start`}${ranks(policy) ? "" : `; at most ${short(totals.rollouts_avoided)}`}. It has changed: only a run with policy uniform beside this one measures the saving`
+        : ranks(policy)
+          ? "nothing to be told yet"
+          : "nothing skipped yet",
     ],
     [
       "Zero-variance easy / hard",
       ratios ? `${percent(ratios.easy)} / ${percent(ratios.hard)}` : percent(null),
-      `of the groups; targets ${percent(target.easy)} / ${percent(target.hard)}`,
+      steers(policy) ? `of the groups; targets ${percent(target.easy)} / ${percent(target.hard)}` : `of the groups, ${over}`,
     ],
-    [
-      "Exploration p easy / p hard",
-      `${decimal(exploration.easy)} / ${decimal(exploration.hard)}`,
-      low === undefined ? null : `between ${decimal(low)} and ${decimal(high)}; lower skips more`,
-    ],
+    ...steering,
     ["Rounds per step", about(recent.rounds), `mean, ${over}`],
     ["Prompts", short(prompts), pool ? `${count(pool)} of them in the pool` : "offered by the trainer"],
   ]);

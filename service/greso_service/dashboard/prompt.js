@@ -2,7 +2,8 @@
 
 import { get, of } from "./api.js";
 import { facts, fill, h, name, number, table } from "./dom.js";
-import { count, decimal, plural } from "./format.js";
+import { count, decimal, percent, plural } from "./format.js";
+import { does, ranks } from "./policies.js";
 import { toPrompts } from "./routes.js";
 
 export class PromptTab {
@@ -41,39 +42,64 @@ export class PromptTab {
     ]);
     this.#seen = seen;
     fill(this.why, explained(why, prompt, overview));
-    fill(this.facts, known(prompt, why));
+    fill(this.facts, known(prompt, why, overview.policy));
     fill(
       this.groups,
       prompt.groups.length
         ? history(prompt.groups)
-        : h("p", { class: "quiet" }, "None yet. A prompt without a judged group is always kept."),
+        : h("p", { class: "quiet" }, ranks(overview.policy) ? "None yet." : "None yet. A prompt without a judged group is always kept."),
     );
   }
 }
 
+const verdict = (keep) => (keep === null ? "It depends. " : keep ? "Kept. " : "Skipped. ");
+const ranking = (keep) => (keep === null ? "It depends. " : keep ? "Taken. " : "Left out. ");
+
 function explained(why, prompt, overview) {
-  const p = why.kind === "hard" ? "p_hard" : "p_easy";
-  const value = why.kind === "hard" ? overview.exploration.hard : overview.exploration.easy;
-  const rule =
-    why.streak === 0 || overview.policy === "uniform"
-      ? "kept with probability 1"
-      : `max(${p} ^ streak, min_keep_probability) = max(${decimal(value)} ^ ${why.streak}, ${decimal(overview.spec.min_keep_probability)}) = ${decimal(why.keep_probability)}`;
+  const ranked = ranks(overview.policy);
   return h(
     "div",
-    { class: "why", "data-keep": String(why.keep) },
-    h("p", {}, h("strong", {}, why.keep ? "Kept. " : "Skipped. "), why.sentence),
-    h(
-      "p",
-      { class: "quiet" },
-      "The rule: ",
-      h("code", {}, rule),
-      `. A prompt is kept in a step when its draw for that step, ${decimal(why.draw)} in step ${count(why.step)}, is below it.`,
-    ),
+    { class: "why", "data-keep": String(why.keep ?? "unknown") },
+    h("p", {}, h("strong", {}, (ranked ? ranking : verdict)(why.keep)), why.sentence),
+    ranked ? rankedBy(overview.policy) : rule(why, overview),
   );
 }
 
-function known(prompt, why) {
+function rankedBy(policy) {
+  return h("p", { class: "quiet" }, `Policy ${policy} ${does(policy)}. A prompt left out is ranked again in the next draw.`);
+}
+
+function rule(why, overview) {
+  const p = why.kind === "hard" ? "p_hard" : "p_easy";
+  const value = why.kind === "hard" ? overview.exploration.hard : overview.exploration.easy;
+  const probability =
+    overview.policy === "band"
+      ? `1 inside of the band, else min_keep_probability = ${decimal(overview.spec.min_keep_probability)}`
+      : why.streak === 0 || overview.policy === "uniform"
+        ? "kept with probability 1"
+        : `max(${p} ^ streak, min_keep_probability) = max(${decimal(value)} ^ ${why.streak}, ${decimal(overview.spec.min_keep_probability)}) = ${decimal(why.keep_probability)}`;
+  return h(
+    "p",
+    { class: "quiet" },
+    "The rule: ",
+    h("code", {}, probability),
+    `. A prompt is kept in a step when its draw for that step, ${decimal(why.draw)} in step ${count(why.step)}, is below it.`,
+  );
+}
+
+function known(prompt, why, policy) {
   const next = why.next_kept_step === null ? "none in 1,000 steps" : `step ${count(why.next_kept_step)}`;
+  const free = why.free_from === null ? "now" : `step ${count(why.free_from)}`;
+  const chosen = ranks(policy)
+    ? [
+        ["Score", decimal(prompt.keep_probability), "the best are taken"],
+        ["Rank", count(why.rank), why.ranked === null ? "it is not in the pool" : `of ${plural(why.ranked, "prompt")} that may be drawn`],
+        ["May be drawn from", free, "draws leave a prompt alone for cooldown_steps"],
+      ]
+    : [
+        ["Keep probability", decimal(prompt.keep_probability), "in each step"],
+        ["Kept next in", next, "if nothing changes"],
+      ];
   return facts([
     [
       "Kind",
@@ -81,8 +107,9 @@ function known(prompt, why) {
       prompt.kind === "new" ? "no judged group yet" : "of its latest judged group",
     ],
     ["Streak", count(prompt.streak), "zero-variance groups in a row"],
-    ["Keep probability", decimal(prompt.keep_probability), "in each step"],
-    ["Kept next in", next, "if nothing changes"],
+    ...chosen,
+    ["Expected pass rate", decimal(why.pass_rate), `in step ${count(why.step)}, by the model of ability and difficulty`],
+    ["Chance of an effective group", percent(why.effective_chance), "by the same model"],
     ["Visits", count(prompt.visits), "groups in all"],
     [
       "Mean reward",

@@ -3,6 +3,7 @@
 import { get, of } from "./api.js";
 import { fill, h, name, number, say, table } from "./dom.js";
 import { count, decimal } from "./format.js";
+import { ranks } from "./policies.js";
 import { toPrompt, toPrompts } from "./routes.js";
 
 const PAGE = 50;
@@ -57,7 +58,7 @@ export class PromptsTab {
     this.again.hidden = true;
     const largest = `largest ${SORTS[sort]} first`;
     say(this.told, `${count(overview.prompts)} prompts in the run, ${largest}, as of step ${count(overview.step)}.`);
-    fill(this.list, told.prompts.length ? this.#table(told.prompts) : this.#none(overview));
+    fill(this.list, told.prompts.length ? this.#table(told.prompts, ranks(overview.policy)) : this.#none(overview));
     fill(
       this.pages,
       cursor ? h("a", { href: this.#to({ cursor: "" }) }, "First page") : null,
@@ -132,8 +133,9 @@ export class PromptsTab {
     );
   }
 
-  #table(prompts) {
-    const heads = ["Prompt", "Kind", "Streak", "Keep probability", "Visits", "Mean reward", "Last step"];
+  #table(prompts, ranked) {
+    const chance = ranked ? "Score" : "Keep probability";
+    const heads = ["Prompt", "Kind", "Streak", chance, "Expected pass rate", "Visits", "Mean reward", "Last step"];
     const rows = prompts.map((row) =>
       h(
         "tr",
@@ -143,6 +145,7 @@ export class PromptsTab {
         ...[
           count(row.streak),
           decimal(row.keep_probability),
+          decimal(row.pass_rate),
           count(row.visits),
           decimal(row.mean),
           count(row.last_step),

@@ -9,6 +9,7 @@ import { PromptTab } from "./prompt.js";
 import { PromptsTab } from "./prompts.js";
 import { toMap, toPrompts, toRun, toRuns } from "./routes.js";
 import { badge } from "./runs.js";
+import { does } from "./policies.js";
 
 const TABS = [
   ["overview", "Overview", toRun],
@@ -48,10 +49,12 @@ export class RunView {
     const overview = await get(of(this.run, "overview"), null, signal);
     if (this.status.firstChild?.dataset.status !== overview.status) fill(this.status, badge(overview.status));
     say(this.headline, overview.headline);
-    const where = [`Step ${count(overview.step)}`, `epoch ${count(overview.epoch)}`, `policy ${overview.policy}`];
+    const shadow = overview.spec.shadow ? " in shadow mode" : "";
+    const where = [`Step ${count(overview.step)}`, `epoch ${count(overview.epoch)}`, `policy ${overview.policy}${shadow}`];
     if (overview.generation) where.push(`generation ${count(overview.generation)}`);
     say(this.at, `${where.join(", ")}; last write ${ago(since(overview.active_at))}`);
-    set(this.at, "title", new Date(overview.active_at).toLocaleString());
+    const policy = does(overview.policy);
+    set(this.at, "title", `${new Date(overview.active_at).toLocaleString()}${policy ? `. Policy ${overview.policy} ${policy}` : ""}`);
     await this.tab.refresh(overview, signal);
     if (!this.tab.element.isConnected) fill(this.body, this.tab.element);
   }

@@ -3,15 +3,16 @@
 import { get, since } from "./api.js";
 import { fill, h, keyed, name, number, say, set, table } from "./dom.js";
 import { ago, count, decimal, estimate, percent, short } from "./format.js";
+import { ranks, steers } from "./policies.js";
 import { toRun, toRuns } from "./routes.js";
 
 const PAGE = 20; // each run that is shown is folded by the service
 
 const STATUS = {
-  saving: "5 % of the candidates or more are skipped, and a rollout earns clearly more than at the unfiltered start",
+  saving: "5 % of the candidates or more are skipped, or they are ranked, and a rollout earns clearly more than at the unfiltered start",
   filtering: "as many are skipped, but what that saves can't be told: a rollout earns no more than at the start",
   learning: "little is skipped yet; its advice says why",
-  off: "the policy is uniform: every prompt is rolled out",
+  off: "every prompt is rolled out: the policy is uniform, or the run is a shadow run",
   stuck: "a problem, or a warning while nothing is skipped: its advice says what to change",
   idle: "not written to lately, or never",
 };
@@ -97,13 +98,13 @@ function updateRow(element, row) {
   const [head, status, skipped, effective, rollouts, saved, easy, hard, active] = element.children;
   say(head.querySelector(".headline"), row.headline);
   if (status.firstChild?.dataset.status !== row.status) fill(status, badge(row.status));
-  tell(skipped, percent(recent.skip_rate));
+  tell(skipped, ranks(row.policy) ? "ranked" : percent(recent.skip_rate));
   tell(effective, percent(recent.effective), first.effective === null ? "" : `from ${percent(first.effective)}`);
   figure(rollouts, totals.rollouts);
-  tell(saved, estimate(row.saved_estimate), totals.rollouts_avoided ? `at most ${short(totals.rollouts_avoided)}` : "");
+  tell(saved, estimate(row.saved_estimate), totals.rollouts_avoided && !ranks(row.policy) ? `at most ${short(totals.rollouts_avoided)}` : "");
   set(saved, "title", count(row.saved_estimate));
-  tell(easy, decimal(exploration.easy));
-  tell(hard, decimal(exploration.hard));
+  tell(easy, decimal(steers(row.policy) ? exploration.easy : null));
+  tell(hard, decimal(steers(row.policy) ? exploration.hard : null));
   tell(active, ago(since(row.active_at)));
   set(active, "title", new Date(row.active_at).toLocaleString());
 }
@@ -127,7 +128,7 @@ function legend() {
       "dl",
       { class: "terms" },
       ...[
-        ["Skipped", "of the candidates examined in the last 50 complete steps: prompts that were not rolled out"],
+        ["Skipped", "of the candidates examined in the last 50 complete steps: prompts that were not rolled out. Ranked: the best are taken, and nobody is skipped for good"],
         [
           "Effective yield",
           "effective groups of all groups: in the last 50 steps, and in the first ones, before anything was skipped. It should rise",
@@ -136,7 +137,7 @@ function legend() {
           "Saved, estimate",
           "responses: each step's effective groups \u00d7 (what one cost at the unfiltered start \u2212 what it costs in that step). The model has changed since: only a run with the policy uniform beside this one measures the saving. At most: skips \u00d7 group size, though a candidate that is offered again counts again",
         ],
-        ["p easy, p hard", "exploration probability: the lower, the more is skipped"],
+        ["p easy, p hard", "exploration probability of policy greso: the lower, the more is skipped"],
         ...Object.entries(STATUS),
       ].flatMap(([term, meaning]) => [h("dt", {}, term), h("dd", {}, meaning)]),
     ),

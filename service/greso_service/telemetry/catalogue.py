@@ -52,6 +52,14 @@ COUNTED: Final = (
         "Skips times group size: an upper bound, no saving, as each walk over the pool counts a prompt again.",
         RUN,
     ),
+    Metric(
+        "audited_groups",
+        "counter",
+        "sum",
+        "Judged groups of prompts that were rolled out although the policy would skip them.",
+        {**RUN, "kind": KINDS},
+    ),
+    Metric("false_skips", "counter", "sum", "The effective ones of the audited groups.", {**RUN, "kind": KINDS}),
     Metric("run_rewinds", "counter", "sum", "Rewinds of the run to an earlier step.", RUN),
     Metric("run_spec_changes", "counter", "sum", "Changes of the run's spec while it was live.", RUN),
 )

@@ -17,7 +17,7 @@ from greso_service.core.events import Event, Patched, Rewound
 from greso_service.core.outcome import Outcome
 from greso_service.core.state import Totals
 from greso_service.observed import ACTIVE, Standing
-from greso_service.telemetry.catalogue import BOUNDS, COUNTED, OTHER, STATE, STREAKS, TOLD
+from greso_service.telemetry.catalogue import BOUNDS, COUNTED, KINDS, OTHER, STATE, STREAKS, TOLD
 
 
 class RunMetrics:
@@ -160,6 +160,8 @@ _TOTALS: Final[Mapping[str, tuple[str, ...]]] = {
     "skipped_hard": ("prompts_skipped", "hard"),
     **{name: ("groups", name) for name in ("effective", "easy", "hard", "undetermined")},
     "rollouts": ("rollouts",),
+    **{f"audited_{kind}": ("audited_groups", kind) for kind in KINDS},
+    **{f"false_{kind}": ("false_skips", kind) for kind in KINDS},
 }
 """Field of `Totals` -> the counter it is added to."""
 

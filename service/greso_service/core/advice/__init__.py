@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from greso_service.core.advice import filtering, savings, trainer
+from greso_service.core.advice import auditing, filtering, savings, trainer
 from greso_service.core.advice.signals import Signals
 from greso_service.core.advice.words import LEVELS, Advice, percent, short
 
@@ -30,7 +30,7 @@ _EXPLAINS = {
 def advise(signals: Signals) -> list[Advice]:
     """All findings, the gravest first; without those that another one explains."""
     found = [advice for rule in trainer.RULES if (advice := rule(signals))]
-    found += [advice for rules in (*filtering.RULES, *savings.RULES) for advice in rules(signals)]
+    found += [advice for rules in (*filtering.RULES, *savings.RULES, *auditing.RULES) for advice in rules(signals)]
     explained: set[str] = set()
     for advice in found:  # causes stand before what follows from them, and what is explained explains nothing
         if advice.code not in explained:
@@ -44,9 +44,9 @@ def status(signals: Signals, advice: list[Advice]) -> str:
     """How the run fares, in one word.
 
     idle: not written to for long, or never used. stuck: a problem, or a warning while nothing is skipped or hardly any
-    group teaches, but not before anything can be. off: the policy keeps everything. saving: `SKIPS` of the candidates
-    or more are skipped, and a rollout earns clearly more than at the start. filtering: as many are skipped, but what
-    that saves can't be told. learning: none of these, yet.
+    group teaches, but not before anything can be. off: everything is rolled out, by policy uniform or in shadow mode.
+    saving: `SKIPS` of the candidates or more are skipped, or they are ranked, and a rollout earns clearly more than at
+    the start. filtering: as many are skipped, but what that saves can't be told. learning: none of these, yet.
     """
     # A trainer may select far ahead of its reports.
     wrong = any(one.level == "warning" and one.code != "no_reports" for one in advice)
@@ -55,7 +55,7 @@ def status(signals: Signals, advice: list[Advice]) -> str:
         return "idle"
     if "problem" in levels:
         return "stuck"
-    if "policy_uniform" in codes:
+    if {"policy_uniform", "shadow"} & codes:
         return "off"
     if "saving" in codes or "filtering" in codes:
         return "saving" if "saving" in codes else "filtering"
@@ -69,19 +69,33 @@ def headline(signals: Signals, status: str, advice: list[Advice]) -> str:
         case "idle" if not len(signals.state.steps.rows):
             text = "Nothing has happened yet: waiting for the first step."
         case "idle":
-            saved = f"; its last steps skipped {percent(rate)} of the candidates" if rate else ""
+            skipped = rate and not signals.ranking
+            saved = f"; its last steps skipped {percent(rate or 0)} of the candidates" if skipped else ""
             text = f"No write for {_duration(signals.idle)}: the trainer has ended, or stands still{saved}."
         case "stuck":
             text = f"{advice[0].title}."
+        case "off" if signals.spec.shadow:
+            text = f"Shadow mode: everything is rolled out{_in_shadow(signals)}."
         case "off":
             text = "The filter is off: every prompt is rolled out."
         case "saving" | "filtering":
-            start = "" if then is None else f" ({percent(then)} at the unfiltered start)"
-            text = f"Skips {percent(rate or 0)} of the candidates; {percent(now or 0)} of the groups teach{start}"
+            start = "" if then is None else f" ({percent(then)} at the {savings.start_name(signals)} start)"
+            what = "Takes the best prompts" if signals.ranking else f"Skips {percent(rate or 0)} of the candidates"
+            text = f"{what}; {percent(now or 0)} of the groups teach{start}"
             text += f": {_saved(signals, status)}{_warned(advice)}."
         case _:
             text = _learning(signals, advice)
     return text
+
+
+def _in_shadow(signals: Signals) -> str:
+    audits = signals.state.audits
+    rate, saved = audits.left_out.rate, audits.saved
+    if rate is None or saved is None or audits.left_out.groups < auditing.ENOUGH_AUDITS:
+        return ""
+    share = audits.left_out.groups / audits.all.groups
+    verb = "left out" if signals.ranking else "skipped"
+    return f"; policy {signals.spec.policy} would have {verb} {percent(share)}, of which {percent(rate)} taught"
 
 
 def _saved(signals: Signals, status: str) -> str:
@@ -107,7 +121,11 @@ def _learning(signals: Signals, advice: list[Advice]) -> str:
     if not signals.recent.steps:
         return "Too early to say: no step is complete yet."
     p = signals.state.progress.exploration
+    if signals.ranking:
+        return f"Ranks the prompts; {percent(signals.recent.effective or 0)} of the groups teach so far."
     skipped = "Skips nothing yet" if not rate else f"Skips {percent(rate)} of the candidates so far"
+    if signals.spec.policy != "greso":
+        return f"{skipped}; {percent(signals.recent.effective or 0)} of the groups teach."
     return f"{skipped}; p_easy is at {p.easy:.2f} and p_hard at {p.hard:.2f}, still being steered."
 
 

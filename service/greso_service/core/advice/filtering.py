@@ -36,8 +36,8 @@ _NEAR = 1e-9  # p is rounded to 12 digits
 def steering(signals: Signals) -> Iterator[Advice]:
     """Targets missed, and p at a bound, for each kind; only once prompts come back and there is enough to go by."""
     late = signals.late
-    if not _telling(signals) or signals.spec.policy != "greso":
-        return
+    if not _telling(signals) or signals.spec.policy != "greso" or signals.spec.shadow:
+        return  # in a shadow run there are groups that the policy would have skipped, and steers by the others alone
     skip_rate, total = signals.recent.skip_rate or 0.0, late.sum("easy") + late.sum("hard")
     if total < SKIPS * late.groups and skip_rate < SKIPS:
         yield Advice(
@@ -97,7 +97,7 @@ def _source(signals: Signals, kind: str) -> tuple[str, str]:
         return (
             f"{percent(fresh)} of them come from prompts that were new or effective the time before, which no p skips.",
             f"{_add(other, run)}; to skip less and explore more, "
-            + _retarget(signals, **{kind: 1.25 * _measured(signals, kind)[0]}),
+            + retarget(signals, **{kind: 1.25 * _measured(signals, kind)[0]}),
         )
     detail = f"{percent(1 - fresh)} of them come from prompts tried again, to see whether they teach by now."
     low, high = spec.exploration_bounds
@@ -127,11 +127,11 @@ def _at_high_bound(signals: Signals, kind: str) -> Advice | None:
         f"{percent(share)} of the groups of the last {signals.late.steps} steps are {kind}, fewer than the target of"
         f" {percent(target)}, so p_{kind} has gone"
         f" up to its bound {high:g}, where it skips little. {percent(skip_rate)} of all candidates are skipped.",
-        f"to save more, {_retarget(signals, **wanted)}",
+        f"to save more, {retarget(signals, **wanted)}",
     )
 
 
-def _retarget(signals: Signals, **wanted: float) -> str:
+def retarget(signals: Signals, **wanted: float) -> str:
     """How to give these kinds these targets; a kind not named keeps its own."""
     spec = signals.spec
     targets = {**asdict(controller.targets(spec)), **wanted}
@@ -181,22 +181,24 @@ def hardly_any_teaches(signals: Signals) -> bool:
 
 
 def pool_exhausted(signals: Signals) -> Iterator[Advice]:
-    """9 of 10 candidates are skipped; or half, and each step walks the whole pool, or hardly a group teaches."""
+    """9 of 10 candidates are skipped; or half, and each step walks the whole pool, or hardly a group teaches. Even the
+    best of a ranking hardly teach."""
     late, state = signals.late, signals.state
     rate, scarce = late.skip_rate or 0.0, hardly_any_teaches(signals)
     a_step = late.sum("examined") / late.steps if late.steps else 0.0
     walked = bool(state.cursor.size) and a_step >= state.pool_size and rate >= 0.5
-    if not _telling(signals) or not (walked or rate >= 0.9 or (rate >= 0.5 and scarce)):
+    used_up = scarce if signals.ranking else walked or rate >= 0.9 or (rate >= 0.5 and scarce)
+    if not _telling(signals) or signals.spec.shadow or not used_up:
         return
     easy, hard = (int(state.streaks.table[kind, 1:].sum()) for kind in _KINDS.values())
     scope = f"Each step walks the whole pool of {state.pool_size:,} prompts. " if walked else ""
+    scope += "The best are taken" if signals.ranking else f"{percent(rate)} of the candidates are skipped"
     yield Advice(
         "pool_exhausted",
         "warning",
         "Few prompts are left that teach",
-        f"{scope}{percent(rate)} of the candidates are skipped, and {percent(late.effective or 0)} of the groups rolled"
-        f" out teach. Of {signals.distinct:,} prompts {easy:,} were last all"
-        f" solved and {hard:,} not at all.",
+        f"{scope}, and {percent(late.effective or 0)} of the groups rolled out teach. Of {signals.distinct:,} prompts"
+        f" {easy:,} were last all solved and {hard:,} not at all.",
         _add("harder" if easy >= hard else "easier", signals.run),
     )
 
@@ -235,6 +237,14 @@ def before_filtering(signals: Signals) -> Iterator[Advice]:
             "The filter is off",
             "The policy is uniform: every prompt is kept. That is right for a run to compare others with.",
             f"unless it is there for that, {patch(signals.run, policy='greso')}",
+        )
+    elif signals.ranking and signals.judged and not signals.coming_back:
+        yield Advice(
+            "first_epoch",
+            "hint",
+            "The ranking is still getting to know the prompts",
+            f"{signals.distinct:,} of {state.table.size:,} prompts were rolled out, hardly any twice. Of the others it"
+            " knows nothing, and takes any of them.",
         )
     elif signals.judged and not signals.coming_back:
         left, progress = "", ""

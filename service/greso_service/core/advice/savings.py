@@ -15,7 +15,7 @@ import numpy as np
 
 from greso_service.core.advice.filtering import SKIPS, hardly_any_teaches
 from greso_service.core.advice.signals import Signals, Stretch, complete
-from greso_service.core.advice.trainer import ENOUGH_GROUPS
+from greso_service.core.advice.trainer import ENOUGH_GROUPS, ENOUGH_STEPS
 from greso_service.core.advice.words import Advice, percent, short
 from greso_service.core.outcome import Outcome
 
@@ -34,38 +34,50 @@ def upper(signals: Signals) -> int:
 def estimate(signals: Signals) -> int | None:
     """Responses saved, had the model stayed as it was in the first steps; None if these tell nothing.
 
-    For each step with skips its effective groups x (what one cost in the first steps - what one cost in that step),
-    summed; a step in which they cost more counts against it. From 0 to `upper`.
+    For each step with skips, or behind the first ones of a ranking, its effective groups x (what one cost in the first
+    steps - what one cost in that step), summed; a step in which they cost more counts against it. From 0 to `upper`,
+    of which a ranking knows nothing.
     """
-    most, then = upper(signals), signals.first.effective
-    if not most:
+    most, then, first = upper(signals), signals.first.effective, signals.first.rows
+    if not most and (not signals.ranking or signals.spec.shadow):
         return 0
     if not then:
         return None
     rows = complete(signals.state, signals.state.steps.rows)
-    counted = (rows["skipped_easy"] + rows["skipped_hard"] > 0) & (rows["groups"] > 0)
+    counted = rows["step"] > first["step"][-1] if signals.ranking else rows["skipped_easy"] + rows["skipped_hard"] > 0
+    counted &= rows["groups"] > 0
     effective, groups, rollouts = (rows[name][counted] for name in ("effective", "groups", "rollouts"))
     # A step's rollouts earned `times` what they did at the start, and would have cost as many times more there.
     times = effective / (groups * then)
-    return min(max(round(float(np.sum(rollouts * (times - 1)))), 0), most)
+    saved = max(round(float(np.sum(rollouts * (times - 1)))), 0)
+    return saved if signals.ranking else min(saved, most)
 
 
 def saving(signals: Signals) -> Iterator[Advice]:
-    """`SKIPS` of the candidates or more are skipped: `saving` if a rollout earns clearly more than at the start, else
-    `filtering`. Neither while hardly any group teaches: who rolls out nothing but waste saves nothing."""
+    """`SKIPS` of the candidates or more are skipped, or they are ranked: `saving` if a rollout earns clearly more than
+    at the start, else `filtering`. Neither while hardly any group teaches: who rolls out nothing but waste saves
+    nothing."""
     recent, first = signals.recent, signals.first
     rate, now, then = recent.skip_rate or 0.0, recent.effective, first.effective
-    if rate < SKIPS or recent.skipped < ENOUGH_GROUPS or now is None or hardly_any_teaches(signals):
+    if now is None or hardly_any_teaches(signals) or not _at_work(signals):
         return
     better = _earns_more(recent, first)
-    detail = [f"{percent(now)} of the groups rolled out teach something{_start(then)}."]
+    what = "Takes the best prompts" if signals.ranking else f"Skips {percent(rate)} of the candidates"
+    detail = [f"{percent(now)} of the groups rolled out teach something{_start(signals)}."]
     if now and then:
         costs = [stretch.sum("rollouts") / stretch.sum("effective") for stretch in (recent, first)]
         costs_now, costs_then = (f"{cost:,.1f}" if cost < 100 else f"{cost:,.0f}" for cost in costs)
         detail.append(f"An effective group costs {costs_now} responses, {costs_then} then.")
+    left, kept = signals.state.audits.left_out, signals.state.audits.kept
+    if signals.ranking and left.groups >= 50 and kept.rate is not None:
+        low, high = left.interval()
+        detail.append(
+            f"Of prompts that it would have left out and the walk brought {percent(left.rate or 0)} ({percent(low)} to"
+            f" {percent(high)}) taught, of those that it took {percent(kept.rate)}."
+        )
     detail.append(_told(signals))
     tried = np.isin(signals.lately.before, (Outcome.EASY, Outcome.HARD))
-    if np.count_nonzero(tried) >= 50:
+    if np.count_nonzero(tried) >= 50 and not signals.ranking:
         taught = np.count_nonzero(signals.lately.outcome[tried] == Outcome.EFFECTIVE) / np.count_nonzero(tried)
         detail.append(
             f"Exploration: of the prompts tried again after a group that taught nothing {percent(taught)} taught."
@@ -73,9 +85,22 @@ def saving(signals: Signals) -> Iterator[Advice]:
     yield Advice(
         "saving" if better else "filtering",
         "good" if better else "hint",
-        f"Skips {percent(rate)} of the candidates" + ("" if better else "; what that saves can't be told"),
+        what + ("" if better else "; what that saves can't be told"),
         " ".join(detail),
         "" if better else "to know what it saves, train a second run with policy uniform and compare",
+    )
+
+
+def _at_work(signals: Signals) -> bool:
+    """Whether the policy leaves out enough for its effect to be told."""
+    recent = signals.recent
+    if not signals.ranking:
+        return (recent.skip_rate or 0.0) >= SKIPS and recent.skipped >= ENOUGH_GROUPS
+    return (
+        not signals.spec.shadow
+        and signals.coming_back
+        and recent.steps >= ENOUGH_STEPS
+        and recent.groups >= ENOUGH_GROUPS
     )
 
 
@@ -95,11 +120,19 @@ def _told(signals: Signals) -> str:
         known = f"About {short(saved)} rollouts saved so far, if the model were unchanged."
     else:
         known = "Compared with the start no rollouts are saved."
+    if signals.ranking:
+        return f"{known} {CAVEAT}"
     return f"{known} {most:,} skipped at most (an upper estimate: each time that a candidate comes counts). {CAVEAT}"
 
 
-def _start(then: float | None) -> str:
-    return "" if then is None else f", {percent(then)} at the unfiltered start"
+def _start(signals: Signals) -> str:
+    then = signals.first.effective
+    return "" if then is None else f", {percent(then)} at the {start_name(signals)} start"
+
+
+def start_name(signals: Signals) -> str:
+    """What the first steps are called."""
+    return "unranked" if signals.ranking else "unfiltered"
 
 
 RULES = (saving,)

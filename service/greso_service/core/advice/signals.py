@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greso_service.core.outcome import Outcome
+from greso_service.core.policy import RANKINGS
 from greso_service.core.prompt_arrays import RECENT
 from greso_service.core.prompts import Index
 from greso_service.core.spec import RunSpec
@@ -99,7 +100,24 @@ def first(state: RunState) -> Stretch:
         return Stretch(state.steps.rows[:0])
     rows = complete(state, state.steps.rows[:_LOOKED_AT])
     untouched = np.cumsum(rows["skipped_easy"] + rows["skipped_hard"]) == 0
+    if state.created.policy in RANKINGS or state.spec.policy in RANKINGS:
+        untouched = _unranked(state, rows)
     return Stretch(rows[np.flatnonzero(untouched & (rows["groups"] > 0))[:WINDOW]])
+
+
+def _unranked(state: RunState, rows: Rows) -> NDArray[np.bool_]:
+    """bool[rows]: steps in which a ranking could not choose, as it knew nothing of the prompts that it might take.
+
+    Of a pool: until the first that it took may come again. Of candidates: the first step.
+    """
+    created, spec = state.created, state.spec
+    if created.policy != spec.policy or created.shadow != spec.shadow or not len(rows):
+        return np.zeros(len(rows), np.bool_)
+    if spec.shadow:
+        return np.ones(len(rows), np.bool_)
+    selects = bool((rows["skipped_easy"] + rows["skipped_hard"]).any())
+    known: NDArray[np.bool_] = rows["step"] <= rows["step"][0] + (0 if selects else spec.cooldown_steps)
+    return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +187,18 @@ class Signals:
     def spec(self) -> RunSpec:
         """The run's parameters in force."""
         return self.state.spec
+
+    @property
+    def ranking(self) -> bool:
+        """Whether the policy ranks: it takes the best, and whom it does not take it has not skipped for good."""
+        return self.spec.policy in RANKINGS
+
+    @property
+    def walked(self) -> bool:
+        """Whether the service chooses from the pool, not the trainer's own candidates."""
+        state = self.state
+        chosen = state.totals.selected and not state.totals.skipped_easy + state.totals.skipped_hard
+        return bool(state.cursor.size) or bool(self.ranking and state.pool_size and chosen)
 
     @property
     def judged(self) -> int:

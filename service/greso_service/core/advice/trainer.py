@@ -106,7 +106,7 @@ def ids_never_repeat(signals: Signals) -> Advice | None:
 
 def _not_those_drawn(signals: Signals) -> Advice | None:
     state, index = signals.state, signals.lately.index
-    if not state.cursor.size or not index.size:
+    if not signals.walked or not index.size:
         return None
     strange = index[~state.prompts.pooled[index]]
     if strange.size < 0.5 * index.size:
@@ -165,7 +165,7 @@ def ids_all_the_same(signals: Signals) -> Advice | None:
     """
     recent, state = signals.recent, signals.state
     # Steps without groups count, too: with one id either all or none of a step's candidates are skipped.
-    if state.steps.size < ENOUGH_STEPS or not recent.steps or signals.judged < 100 or state.cursor.size:
+    if state.steps.size < ENOUGH_STEPS or not recent.steps or signals.judged < 100 or signals.walked:
         return None
     a_step = recent.groups / recent.steps
     if a_step < 4 * signals.distinct:

@@ -45,6 +45,8 @@ def patch(run: str, **fields: float | str | Sequence[float]) -> str:
 def _json(value: float | str | Sequence[float]) -> str:
     if isinstance(value, str):
         return f'"{value}"'
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, Sequence):
         return f"[{', '.join(map(_json, value))}]"
     return str(value) if isinstance(value, int) else f"{value:.6g}"
