@@ -55,7 +55,7 @@ def test_defaults_are_those_of_the_paper() -> None:
         "posterior_decay": 1.0,
         "exploration_share": 0.05,
         "cooldown_steps": 2,
-        "rest_steps": 10.0,
+        "rest_steps": 20.0,
         "audit_share": 0.0,
         "shadow": False,
         "easy_min_mean": None,

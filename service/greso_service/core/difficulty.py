@@ -158,12 +158,12 @@ def effective(belief: Belief, ability: float, group_size: int) -> Floats:
 
 
 def value(mean: Singles, variance: Singles, hopeless: Singles, ability: float, group_size: int) -> Singles:
-    """float32[n]: what groups are worth: E[(1 - p^G - (1 - p)^G) (1 - p)], from 0 to 1.
+    """float32[n]: what groups are worth: E[(1 - p^G - (1 - p)^G) sqrt(1 - p)], from 0 to 1.
 
-    The last factor tells effective groups apart: a rare success teaches more than a rare slip, there is more to learn.
+    The root tells effective groups apart: a rare success teaches more than a rare slip, as there is more to learn.
     """
     points = _points(mean, variance, ability)
-    return (1 - hopeless) * _expected(*(_mixed(rate, group_size) * (1 - rate) for rate in points))
+    return (1 - hopeless) * _expected(*(_mixed(rate, group_size) * np.sqrt(1 - rate) for rate in points))
 
 
 def _mixed(rate: NDArray[exact.F], group_size: int) -> NDArray[exact.F]:

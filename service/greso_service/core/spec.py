@@ -97,7 +97,7 @@ class RunSpec:
         2, "rankings: steps for which a draw leaves a prompt alone that it has taken", OURS, low=0, high=1_000_000
     )
     rest_steps: float = _param(
-        10.0,
+        20.0,
         "policy irt: steps after which a prompt that was rolled out counts half of what it would",
         OURS,
         low=0,
