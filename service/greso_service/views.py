@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from greso_service import answers
 from greso_service.answers import Answer
-from greso_service.core import advice, controller, policy, sample
+from greso_service.core import advice, policy, sample
 from greso_service.core.advice.signals import Signals, Stretch
 from greso_service.core.controller import NO_STEP
 from greso_service.core.draws import uniforms_by_step
@@ -61,7 +61,6 @@ def _overview(run: str, state: RunState, active_ms: int, now: float) -> tuple[di
         "saved_estimate": advice.savings.estimate(measured),
         "recent": _stretch(measured.recent),
         "first": {"steps": measured.first.steps, "effective": measured.first.effective},
-        "target": asdict(controller.targets(state.spec)),
         "status": status,
         "headline": advice.headline(measured, status, found),
     }

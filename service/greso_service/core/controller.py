@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from greso_service.core.spec import RunSpec
+from greso_service.core import target
+from greso_service.core.spec import AUTO, RunSpec
+from greso_service.core.target import NOTHING, Tried, Tuning
 
 NO_STEP = -1
 
@@ -20,27 +22,45 @@ class Exploration:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What one report adds to its step: judged groups by outcome, and how many of their prompts were seen before."""
+    """What one report adds to its step: judged groups by outcome, and how many of their prompts were seen before.
+
+    `tried`: what a target that tunes itself goes by; nothing in a run whose target is a number.
+    """
 
     effective: int = 0
     easy: int = 0
     hard: int = 0
     seen_before: int = 0
+    tried: Tried = NOTHING
 
     @property
     def groups(self) -> int:
         """Judged groups."""
         return self.effective + self.easy + self.hard
 
+    def plus(self, other: Counts) -> Counts:
+        """The sum."""
+        return Counts(
+            self.effective + other.effective,
+            self.easy + other.easy,
+            self.hard + other.hard,
+            self.seen_before + other.seen_before,
+            self.tried.plus(other.tried),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The newest reported step and the exploration in force. `step` is `NO_STEP` before any report."""
+    """The newest reported step and the exploration in force. `step` is `NO_STEP` before any report.
+
+    `tuning`: of a target that tunes itself; None while the target is a number.
+    """
 
     exploration: Exploration
     step: int = NO_STEP
     complete: bool = True
     counts: Counts = Counts()
+    tuning: Tuning | None = None
 
     def is_complete(self, step: int) -> bool:
         """Whether `step` takes no more counts: it is below the newest reported step, or that one and complete."""
@@ -48,49 +68,63 @@ class Progress:
 
 
 def observe(
-    progress: Progress, spec: RunSpec, step: int, added: Counts, *, final: bool
+    progress: Progress, spec: RunSpec, step: int, added: Counts, *, final: bool, stock: int = 0
 ) -> tuple[Progress, Exploration]:
     """Progress after a report for `step`, and the exploration that the step before it was closed with.
 
     A report for a complete step changes nothing. The first report of a later step completes the one before.
+    `stock`: prompts of the run with streak 0.
     """
     if progress.is_complete(step):
         return progress, progress.exploration
     closed = progress
     if step > progress.step and not progress.complete:
-        closed = _completed(progress, spec)
+        closed = _completed(progress, spec, stock)
     counts = progress.counts if step == progress.step else Counts()
-    counts = Counts(
-        counts.effective + added.effective,
-        counts.easy + added.easy,
-        counts.hard + added.hard,
-        counts.seen_before + added.seen_before,
-    )
-    now = Progress(closed.exploration, step, complete=False, counts=counts)
+    counts = counts.plus(added)
+    now = Progress(closed.exploration, step, complete=False, counts=counts, tuning=closed.tuning)
     if final or counts.effective >= spec.train_batch_size:
-        now = _completed(now, spec)
+        now = _completed(now, spec, stock)
     return now, closed.exploration
 
 
-def _completed(progress: Progress, spec: RunSpec) -> Progress:
-    return replace(progress, complete=True, exploration=_steered(progress, spec))
+def _completed(progress: Progress, spec: RunSpec, stock: int) -> Progress:
+    tuning, counts = progress.tuning, progress.counts
+    if tuning is not None and counts.seen_before:
+        tuning = target.tuned(
+            tuning, spec, counts.tried, easy=counts.easy, hard=counts.hard, effective=counts.effective, stock=stock
+        )
+    return replace(progress, complete=True, exploration=_steered(progress, spec), tuning=tuning)
 
 
 def _steered(progress: Progress, spec: RunSpec) -> Exploration:
     counts, now = progress.counts, progress.exploration
     if not counts.seen_before:  # nothing could have been filtered yet, so nothing is learnt about the filter
         return now
-    target = targets(spec)
+    wanted = targets(spec, progress.tuning)
     return Exploration(
-        _moved(now.easy, counts.easy / counts.groups >= target.easy, spec),
-        _moved(now.hard, counts.hard / counts.groups >= target.hard, spec),
+        _moved(now.easy, counts.easy / counts.groups >= wanted.easy, spec),
+        _moved(now.hard, counts.hard / counts.groups >= wanted.hard, spec),
     )
 
 
-def targets(spec: RunSpec) -> Exploration:
+def targets(spec: RunSpec, tuning: Tuning | None) -> Exploration:
     """The share of easy and of hard groups among a step's groups that p_easy and p_hard are steered to."""
+    if isinstance(spec.target_zero_variance, str):
+        tuning = tuning or target.begun(spec)
+        return Exploration(tuning.target_easy, tuning.target_hard)
     easy = spec.easy_share * spec.target_zero_variance
     return Exploration(easy, spec.target_zero_variance - easy)
+
+
+def retuned(progress: Progress, before: RunSpec, spec: RunSpec) -> Tuning | None:
+    """The tuning after a change of the spec: begun where the target was, kept inside new bounds, or given up."""
+    if spec.target_zero_variance != AUTO:
+        return None
+    if progress.tuning is not None:
+        return target.bounded(progress.tuning, spec)
+    now = targets(before, None)
+    return target.begun(spec, now.easy + now.hard)
 
 
 def _moved(p: float, too_many: bool, spec: RunSpec) -> float:

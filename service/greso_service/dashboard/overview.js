@@ -176,11 +176,23 @@ function figures({ recent, first, totals, exploration, prompts, pool, spec, targ
       ratios ? `${percent(ratios.easy)} / ${percent(ratios.hard)}` : percent(null),
       `of the groups; targets ${percent(target.easy)} / ${percent(target.hard)}`,
     ],
+    ...(target.auto
+      ? [["Target, tuned by the run", percent(target.easy + target.hard), target.reason]]
+      : []),
     [
       "Exploration p easy / p hard",
       `${decimal(exploration.easy)} / ${decimal(exploration.hard)}`,
       low === undefined ? null : `between ${decimal(low)} and ${decimal(high)}; lower skips more`,
     ],
+    ...(totals.effective_per_rollout_second === null
+      ? []
+      : [
+          [
+            "Effective groups per rollout second",
+            about(totals.effective_per_rollout_second),
+            `${short(totals.seconds.rollout)} s of rollouts, ${short(totals.seconds.update)} s of updates reported`,
+          ],
+        ]),
     ["Rounds per step", about(recent.rounds), `mean, ${over}`],
     ["Prompts", short(prompts), pool ? `${count(pool)} of them in the pool` : "offered by the trainer"],
   ]);
