@@ -25,6 +25,7 @@ from greso_client._types import (
     Reported,
     Rollout,
     RunState,
+    Seconds,
     Selection,
     StepRow,
 )
@@ -82,9 +83,11 @@ class AsyncClient:
         """See `Client.draw`."""
         return await self._core.draw(step, count)
 
-    async def report(self, step: int, groups: Iterable[Group], final: bool = False) -> Reported:
+    async def report(
+        self, step: int, groups: Iterable[Group], final: bool = False, seconds: Seconds | None = None
+    ) -> Reported:
         """See `Client.report`."""
-        return await self._core.report(step, groups, final)
+        return await self._core.report(step, groups, final, seconds)
 
     async def collect(
         self,
@@ -93,9 +96,13 @@ class AsyncClient:
         prompts: Iterable[str] | None = None,
         max_rounds: int = 10,
         offer: int = 1,
+        *,
+        update_seconds: float = 0.0,
     ) -> Collected[T]:
         """See `Client.collect`; `rollout` is awaited."""
-        return await Session(self._core, step, rollout, prompts, max_rounds, offer=offer).run()
+        return await Session(
+            self._core, step, rollout, prompts, max_rounds, offer=offer, update_seconds=update_seconds
+        ).run()
 
     async def state(self) -> RunState:
         """See `Client.state`."""

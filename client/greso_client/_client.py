@@ -25,6 +25,7 @@ from greso_client._types import (
     Reported,
     Rollout,
     RunState,
+    Seconds,
     Selection,
     StepRow,
 )
@@ -119,13 +120,16 @@ class Client:
         """
         return _run(self._core.draw(step, count))
 
-    def report(self, step: int, groups: Iterable[Group], final: bool = False) -> Reported:
+    def report(
+        self, step: int, groups: Iterable[Group], final: bool = False, seconds: Seconds | None = None
+    ) -> Reported:
         """What rollouts earned; `final` ends the step. Rewards: finite numbers; the outcome, not a shaped reward.
+        `seconds`: what was spent on it, where that is known; it is shown beside what it brought.
 
         Reports spooled earlier go first, for at most half of the budget. Service away, or earlier reports still under
         way: the report is spooled and judged here.
         """
-        return _run(self._core.report(step, groups, final))
+        return _run(self._core.report(step, groups, final, seconds))
 
     def collect(
         self,
@@ -134,6 +138,8 @@ class Client:
         prompts: Iterable[str] | None = None,
         max_rounds: int = 10,
         offer: int = 1,
+        *,
+        update_seconds: float = 0.0,
     ) -> Collected[T]:
         """One training step: choose, roll out, report, until the step has its effective groups.
 
@@ -148,12 +154,16 @@ class Client:
         `max_rounds` rounds, or when nothing is left to roll out; see `Collected.reason`. What `rollout` raises is
         passed on and its round is lost, but the step stays open: if the next `collect` is of the same step, it goes
         on, and its result holds the groups and counts of both.
+
+        How long `rollout` takes is reported; `update_seconds`: what updates took since the last `collect`, if known.
         """
 
         async def roll_out(chosen: list[str]) -> Sequence[Rollout[T] | None]:
             return rollout(chosen)
 
-        return _run(Session(self._core, step, roll_out, prompts, max_rounds, offer=offer).run())
+        return _run(
+            Session(self._core, step, roll_out, prompts, max_rounds, offer=offer, update_seconds=update_seconds).run()
+        )
 
     def state(self) -> RunState:
         """Spec and state of the run."""

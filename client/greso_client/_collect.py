@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from greso_client._core import Core
 from greso_client._harvest import Harvest
-from greso_client._types import Collected, CollectedGroup, Group, Reason, Reported, Rollout
+from greso_client._types import Collected, CollectedGroup, Group, Reason, Reported, Rollout, Seconds
 
 log = logging.getLogger("greso_client")
 
@@ -85,6 +85,7 @@ class Session(Generic[T]):
         max_rounds: int,
         *,
         offer: int = 1,
+        update_seconds: float = 0.0,
     ) -> None:
         for name, number in (("max_rounds", max_rounds), ("offer", offer)):
             if number < 1:
@@ -94,6 +95,7 @@ class Session(Generic[T]):
         self._candidates = None if prompts is None else Candidates(prompts, core.leftover)
         self._max_rounds = max_rounds
         self._offer = offer
+        self._updating = update_seconds  # until it is reported
         broken_off, core.broken_off = core.broken_off, None
         self._got = Harvest[T](step) if broken_off is None or broken_off.step != step else broken_off
         if self._candidates is not None:
@@ -165,7 +167,9 @@ class Session(Generic[T]):
 
     async def _round(self, prompts: list[str]) -> Reported | None:
         """Roll out and report; None when every rollout failed, so that there is nothing to report."""
+        began = self._core.now()
         results = list(await self._roll_out(prompts))
+        took = self._core.now() - began
         if len(results) != len(prompts):
             raise ValueError(
                 f"the rollout function returned {len(results)} items for {len(prompts)} prompts; "
@@ -181,15 +185,17 @@ class Session(Generic[T]):
         got.failed += len(prompts) - len(groups)
         if not groups:
             return None
-        reported = await self._report(groups, final=self._is_last())
+        reported = await self._report(groups, final=self._is_last(), rollout=took)
         got.groups += groups
         got.effective += [groups[index] for index in reported.effective]
         got.size = reported.next_rollout_batch_size
         return reported
 
-    async def _report(self, groups: Sequence[CollectedGroup[T]], final: bool) -> Reported:
+    async def _report(self, groups: Sequence[CollectedGroup[T]], final: bool, rollout: float = 0.0) -> Reported:
+        spent = Seconds(rollout, self._updating) if rollout or self._updating else None
         plain = [Group(group.prompt, group.rewards) for group in groups]
-        reported = await self._timed(self._core.report(self._got.step, plain, final))
+        reported = await self._timed(self._core.report(self._got.step, plain, final, spent))
+        self._updating = 0.0
         self._got.degraded |= reported.degraded
         return reported
 

@@ -22,9 +22,21 @@ from greso_client._requests import (
     checked_groups,
     checked_items,
     checked_prompts,
+    checked_seconds,
     checked_step,
 )
-from greso_client._types import Drawn, Group, PoolPrompt, PoolSize, PromptState, Reported, RunState, Selection, StepRow
+from greso_client._types import (
+    Drawn,
+    Group,
+    PoolPrompt,
+    PoolSize,
+    PromptState,
+    Reported,
+    RunState,
+    Seconds,
+    Selection,
+    StepRow,
+)
 
 R = TypeVar("R")
 
@@ -222,10 +234,12 @@ class Core:
         self._learn(drawn)
         return drawn
 
-    async def report(self, step: int, groups: Iterable[Group], final: bool = False) -> Reported:
+    async def report(
+        self, step: int, groups: Iterable[Group], final: bool = False, seconds: Seconds | None = None
+    ) -> Reported:
         """See `Client.report`."""
         step, checked = checked_step(step), checked_groups(groups)
-        request = self._fence.stamp(self._requests.report(step, checked, final))
+        request = self._fence.stamp(self._requests.report(step, checked, final, checked_seconds(seconds)))
         try:
             reported, _ = await self._contact.ask(
                 request, lambda body: _in_range(answers.reported(body), len(checked)), reports_first=True

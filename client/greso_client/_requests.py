@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from greso_client._errors import invalid
-from greso_client._types import Group, PoolPrompt
+from greso_client._types import Group, PoolPrompt, Seconds
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -119,12 +119,14 @@ class RunRequests:
         """POST for prompts from the pool."""
         return _post(f"{self._path}/draw", {"step": step} if count is None else {"step": step, "count": count})
 
-    def report(self, step: int, groups: Sequence[Group], final: bool) -> Request:
-        """POST what groups earned; `groups` as `checked_groups` gives them."""
+    def report(self, step: int, groups: Sequence[Group], final: bool, seconds: Seconds | None = None) -> Request:
+        """POST what groups earned; `groups` as `checked_groups` gives them, `seconds` as `checked_seconds`."""
         results = [{"prompt": group.prompt, "rewards": group.rewards} for group in groups]
         body: dict[str, Any] = {"step": step, "results": results}
         if final:
             body["final"] = True
+        if seconds is not None:
+            body["seconds"] = {"rollout": seconds.rollout, "update": seconds.update}
         return _post(f"{self._path}/report", body)
 
     def steps(self, after: int | None, limit: int | None) -> Request:
@@ -216,6 +218,16 @@ def checked_groups(groups: Iterable[Group]) -> list[Group]:
                 raise invalid(f"/results/{index}/rewards/{place}", f"{reward} is not a finite number")
         checked.append(Group(group.prompt, rewards))
     return checked
+
+
+def checked_seconds(seconds: Seconds | None) -> Seconds | None:
+    """Seconds as finite floats from 0 on."""
+    if seconds is None:
+        return None
+    for name, value in (("rollout", float(seconds.rollout)), ("update", float(seconds.update))):
+        if not (math.isfinite(value) and value >= 0):
+            raise invalid(f"/seconds/{name}", f"{value} must be a finite number, 0 or more")
+    return Seconds(float(seconds.rollout), float(seconds.update))
 
 
 def _check_prompt(prompt: object, pointer: str) -> None:

@@ -119,6 +119,14 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True)
+class Seconds:
+    """What a trainer spent: on the rollouts of a report, and on updates since the report before."""
+
+    rollout: float = 0.0
+    update: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class StepProgress:
     """How far a step is: judged `groups`, `effective` ones, effective ones `missing` to the train batch size."""
 

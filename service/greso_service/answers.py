@@ -12,13 +12,14 @@ import orjson
 from numpy.typing import NDArray
 
 from greso_service import audited
-from greso_service.core import controller, difficulty, policy
+from greso_service.core import controller, difficulty, policy, target
 from greso_service.core.controller import Exploration
 from greso_service.core.draws import IdError, Ids
 from greso_service.core.events import Reported, Selected
 from greso_service.core.outcome import Outcome
 from greso_service.core.policy import Reason, Selection
 from greso_service.core.prompts import UNKNOWN, Index
+from greso_service.core.spec import AUTO
 from greso_service.core.state import Assessment, RunState
 from greso_service.errors import Fault, InvalidInput
 
@@ -63,6 +64,7 @@ def summary(name: str, state: RunState) -> dict[str, Any]:
         "generation": state.generation,
         "step": max(state.progress.step, 0),
         "exploration": _exploration(state.progress.exploration),
+        "target": _target(state),
         "prompts": state.table.size,
         "pool": state.pool_size,
         "epoch": state.cursor.epoch,
@@ -76,8 +78,23 @@ def summary(name: str, state: RunState) -> dict[str, Any]:
             "undetermined": totals.undetermined,
             "rollouts": totals.rollouts,
             "rollouts_avoided": sum(skipped.values()) * state.spec.group_size,
+            "seconds": {"rollout": totals.rollout_seconds, "update": totals.update_seconds},
+            "effective_per_rollout_second": totals.timed_effective / totals.rollout_seconds
+            if totals.rollout_seconds
+            else None,
         },
         "audit": audited.content(state),
+    }
+
+
+def _target(state: RunState) -> dict[str, Any]:
+    progress, spec = state.progress, state.spec
+    wanted = controller.targets(spec, progress.tuning)
+    return {
+        "easy": wanted.easy,
+        "hard": wanted.hard,
+        "auto": spec.target_zero_variance == AUTO,
+        "reason": target.reason(progress.tuning, spec),
     }
 
 
@@ -165,6 +182,7 @@ def _step(state: RunState, row: Any) -> dict[str, Any]:
         "effective": plain["effective"],
         "zero_variance": {"easy": plain["easy"], "hard": plain["hard"]},
         "rollouts": plain["rollouts"],
+        "seconds": {"rollout": plain["rollout_s"], "update": plain["update_s"]},
         "p_easy": plain["p_easy"],
         "p_hard": plain["p_hard"],
         "rounds": plain["rounds"],

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from greso_service import answers, priors
 from greso_service.core import controller, policy, ranked_draw
 from greso_service.core.draws import IdError, Ids
-from greso_service.core.events import Audited, Event, Pooled, Priors, Reported, Selected
+from greso_service.core.events import Audited, Event, Pooled, Priors, Reported, Seconds, Selected
 from greso_service.core.outcome import Rewards
 from greso_service.core.policy import RANKINGS, Reason, Selection
 from greso_service.core.prompts import UNKNOWN, Index
@@ -145,11 +145,17 @@ def _ranked_draw(state: RunState, step: int, wanted: int) -> Plan:
 
 
 def report(
-    state: RunState, step: int, prompts: Sequence[str], rewards: Sequence[Sequence[float]], *, final: bool
+    state: RunState,
+    step: int,
+    prompts: Sequence[str],
+    rewards: Sequence[Sequence[float]],
+    *,
+    final: bool,
+    seconds: Seconds | None = None,
 ) -> Plan:
     """Fold in what groups earned; `prompts` and `rewards` are by group."""
     index, new = state.table.plan(_ids(prompts, "/results/{}/prompt"))
-    event = Reported(step, final, new, index, Rewards.of(rewards))
+    event = Reported(step, final, new, index, Rewards.of(rewards), seconds)
     return Plan([event], answers.report(state, event, state.assess(event)))
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from greso_service import answers, plans, priors
 from greso_service.answers import Answer
 from greso_service.cold import AtHand, Cold
-from greso_service.core.events import Created, Patched
+from greso_service.core.events import Created, Patched, Seconds
 from greso_service.core.mark import START
 from greso_service.core.spec import RunSpec, SpecError
 from greso_service.core.state import RunState
@@ -216,12 +216,15 @@ class Runs:
         rewards: Sequence[Sequence[float]],
         *,
         final: bool,
+        seconds: Seconds | None = None,
         given: Given = BARE,
     ) -> Answer:
-        """Fold in what rollouts earned."""
-        return await self._commit(
-            key, lambda state: plans.report(state, step, prompts, rewards, final=final), given, size=len(prompts)
-        )
+        """Fold in what rollouts earned, and what the trainer spent on it."""
+
+        def plan(state: RunState) -> Plan:
+            return plans.report(state, step, prompts, rewards, final=final, seconds=seconds)
+
+        return await self._commit(key, plan, given, size=len(prompts))
 
     async def rewind(self, key: RunKey, step: int, given: Given = BARE) -> Answer:
         """Go back to the state as it was when `step` completed, in a new generation."""

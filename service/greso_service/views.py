@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from greso_service import answers
 from greso_service.answers import Answer
-from greso_service.core import advice, controller, sample
+from greso_service.core import advice, sample
 from greso_service.core.advice.signals import Signals, Stretch
 from greso_service.core.outcome import Outcome
 from greso_service.core.prompts import Index
@@ -56,7 +56,6 @@ def _overview(run: str, state: RunState, active_ms: int, now: float) -> tuple[di
         "saved_estimate": advice.savings.estimate(measured),
         "recent": _stretch(measured.recent),
         "first": {"steps": measured.first.steps, "effective": measured.first.effective},
-        "target": asdict(controller.targets(state.spec)),
         "status": status,
         "headline": advice.headline(measured, status, found),
     }

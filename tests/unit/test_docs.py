@@ -61,7 +61,7 @@ def allowed_text(param: Param) -> str:
         return ", ".join(f"`{choice}`" for choice in param.choices)
     great = {2**63 - 1: "2^63 - 1", 1e300: "1e300", -1e300: "-1e300"}
     low, high = (great.get(bound) or f"{bound:,.0f}" for bound in (param.low, param.high))
-    return f"{low} to {high}"
+    return " or ".join([f"{low} to {high}", *(f"`{word}`" for word in param.words)])
 
 
 def parameter_table() -> str:

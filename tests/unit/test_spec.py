@@ -42,6 +42,7 @@ def test_defaults_are_those_of_the_paper() -> None:
         "min_rollout_batch_size": 1,
         "safety_factor": 1.25,
         "target_zero_variance": 0.25,
+        "target_bounds": [0.02, 0.5],
         "easy_share": 1 / 3,
         "p_easy": 0.5,
         "p_hard": 0.5,

@@ -71,9 +71,10 @@ def train(
     `Client.collect` raises.
     """
     problems = {problem.id: problem for problem in task.pool}
+    updating = 0.0
     for number in steps:
         roll_out = RollOut(engine, problems, encode, task.reward, group_size, sampling, number, ranks.rank)
-        collected = ranks.collect(client, number, roll_out, max_rounds=max_rounds)
+        collected = ranks.collect(client, number, roll_out, max_rounds=max_rounds, update_seconds=updating)
 
         started = time.perf_counter()
         groups = [group.data for group in collected.effective[:train_batch_size]]
@@ -87,6 +88,7 @@ def train(
             update=time.perf_counter() - started,
             service=collected.service_seconds,
         )
+        updating = seconds.update
         failures = [failure for each in ranks.gather(roll_out.failures) for failure in each]
         if failures:
             logger.warning(

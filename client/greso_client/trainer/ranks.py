@@ -65,19 +65,24 @@ class Ranks:
         """Return the items that are this rank's: every `size`-th."""
         return items[self.rank :: self.size]
 
-    def collect(self, client: Client, step: int, roll_out: RollOut[T], *, max_rounds: int) -> Collected[T]:
+    def collect(
+        self, client: Client, step: int, roll_out: RollOut[T], *, max_rounds: int, update_seconds: float = 0.0
+    ) -> Collected[T]:
         """Collect a step with the hands of all ranks; each of them gets the outcome.
 
         Rank 0 calls `client.collect`; `roll_out` rolls out this rank's share of a round. Ranks other than the first
         get the effective groups only, and `RankError` when rank 0 could not go on.
         """
         if self.size == 1:
-            return client.collect(step, roll_out, max_rounds=max_rounds)
+            return client.collect(step, roll_out, max_rounds=max_rounds, update_seconds=update_seconds)
         if not self.first:
             return self._follow(roll_out)
         try:
             collected = client.collect(
-                step, lambda prompts: self._roll_out_together(prompts, roll_out), max_rounds=max_rounds
+                step,
+                lambda prompts: self._roll_out_together(prompts, roll_out),
+                max_rounds=max_rounds,
+                update_seconds=update_seconds,
             )
         except Exception as error:
             self.broadcast(RankError(f"rank 0 stopped: {error}"))

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from greso_service.api import body, uploads, wire
 from greso_service.api.shared import PROBLEMS, TENANT, RunName, json_response, keyed
+from greso_service.core.events import Seconds
 from greso_service.errors import Fault, InvalidInput
 from greso_service.history.base import RunKey
 from greso_service.runs import Runs
@@ -92,12 +93,14 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
         if max(map(len, rewards), default=0) > settings.max_rewards:
             place = next(row for row, group in enumerate(rewards) if len(group) > settings.max_rewards)
             limited(f"/results/{place}/rewards", len(rewards[place]), settings.max_rewards, "max_rewards")
+        spent = asked.seconds
         answer = await runs.report(
             RunKey(TENANT, run),
             asked.step,
             [group["prompt"] for group in asked.results],
             rewards,
             final=asked.final,
+            seconds=None if spent is None else Seconds(spent.get("rollout", 0.0), spent.get("update", 0.0)),
             given=await body.given(request),
         )
         return json_response(answer)

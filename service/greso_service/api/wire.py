@@ -42,6 +42,8 @@ def _spec_fields() -> dict[str, Any]:
             pass
         else:
             kind = Annotated[kind, Field(ge=param.low, le=param.high)]
+        if param.words:
+            kind = kind | Literal[param.words]
         if field.default is None:
             kind = kind | None
         fields[name] = (kind, Field(default=field.default, description=f"{param.help} (default from: {param.source})"))
@@ -110,12 +112,21 @@ class ReportedGroup(TypedDict):
     rewards: Rewards
 
 
+class SecondsSpent(TypedDict):
+    """What the trainer spent: on the rollouts of this report, and on updates since the report before."""
+
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+    rollout: NotRequired[Annotated[FiniteFloat, Field(ge=0)]]
+    update: NotRequired[Annotated[FiniteFloat, Field(ge=0)]]
+
+
 class ReportRequest(_Request):
     """What rollouts of a step earned."""
 
     step: Step
     results: Annotated[list[ReportedGroup], FailFast()]
     final: bool = Field(False, description="the step ends with this report, however many effective groups it has")
+    seconds: SecondsSpent | None = Field(None, description="shown; nothing is decided by them")
 
 
 class RewindRequest(_Request):
@@ -143,6 +154,22 @@ class Exploration(BaseModel):
 
     easy: float
     hard: float
+
+
+class Target(BaseModel):
+    """The shares of easy and hard groups that the run is steered to."""
+
+    easy: float
+    hard: float
+    auto: bool = Field(description="whether the run tunes them by itself")
+    reason: str = Field(description="why they are what they are, for people")
+
+
+class Seconds(BaseModel):
+    """What the trainer has reported to have spent; 0 where it doesn't say."""
+
+    rollout: float
+    update: float
 
 
 class Decision(BaseModel):
@@ -220,6 +247,10 @@ class Totals(BaseModel):
     undetermined: int
     rollouts: int = Field(description="responses really generated")
     rollouts_avoided: int = Field(description="skips x group_size: an upper estimate")
+    seconds: Seconds
+    effective_per_rollout_second: float | None = Field(
+        description="effective groups of the reports that say how long their rollouts took; null without any"
+    )
 
 
 class Run(BaseModel):
@@ -229,6 +260,7 @@ class Run(BaseModel):
     generation: int
     step: int = Field(description="newest reported step")
     exploration: Exploration
+    target: Target
     prompts: int = Field(description="prompts seen or registered")
     pool: int
     epoch: int
@@ -262,6 +294,7 @@ class StepRow(BaseModel):
     effective: int
     zero_variance: ByKind
     rollouts: int
+    seconds: Seconds
     p_easy: float
     p_hard: float
     rounds: int

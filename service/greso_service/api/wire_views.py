@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from greso_service.api.wire import Exploration, Kind, RunSpec, Totals
+from greso_service.api.wire import Exploration, Kind, RunSpec, Target, Totals
 from greso_service.api.wire_audit import Audit
 
 Status = Literal["saving", "filtering", "learning", "off", "stuck", "idle"]
@@ -55,7 +55,7 @@ class _Overview(BaseModel):
     )
     recent: RecentSteps
     first: FirstSteps
-    target: ShareByKind = Field(description="the shares that the run is steered to")
+    target: Target
     status: Status
     headline: str = Field(description="one sentence for people")
 

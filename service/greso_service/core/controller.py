@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from greso_service.core.spec import RunSpec
+from greso_service.core import target
+from greso_service.core.spec import AUTO, RunSpec
+from greso_service.core.target import NOTHING, Tried, Tuning
 
 NO_STEP = -1
 
@@ -23,6 +25,7 @@ class Counts:
     """What one report adds to its step: judged groups by outcome, and how many of their prompts were seen before.
 
     `aside_...`: those of them that steer nothing, as a shadow run's policy would have skipped their prompts.
+    `tried`: what a target that tunes itself goes by; nothing in a run whose target is a number.
     """
 
     effective: int = 0
@@ -32,6 +35,7 @@ class Counts:
     aside_effective: int = 0
     aside_easy: int = 0
     aside_hard: int = 0
+    tried: Tried = NOTHING
 
     @property
     def groups(self) -> int:
@@ -43,18 +47,32 @@ class Counts:
         """Judged groups but for those set aside."""
         return self.groups - self.aside_effective - self.aside_easy - self.aside_hard
 
-    def __add__(self, more: Counts) -> Counts:
-        return Counts(*(getattr(self, name) + getattr(more, name) for name in self.__slots__))
+    def plus(self, other: Counts) -> Counts:
+        """The sum."""
+        return Counts(
+            self.effective + other.effective,
+            self.easy + other.easy,
+            self.hard + other.hard,
+            self.seen_before + other.seen_before,
+            self.aside_effective + other.aside_effective,
+            self.aside_easy + other.aside_easy,
+            self.aside_hard + other.aside_hard,
+            self.tried.plus(other.tried),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The newest reported step and the exploration in force. `step` is `NO_STEP` before any report."""
+    """The newest reported step and the exploration in force. `step` is `NO_STEP` before any report.
+
+    `tuning`: of a target that tunes itself; None while the target is a number.
+    """
 
     exploration: Exploration
     step: int = NO_STEP
     complete: bool = True
     counts: Counts = Counts()
+    tuning: Tuning | None = None
 
     def is_complete(self, step: int) -> bool:
         """Whether `step` takes no more counts: it is below the newest reported step, or that one and complete."""
@@ -62,45 +80,63 @@ class Progress:
 
 
 def observe(
-    progress: Progress, spec: RunSpec, step: int, added: Counts, *, final: bool
+    progress: Progress, spec: RunSpec, step: int, added: Counts, *, final: bool, stock: int = 0
 ) -> tuple[Progress, Exploration]:
     """Progress after a report for `step`, and the exploration that the step before it was closed with.
 
     A report for a complete step changes nothing. The first report of a later step completes the one before.
+    `stock`: prompts of the run with streak 0.
     """
     if progress.is_complete(step):
         return progress, progress.exploration
     closed = progress
     if step > progress.step and not progress.complete:
-        closed = _completed(progress, spec)
-    counts = (progress.counts if step == progress.step else Counts()) + added
-    now = Progress(closed.exploration, step, complete=False, counts=counts)
+        closed = _completed(progress, spec, stock)
+    counts = progress.counts if step == progress.step else Counts()
+    counts = counts.plus(added)
+    now = Progress(closed.exploration, step, complete=False, counts=counts, tuning=closed.tuning)
     if final or counts.effective >= spec.train_batch_size:
-        now = _completed(now, spec)
+        now = _completed(now, spec, stock)
     return now, closed.exploration
 
 
-def _completed(progress: Progress, spec: RunSpec) -> Progress:
-    return replace(progress, complete=True, exploration=_steered(progress, spec))
+def _completed(progress: Progress, spec: RunSpec, stock: int) -> Progress:
+    tuning, counts = progress.tuning, progress.counts
+    if tuning is not None and counts.seen_before:
+        tuning = target.tuned(
+            tuning, spec, counts.tried, easy=counts.easy, hard=counts.hard, effective=counts.effective, stock=stock
+        )
+    return replace(progress, complete=True, exploration=_steered(progress, spec), tuning=tuning)
 
 
 def _steered(progress: Progress, spec: RunSpec) -> Exploration:
     counts, now = progress.counts, progress.exploration
-    if (
-        not counts.seen_before or not counts.steering
-    ):  # nothing could have been filtered yet, so nothing is learnt about the filter
+    if not counts.seen_before or not counts.steering:  # nothing could have been filtered, so nothing is learnt of it
         return now
-    target = targets(spec)
+    wanted = targets(spec, progress.tuning)
     return Exploration(
-        _moved(now.easy, (counts.easy - counts.aside_easy) / counts.steering >= target.easy, spec),
-        _moved(now.hard, (counts.hard - counts.aside_hard) / counts.steering >= target.hard, spec),
+        _moved(now.easy, (counts.easy - counts.aside_easy) / counts.steering >= wanted.easy, spec),
+        _moved(now.hard, (counts.hard - counts.aside_hard) / counts.steering >= wanted.hard, spec),
     )
 
 
-def targets(spec: RunSpec) -> Exploration:
+def targets(spec: RunSpec, tuning: Tuning | None) -> Exploration:
     """The share of easy and of hard groups among a step's groups that p_easy and p_hard are steered to."""
+    if isinstance(spec.target_zero_variance, str):
+        tuning = tuning or target.begun(spec)
+        return Exploration(tuning.target_easy, tuning.target_hard)
     easy = spec.easy_share * spec.target_zero_variance
     return Exploration(easy, spec.target_zero_variance - easy)
+
+
+def retuned(progress: Progress, before: RunSpec, spec: RunSpec) -> Tuning | None:
+    """The tuning after a change of the spec: begun where the target was, kept inside new bounds, or given up."""
+    if spec.target_zero_variance != AUTO:
+        return None
+    if progress.tuning is not None:
+        return target.bounded(progress.tuning, spec)
+    now = targets(before, None)
+    return target.begun(spec, now.easy + now.hard)
 
 
 def _moved(p: float, too_many: bool, spec: RunSpec) -> float:

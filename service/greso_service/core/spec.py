@@ -14,6 +14,9 @@ MOPPS = "arXiv 2507.04632"
 OURS = "ours"
 
 POLICIES = ("greso", "uniform", "band", "mopps", "p_mixed", "irt")
+AUTO = "auto"
+"""The word for a target that the run tunes by itself."""
+
 STREAK_RULES = ("zero_variance", "same_kind")
 
 FIXED_AT_CREATION = frozenset({"group_size", "seed", "streak_rule"})
@@ -22,13 +25,17 @@ FIXED_AT_CREATION = frozenset({"group_size", "seed", "streak_rule"})
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """What a user may know about one field: meaning, source of the default, inclusive bounds or the choices."""
+    """What a user may know about one field: meaning, source of the default, inclusive bounds or the choices.
+
+    `words`: what may stand in a number's place.
+    """
 
     help: str
     source: str
     low: float = -math.inf
     high: float = math.inf
     choices: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 class SpecError(ValueError):
@@ -47,8 +54,9 @@ def _param(
     low: float = -math.inf,
     high: float = math.inf,
     choices: tuple[str, ...] = (),
+    words: tuple[str, ...] = (),
 ) -> Any:
-    return field(default=default, metadata={"param": Param(help, source, low, high, choices)})
+    return field(default=default, metadata={"param": Param(help, source, low, high, choices, words)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +75,17 @@ class RunSpec:
         1, "prompts to roll out in one round, at least", "ours (the reference clamps at 64)", low=1, high=1_000_000
     )
     safety_factor: float = _param(1.25, "margin on the next batch of an incomplete step", PAPER, low=0, high=1e6)
-    target_zero_variance: float = _param(0.25, "share of zero-variance groups to steer to", PAPER, low=0, high=1)
+    target_zero_variance: float | str = _param(
+        0.25,
+        'share of zero-variance groups to steer to; "auto": the run tunes it, inside target_bounds',
+        PAPER,
+        low=0,
+        high=1,
+        words=(AUTO,),
+    )
+    target_bounds: tuple[float, float] = _param(
+        (0.02, 0.5), "lowest and highest target_zero_variance that the run tunes to", OURS, low=0, high=1
+    )
     easy_share: float = _param(1 / 3, "part of that target left to easy groups", PAPER, low=0, high=1)
     p_easy: float = _param(0.5, "exploration probability of easy prompts at the start", PAPER, low=0, high=1)
     p_hard: float = _param(0.5, "exploration probability of hard prompts at the start", PAPER, low=0, high=1)
@@ -177,10 +195,13 @@ def _range_faults(spec: RunSpec) -> list[tuple[str, str]]:
         if param.choices:
             if value not in param.choices:
                 faults.append((name, f"must be one of {', '.join(param.choices)}"))
-        elif value is not None:
+        elif value is not None and value not in param.words:
             numbers = value if isinstance(value, tuple) else (value,)
-            if not all(math.isfinite(number) and param.low <= number <= param.high for number in numbers):
-                faults.append((name, f"must be in [{param.low:g}, {param.high:g}]"))
+            if any(isinstance(number, str) for number in numbers) or not all(
+                math.isfinite(number) and param.low <= number <= param.high for number in numbers
+            ):
+                words = "".join(f' or "{word}"' for word in param.words)
+                faults.append((name, f"must be in [{param.low:g}, {param.high:g}]{words}"))
     return faults
 
 
@@ -197,6 +218,8 @@ def _cross_faults(spec: RunSpec) -> list[tuple[str, str]]:
         ]
     if spec.pass_rate_band[0] > spec.pass_rate_band[1]:
         faults.append(("pass_rate_band", "the lower rate exceeds the upper"))
+    if spec.target_bounds[0] > spec.target_bounds[1]:
+        faults.append(("target_bounds", "the lower bound exceeds the upper"))
     if spec.min_rollout_batch_size > spec.rollout_batch_size:
         faults.append(("min_rollout_batch_size", f"exceeds rollout_batch_size ({spec.rollout_batch_size})"))
     if spec.safety_factor <= 0:

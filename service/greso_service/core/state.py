@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core import controller, difficulty, exact, passes
+from greso_service.core import controller, difficulty, exact, passes, target
 from greso_service.core.arrays import grown, in_turn
 from greso_service.core.audit import RESTARTS, AuditCounts
 from greso_service.core.controller import Counts, Exploration, Progress
@@ -33,9 +33,11 @@ from greso_service.core.pool import Cursor, permuted
 from greso_service.core.prompt_arrays import GROUP_ROW, RECENT, PromptArrays
 from greso_service.core.prompts import UNKNOWN, Index, PromptTable
 from greso_service.core.sample import SKIPPED_EASY, SKIPPED_HARD, Sample
-from greso_service.core.spec import RunSpec
+from greso_service.core.spec import AUTO, RunSpec
 from greso_service.core.steps import StepLog
 from greso_service.core.streaks import StreakCounts
+from greso_service.core.target import NOTHING, Tried
+from greso_service.core.tried import tried
 
 Floats = NDArray[np.float64]
 
@@ -45,6 +47,8 @@ class Totals:
     """Sums over the run, in prompts and groups; `rollouts` in responses.
 
     `audited_...`: audited groups, whatever `audits` has begun anew since; `false_...`: the effective ones of them.
+    `rollout_seconds`, `update_seconds`: as far as the trainer reports them; `timed_effective`: effective groups of the
+    reports that said how long their rollouts took.
     """
 
     examined: int = 0
@@ -61,6 +65,9 @@ class Totals:
     audited_hard: int = 0
     false_easy: int = 0
     false_hard: int = 0
+    rollout_seconds: float = 0.0
+    update_seconds: float = 0.0
+    timed_effective: int = 0
 
     def since(self, before: Totals) -> Totals:
         """What was added since `before`."""
@@ -117,7 +124,8 @@ class RunState:
         self.pool = np.zeros(0, np.uint32)
         self.pool_size = 0
         self.cursor = Cursor()
-        self.progress = Progress(Exploration(self.spec.p_easy, self.spec.p_hard))
+        tuning = target.begun(self.spec) if self.spec.target_zero_variance == AUTO else None
+        self.progress = Progress(Exploration(self.spec.p_easy, self.spec.p_hard), tuning=tuning)
         self.steps = StepLog()
         self.totals = Totals()
         self.ability = Ability()
@@ -175,14 +183,19 @@ class RunState:
         outcomes = classify(report.rewards, self.spec)
         number = np.bincount(outcomes.outcome, minlength=len(Outcome))
         judged = outcomes.outcome != Outcome.UNDETERMINED
+        index, effective = report.index[judged], outcomes.outcome[judged] == Outcome.EFFECTIVE
         counts = Counts(
             effective=int(number[Outcome.EFFECTIVE]),
             easy=int(number[Outcome.EASY]),
             hard=int(number[Outcome.HARD]),
-            seen_before=int(judged.sum()) - self._first_judged(report.index[judged]),
+            seen_before=index.size - self._first_judged(index),
             **self._aside(report, outcomes),
+            tried=NOTHING if self.progress.tuning is None else self._tried(index, effective),
         )
-        progress, closed_with = controller.observe(self.progress, self.spec, report.step, counts, final=report.final)
+        stock = int(self.streaks.table[:, 0].sum())
+        progress, closed_with = controller.observe(
+            self.progress, self.spec, report.step, counts, final=report.final, stock=stock
+        )
         late = self.progress.is_complete(report.step)
         self._assessed = report, Assessment(outcomes, counts, progress, closed_with, late)
         return self._assessed[1]
@@ -196,8 +209,15 @@ class RunState:
         number = np.bincount(outcomes.outcome[rows[noted]], minlength=len(Outcome))
         return {f"aside_{kind.name.lower()}": int(number[kind]) for kind in JUDGED}
 
+    def _tried(self, index: Index, effective: NDArray[np.bool_]) -> Tried:
+        return tried(self._known(index), effective, self.progress.exploration, self.spec)
+
+    def _known(self, index: Index) -> PromptView:
+        """Prompts of a report; those that it is the first to name read as never seen."""
+        return self.view.of(np.where(index < self.table.size, index, UNKNOWN))
+
     def _first_judged(self, index: Index) -> int:
-        kind = self.view.of(np.where(index < self.table.size, index, UNKNOWN)).kind
+        kind = self._known(index).kind
         first = index[kind == Outcome.UNDETERMINED]
         return int(np.unique(first).size) if first.size else 0
 
@@ -235,7 +255,8 @@ class RunState:
         now = self.progress.exploration
         easy, hard = (event.changes.get("p_easy", now.easy), event.changes.get("p_hard", now.hard))
         exploration = Exploration(min(max(easy, low), high), min(max(hard, low), high))
-        self.progress = replace(self.progress, exploration=exploration)
+        tuning = controller.retuned(self.progress, before, self.spec)
+        self.progress = replace(self.progress, exploration=exploration, tuning=tuning)
 
     def _register(self, new: list[bytes]) -> None:
         if new:
@@ -299,6 +320,8 @@ class RunState:
                 rollouts=event.rewards.values.size,
                 rounds=int(event.index.size > 0),
             )
+            if event.seconds is not None:
+                self.steps.add(event.step, rollout_s=event.seconds.rollout, update_s=event.seconds.update)
             self._note_exploration(event.step, assessed.progress.exploration)
         self.progress = assessed.progress
         group = Passes.earned(event.rewards, assessed.outcomes.mean, self.spec)
@@ -373,6 +396,10 @@ class RunState:
         totals.hard += counts.hard
         totals.undetermined += event.index.size - counts.groups
         totals.rollouts += event.rewards.values.size
+        if event.seconds is not None:
+            totals.rollout_seconds += event.seconds.rollout
+            totals.update_seconds += event.seconds.update
+            totals.timed_effective += counts.effective if event.seconds.rollout else 0
 
     def _fold_groups(self, event: Reported, outcomes: Outcomes, rows: Index) -> None:
         """Fold groups of distinct prompts."""

@@ -22,6 +22,8 @@ STEP_ROW = np.dtype(
         ("hard", "<i8"),
         ("rollouts", "<i8"),
         ("rounds", "<i4"),
+        ("rollout_s", "<f8"),
+        ("update_s", "<f8"),
         ("p_easy", "<f8"),
         ("p_hard", "<f8"),
     ]
@@ -70,8 +72,8 @@ class StepLog:
         row = self.rows[self._place(step)]
         return int(row["groups"]), int(row["effective"])
 
-    def add(self, step: int, **amounts: int) -> None:
-        """Add to counts of a step's row."""
+    def add(self, step: int, **amounts: float) -> None:
+        """Add to counts and seconds of a step's row."""
         place = self.row(step)
         for name, amount in amounts.items():
             self._rows[name][place] += amount

@@ -167,6 +167,7 @@ function figures({ policy, recent, first, totals, exploration, prompts, pool, sp
   ];
   const steering = steers(policy)
     ? [
+        ...(target.auto ? [["Target, tuned by the run", percent(target.easy + target.hard), target.reason]] : []),
         [
           "Exploration p easy / p hard",
           `${decimal(exploration.easy)} / ${decimal(exploration.hard)}`,
@@ -199,6 +200,15 @@ function figures({ policy, recent, first, totals, exploration, prompts, pool, sp
       steers(policy) ? `of the groups; targets ${percent(target.easy)} / ${percent(target.hard)}` : `of the groups, ${over}`,
     ],
     ...steering,
+    ...(totals.effective_per_rollout_second === null
+      ? []
+      : [
+          [
+            "Effective groups per rollout second",
+            about(totals.effective_per_rollout_second),
+            `${short(totals.seconds.rollout)} s of rollouts, ${short(totals.seconds.update)} s of updates reported`,
+          ],
+        ]),
     ["Rounds per step", about(recent.rounds), `mean, ${over}`],
     ["Prompts", short(prompts), pool ? `${count(pool)} of them in the pool` : "offered by the trainer"],
   ]);

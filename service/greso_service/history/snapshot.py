@@ -30,6 +30,7 @@ from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState, Totals
 from greso_service.core.steps import STEP_ROW, StepLog
 from greso_service.core.streaks import StreakCounts
+from greso_service.core.target import Tried, Tuning
 from greso_service.history.codec import CodecError
 
 VERSION = 3  # 2 had no ability, audits and counts of passes; 1 had no sample
@@ -126,11 +127,19 @@ def _state(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> RunState:
     state.generation = header["generation"]
     state.past = tuple(Span(_mark(after), _mark(until), step) for after, until, step in header["past"])
     state.since = _mark(header["since"])
-    progress = header["progress"]
-    state.progress = Progress(
-        Exploration(**progress["exploration"]), progress["step"], progress["complete"], Counts(**progress["counts"])
-    )
+    state.progress = _progress(header["progress"])
     return state
+
+
+def _progress(fields: dict[str, Any]) -> Progress:
+    counts, tuning = fields["counts"], fields["tuning"]
+    return Progress(
+        Exploration(**fields["exploration"]),
+        fields["step"],
+        fields["complete"],
+        Counts(**{**counts, "tried": Tried(**counts["tried"])}),
+        None if tuning is None else Tuning(**{**tuning, "tried": Tried(**tuning["tried"])}),
+    )
 
 
 def _mark(text: str) -> Mark:

@@ -18,7 +18,7 @@ from greso_service.core.advice.signals import Signals
 from greso_service.core.advice.trainer import ENOUGH_GROUPS, ENOUGH_STEPS
 from greso_service.core.advice.words import Advice, patch, percent
 from greso_service.core.outcome import Outcome
-from greso_service.core.spec import RunSpec
+from greso_service.core.spec import AUTO, RunSpec
 
 SKIPS = 0.05
 """Share of candidates skipped from which the filter counts as at work: less is no more than the swing of a step."""
@@ -47,8 +47,11 @@ def steering(signals: Signals) -> Iterator[Advice]:
             f"Only {percent(total / late.groups)} of the groups teach nothing: the prompts fit the model.",
         )
         return
+    tuned = signals.spec.target_zero_variance == AUTO  # a target on its way to where it pays
     for kind in _KINDS:
-        found = _at_low_bound(signals, kind) or _at_high_bound(signals, kind) or _missed(signals, kind)
+        found = _at_low_bound(signals, kind)
+        if not found and not tuned:
+            found = _at_high_bound(signals, kind) or _missed(signals, kind)
         if found:
             yield found
 
@@ -60,7 +63,10 @@ def _telling(signals: Signals) -> bool:
 
 def _measured(signals: Signals, kind: str) -> tuple[float, float, float]:
     """Share of groups of the kind lately, its target, and the p in force."""
-    target, exploration = controller.targets(signals.spec), signals.state.progress.exploration
+    target, exploration = (
+        controller.targets(signals.spec, signals.state.progress.tuning),
+        signals.state.progress.exploration,
+    )
     return signals.late.zero_variance(kind) or 0.0, getattr(target, kind), getattr(exploration, kind)
 
 
@@ -117,7 +123,7 @@ def _at_high_bound(signals: Signals, kind: str) -> Advice | None:
     if low == high or not SKIPS <= share < target or not _at_bound(signals, kind, high):
         return None
     skip_rate = signals.recent.skip_rate or 0.0
-    lost = share >= getattr(controller.targets(RunSpec()), kind) or (share >= WASTED and skip_rate < SKIPS)
+    lost = share >= getattr(controller.targets(RunSpec(), None), kind) or (share >= WASTED and skip_rate < SKIPS)
     # One change for both kinds, if both are at their bound: two would undo each other.
     wanted = {each: _measured(signals, each)[0] / 2 for each in _KINDS if _at_bound(signals, each, high)}
     return Advice(
@@ -134,7 +140,10 @@ def _at_high_bound(signals: Signals, kind: str) -> Advice | None:
 def retarget(signals: Signals, **wanted: float) -> str:
     """How to give these kinds these targets; a kind not named keeps its own."""
     spec = signals.spec
-    targets = {**asdict(controller.targets(spec)), **wanted}
+    if spec.target_zero_variance == AUTO:
+        low, high = spec.target_bounds
+        return patch(signals.run, target_bounds=[low, min(float(f"{1.25 * high:.2g}"), 1.0)])
+    targets = {**asdict(controller.targets(spec, signals.state.progress.tuning)), **wanted}
     total = min(float(f"{sum(targets.values()):.2g}"), 1.0)
     share = float(f"{min(targets['easy'] / total, 1.0):.2g}") if total else spec.easy_share
     changed = {"target_zero_variance": total}

@@ -1,0 +1,22 @@
+"""What a report's groups say of exploring: the evidence of a target that tunes itself (`target`)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greso_service.core.controller import Exploration
+from greso_service.core.outcome import Outcome
+from greso_service.core.policy import PromptView, keep_probability
+from greso_service.core.spec import RunSpec
+from greso_service.core.target import Tried
+
+
+def tried(prompts: PromptView, effective: NDArray[np.bool_], exploration: Exploration, spec: RunSpec) -> Tried:
+    """Judged groups of these prompts as they were before, bool[n] effective or not, by what their prompts were."""
+    streak, kind = prompts.streak, prompts.kind
+    explored = keep_probability(streak, kind, exploration, spec) > spec.min_keep_probability
+    weight = np.where(explored, streak, 0)
+    kept = (streak == 0) & (kind != Outcome.UNDETERMINED)
+    parts = (np.where(kind == Outcome.EASY, weight, 0), np.where(kind == Outcome.HARD, weight, 0), kept)
+    return Tried(*(float(rows.sum()) for part in parts for rows in (part, part[effective])))
