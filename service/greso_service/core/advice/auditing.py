@@ -56,7 +56,10 @@ def _skip_less(signals: Signals, kind: str) -> str:
         return patch(run, pass_rate_band=[low, (1 + high) / 2] if kind == "easy" else [low / 2, high])
     if getattr(signals.state.progress.exploration, kind) >= spec.exploration_bounds[1]:
         return patch(run, min_keep_probability=min(max(4 * spec.min_keep_probability, 0.05), 1.0))
-    target, share = getattr(controller.targets(spec), kind), signals.late.zero_variance(kind) or 0.0
+    target, share = (
+        getattr(controller.targets(spec, signals.state.progress.tuning), kind),
+        signals.late.zero_variance(kind) or 0.0,
+    )
     return retarget(signals, **{kind: max(1.5 * target, 1.25 * share, 0.01)})
 
 
