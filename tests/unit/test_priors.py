@@ -290,7 +290,7 @@ def test_informative_rates_make_the_first_draws_better(policy: str) -> None:
     without, with_ = yields
     assert without < 0.35
     assert with_ > 2 * without
-    # The samples of `mopps` go astray on purpose; `irt` goes for the harder, and here the rare are harder than the even.
+    # The samples of `mopps` go astray on purpose; `irt` goes for the harder, here those that pass once in 50.
     assert with_ > {"p_mixed": 0.9, "irt": 0.6, "mopps": 0}[policy]
 
 
