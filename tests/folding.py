@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,24 @@ def view(streaks: Sequence[int], kinds: Sequence[int]) -> PromptView:
     rows = PromptArrays(streak=np.array(streaks, np.int32), kind=np.array(kinds, np.int8))
     rows.grow(len(streaks))
     return PromptView(rows, slice(0, len(streaks)))
+
+
+def ranked(
+    policy: str,
+    known: Sequence[tuple[float, float]],
+    draws: Sequence[float] | None = None,
+    *,
+    step: int = 0,
+    **spec: Any,
+) -> Question:
+    """A decision about prompts of so many passed and failed responses, all seen before; (0, 0): never seen."""
+    size = len(known)
+    asked = question([0] * size, [0] * size, [0.5] * size if draws is None else draws, policy=policy, **spec)
+    rows = asked.candidates.rows
+    rows.passed[:size], rows.failed[:size] = np.array(known, np.float32).reshape(-1, 2).T
+    seen = rows.passed[:size] + rows.failed[:size] > 0
+    rows.visits[:size], rows.variance[:size] = seen, np.where(seen, 1, 0)
+    return replace(asked, step=step)
 
 
 def counts(effective: int = 0, easy: int = 0, hard: int = 0, seen: bool = True) -> Counts:

@@ -111,7 +111,7 @@ def select(state: RunState, event: Selected, selection: Selection, *, explain: b
         "examined": event.examined,
         "skipped": {"easy": event.skipped_easy, "hard": event.skipped_hard},
         "exploration": _exploration(state.progress.exploration),
-        "rollout_batch_size": controller.next_rollout_batch_size(state.progress, state.spec, event.step),
+        "rollout_batch_size": state.batch_size(event.step),
         "generation": state.generation,
         "stale": stale,
     }
@@ -157,7 +157,7 @@ def report(state: RunState, event: Reported, assessed: Assessment) -> bytes:
                 "missing": max(state.spec.train_batch_size - effective, 0),
                 "complete": progress.is_complete(event.step),
             },
-            "next_rollout_batch_size": controller.next_rollout_batch_size(progress, state.spec, event.step),
+            "next_rollout_batch_size": state.batch_size(event.step, progress),
             "exploration": _exploration(progress.exploration),
             "generation": state.generation,
         }

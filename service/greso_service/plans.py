@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greso_service import answers, priors
-from greso_service.core import controller, policy, ranked_draw
+from greso_service.core import policy, ranked_draw
 from greso_service.core.draws import IdError, Ids
 from greso_service.core.events import Audited, Event, Pooled, Priors, Reported, Seconds, Selected
 from greso_service.core.outcome import Rewards
@@ -175,7 +175,7 @@ def _audited(index: Index, selection: Selection) -> Audited | None:
 
 
 def _batch_size(state: RunState, step: int) -> int:
-    return controller.next_rollout_batch_size(state.progress, state.spec, step)
+    return state.batch_size(step)
 
 
 def _ids(prompts: Sequence[str], pointer: str) -> Ids:

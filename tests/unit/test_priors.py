@@ -21,6 +21,7 @@ from greso_service.errors import InvalidInput
 
 from ..folding import content, draw, fold, pool, rates, report, run, select  # noqa: TID252
 
+PASSED = 1 - difficulty._HOPELESS_WITH_A_PASS
 NOTHING = Belief(np.zeros(1), np.array([difficulty.PRIOR_VARIANCE]), np.array([difficulty.HOPELESS_PRIOR]))
 
 
@@ -58,7 +59,7 @@ def test_more_samples_are_believed_more() -> None:
     state = run()
     pool(state, ["few", "many"], rates([0.9, 0.9], [2, 200]))
     few, many = predicted(state, "few", "many")
-    assert 0.5 < few < many == pytest.approx(0.9, abs=0.04)
+    assert 0.5 < few < many == pytest.approx(0.9 * PASSED, abs=0.04)
     assert known(state, "many")[3] < known(state, "few")[3]
     assert estimated(state, "few", "many") == pytest.approx([2.8 / 4, 181 / 202])
 
@@ -68,7 +69,7 @@ def test_extreme_rates_stay_finite(rate: float) -> None:
     state = run()
     pool(state, ["a"], rates([rate], [65_535]))
     assert all(map(np.isfinite, known(state, "a")))
-    assert predicted(state, "a")[0] == pytest.approx(rate, abs=0.03)
+    assert predicted(state, "a")[0] == pytest.approx(rate * PASSED, abs=0.03)
 
 
 def test_an_upload_without_rates_says_nothing_of_priors() -> None:
@@ -141,7 +142,7 @@ def test_a_rate_given_late_is_that_of_the_model_as_it_is_and_ages_from_then() ->
     state = trained()
     assert state.ability.value > 1
     pool(state, ["new"], rates([0.25], [64]))
-    assert predicted(state, "new")[0] == pytest.approx(0.25, abs=0.03)
+    assert predicted(state, "new")[0] == pytest.approx(0.25, abs=0.04)
     assert known(state, "new")[5:] == (29, 0)
 
 
@@ -289,7 +290,8 @@ def test_informative_rates_make_the_first_draws_better(policy: str) -> None:
     without, with_ = yields
     assert without < 0.35
     assert with_ > 2 * without
-    assert with_ > 0.9 or policy == "mopps"  # whose samples go astray on purpose
+    # The samples of `mopps` go astray on purpose; `irt` goes for the harder, here those that pass once in 50.
+    assert with_ > {"p_mixed": 0.9, "irt": 0.6, "mopps": 0}[policy]
 
 
 def test_a_prompt_that_never_passed_is_carried_over_as_one() -> None:

@@ -122,7 +122,7 @@ def test_candidates_of_a_select_are_not_registered() -> None:
     assert state.table.texts([0]) == ["b"]
 
 
-def test_tens_of_thousands_of_groups_of_one_prompt_at_once() -> None:
+def test_thousands_of_groups_of_one_prompt_at_once() -> None:
     state = run(train_batch_size=10**6)
-    report(state, 0, [("a", [0, 0])] * 20_000)
-    assert state.prompts.streak[0] == state.prompts.visits[0] == 20_000
+    report(state, 0, [("a", [0, 0])] * 2_000)
+    assert state.prompts.streak[0] == state.prompts.visits[0] == 2_000

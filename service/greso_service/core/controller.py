@@ -151,6 +151,14 @@ def missing(progress: Progress, spec: RunSpec) -> int:
     return max(spec.train_batch_size - progress.counts.effective, 0)
 
 
+def first_batch_size(spec: RunSpec, groups: int, effective: int) -> int:
+    """Prompts of which `train_batch_size` would be effective, if as many of them were as of these groups lately."""
+    if not effective:
+        return spec.rollout_batch_size
+    wanted = -(-spec.train_batch_size * groups // effective)
+    return min(max(wanted, spec.min_rollout_batch_size), spec.rollout_batch_size)
+
+
 def next_rollout_batch_size(progress: Progress, spec: RunSpec, step: int) -> int:
     """Prompts to roll out in the next round of `step`: `rollout_batch_size` unless it is the incomplete newest step."""
     counts = progress.counts

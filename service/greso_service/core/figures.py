@@ -57,7 +57,7 @@ class Figures:
             pool=state.pool_size,
             exploration=progress.exploration,
             target=controller.targets(state.spec, progress.tuning),
-            next_rollout_batch_size=controller.next_rollout_batch_size(progress, state.spec, progress.step),
+            next_rollout_batch_size=state.batch_size(progress.step),
             streaks=streaks,
             last=_last(state.steps, progress.step if progress.complete else progress.step - 1),
         )

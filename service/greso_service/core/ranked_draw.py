@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core import controller, draws
+from greso_service.core import draws
 from greso_service.core.events import Audited, Ranked
 from greso_service.core.policy import RANKINGS, PromptView, as_easy, best
 from greso_service.core.pool import Cursor
@@ -72,7 +72,7 @@ def standing(state: RunState, step: int, index: int) -> Standing:
         place, drawn = places[0], draws.uniforms(state.table.hashes[rows], state.spec.seed, step)
         before = (scores > scores[place]) | ((scores == scores[place]) & (drawn < drawn[place]))
         rank = 1 + int(np.count_nonzero(before))
-    count = controller.next_rollout_batch_size(state.progress, state.spec, step)
+    count = state.batch_size(step)
     walked = min(int(_owed(state, count)), count)
     return Standing(rank, int(np.count_nonzero(scores >= 0)), free_from, count - walked, walked)
 

@@ -153,11 +153,24 @@ class RunState:
             self.progress.exploration,
             self.ability,
             step,
-            controller.next_rollout_batch_size(self.progress, self.spec, step),
+            self.batch_size(step),
             candidates,
             lambda: uniforms(hashes, self.spec.seed, step),
             lambda: audit_uniforms(hashes, self.spec.seed, step),
         )
+
+    def batch_size(self, step: int, progress: Progress | None = None) -> int:
+        """Prompts that the next round of a step takes, after `progress` (default: now).
+
+        As `controller.next_rollout_batch_size`. But the first round of a step in which a ranking draws takes no more
+        than its steps lately needed: of what it chooses nearly all may be effective, and what a step does not train on
+        is wasted.
+        """
+        progress = progress or self.progress
+        going = step == progress.step and not progress.complete
+        if going or self.spec.policy not in RANKINGS or self.spec.shadow:
+            return controller.next_rollout_batch_size(progress, self.spec, step)
+        return controller.first_batch_size(self.spec, *self.steps.lately(progress.step + progress.complete))
 
     def places(self, cursor: Cursor, count: int) -> Index:
         """int64: the prompts at the next `count` places of the cursor's epoch (fewer at its end)."""

@@ -29,6 +29,9 @@ STEP_ROW = np.dtype(
     ]
 )
 
+_LATELY = 4  # steps: enough groups to tell their share of effective ones within a few percent, and still of this model
+_BACK = 64  # rows looked at for them: those in between are steps that were selected for and not reported
+
 
 class StepLog:
     """Rows of `STEP_ROW`, one per step that was selected for or reported, in the order of steps."""
@@ -71,6 +74,12 @@ class StepLog:
             return 0, 0
         row = self.rows[self._place(step)]
         return int(row["groups"]), int(row["effective"])
+
+    def lately(self, before: int) -> tuple[int, int]:
+        """Judged and effective groups of the last `_LATELY` steps below `before` that have any."""
+        rows = self.rows[max(self._place(before) - _BACK, 0) : self._place(before)]
+        rows = rows[rows["groups"] > 0][-_LATELY:]
+        return int(rows["groups"].sum()), int(rows["effective"].sum())
 
     def add(self, step: int, **amounts: float) -> None:
         """Add to counts and seconds of a step's row."""
