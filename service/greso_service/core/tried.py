@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greso_service.core.controller import Exploration
+from greso_service.core.filters import keep_probability
 from greso_service.core.outcome import Outcome
-from greso_service.core.policy import PromptView, keep_probability
+from greso_service.core.question import PromptView
 from greso_service.core.spec import RunSpec
 from greso_service.core.target import Tried
 
