@@ -106,6 +106,7 @@ actions: st.SearchStrategy[Action] = st.one_of(
                 "train_batch_size": st.integers(1, 9),
                 "exploration_bounds": st.sampled_from([[0.1, 0.9], [0.4, 0.6], [0.0, 1.0]]),
                 "exploration_step": st.sampled_from([0.0, 0.01, 0.3]),
+                "target_zero_variance": st.sampled_from([0.3, "auto"]),
                 "policy": st.sampled_from(POLICIES),
                 **rankings,
                 "easy_min_mean": st.sampled_from([None, 0.9]),
@@ -124,7 +125,7 @@ specs = st.fixed_dictionaries(
         "streak_rule": st.sampled_from(["zero_variance", "same_kind"]),
         "hard_max_mean": st.sampled_from([None, 0.2]),
         "exploration_step": st.sampled_from([0.01, 0.1, 0.7]),
-        "target_zero_variance": st.sampled_from([0.0, 0.25, 1.0]),
+        "target_zero_variance": st.sampled_from([0.0, 0.25, 1.0, "auto"]),
         "reward_tolerance": st.sampled_from([0.0, 1e-6, 0.3]),
     },
 )

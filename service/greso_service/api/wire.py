@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, FiniteFloat, SkipValidation, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    FiniteFloat,
+    PlainSerializer,
+    SkipValidation,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+    create_model,
+)
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from greso_service.api.wire_audit import Audit
@@ -30,6 +43,23 @@ class _Request(BaseModel):
     model_config = _STRICT
 
 
+def _or_words(number: Any, param: spec.Param) -> Any:
+    """A number or one of the field's words: not a union, whose complaints point at members that no body has."""
+    expected = " or ".join(["a number", *(f'"{word}"' for word in param.words)])
+
+    def judged(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        if value in param.words:
+            return value
+        if isinstance(value, str):
+            raise PydanticCustomError("number_or_word", "Input should be {expected}", {"expected": expected})
+        return handler(value)
+
+    words = [{"type": "string", "const": word} for word in param.words]
+    schema = {"anyOf": [{"type": "number", "minimum": param.low, "maximum": param.high}, *words]}
+    as_it_is = PlainSerializer(lambda value: value)  # or the serializer would miss a number
+    return Annotated[number, WrapValidator(judged), as_it_is, WithJsonSchema(schema)]
+
+
 def _spec_fields() -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, (field, param) in spec.params().items():
@@ -43,7 +73,7 @@ def _spec_fields() -> dict[str, Any]:
         else:
             kind = Annotated[kind, Field(ge=param.low, le=param.high)]
         if param.words:
-            kind = kind | Literal[param.words]
+            kind = _or_words(kind, param)
         if field.default is None:
             kind = kind | None
         fields[name] = (kind, Field(default=field.default, description=f"{param.help} (default from: {param.source})"))

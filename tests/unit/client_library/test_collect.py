@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greso_client import Client, Collected, InvalidRequestError, Rollout, Skipped
+from greso_client import Client, Collected, InvalidRequestError, Rollout, Seconds, Skipped
 from greso_client._breaker import FIRST_PAUSE
+from greso_client._collect import Session
 from greso_client._core import Core
 from greso_client._io import run
 
@@ -201,3 +202,27 @@ def test_the_blocking_client_collects(client: Client, service: FakeService) -> N
     got = client.collect(0, mixed)
     assert got.complete
     assert [group.data for group in got.effective] == [f"data of p{index}" for index in range(6)]
+
+
+def test_the_seconds_of_rollouts_and_of_the_updates_before_are_reported_once(
+    core: Core, io: ClockIO, service: FakeService
+) -> None:
+    service.pool = ["m0", "h0", "h1", "h2", "m1", "h3", "m2", "h4", "m3", "m4", "m5", "m6"]
+
+    async def roll_out(prompts: list[str]) -> list[Rollout[str]]:
+        io.time += 2.5
+        return learnable(prompts)
+
+    run(Session(core, 0, roll_out, None, 10, update_seconds=4.0).run())
+    assert [report["seconds"] for report in service.reports] == [
+        {"rollout": 2.5, "update": 4.0},
+        {"rollout": 2.5, "update": 0.0},
+    ]
+
+
+@pytest.mark.parametrize("name", ["rollout", "update"])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_seconds_are_numbers_from_0_on(core: Core, name: str, value: float) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        run(core.report(0, [], seconds=Seconds(**{name: value})))
+    assert refused.value.problem.errors[0].pointer == f"/seconds/{name}"
