@@ -160,9 +160,10 @@ class Plain:
         if not self.old:
             return
         n = sum(self.n.values())
-        easy = self.spec.easy_share * self.spec.target_zero_variance
+        target = float(self.spec.target_zero_variance)
+        easy = self.spec.easy_share * target
         low, high = self.spec.exploration_bounds
-        for kind, target in (("easy", easy), ("hard", self.spec.target_zero_variance - easy)):
+        for kind, target in (("easy", easy), ("hard", target - easy)):
             down = self.n[kind] / n >= target
             self.p[kind] += -self.spec.exploration_step if down else self.spec.exploration_step
             self.p[kind] = min(max(self.p[kind], low), high)
