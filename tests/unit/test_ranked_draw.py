@@ -52,7 +52,7 @@ class Trainer:
         return taken
 
 
-@pytest.mark.parametrize(("policy", "cooldown"), zip(RANKINGS, [0, 1, 5], strict=True))
+@pytest.mark.parametrize(("policy", "cooldown"), list(zip(RANKINGS, [0, 1, 5], strict=True)))
 def test_no_prompt_twice_in_a_step(policy: str, cooldown: int) -> None:
     trainer = Trainer(filled(50, policy=policy, cooldown_steps=cooldown))
     for step in range(4):
@@ -60,7 +60,7 @@ def test_no_prompt_twice_in_a_step(policy: str, cooldown: int) -> None:
         assert len(taken) == len(set(taken)) == 50, "the pool, once: the last rounds get what is left"
 
 
-@pytest.mark.parametrize(("policy", "cooldown"), zip(["irt", *RANKINGS], [0, 1, 4, 9], strict=True))
+@pytest.mark.parametrize(("policy", "cooldown"), list(zip(["irt", *RANKINGS], [0, 1, 4, 9], strict=True)))
 def test_a_prompt_is_left_alone_while_the_pool_has_others(policy: str, cooldown: int) -> None:
     trainer = Trainer(filled(100, policy=policy, cooldown_steps=cooldown))
     last: dict[str, int] = {}
@@ -144,7 +144,7 @@ def test_what_the_walk_could_not_bring_is_owed_up_to_a_draw() -> None:
         assert state.owed <= 4
 
 
-@pytest.mark.parametrize(("policy", "size"), zip(RANKINGS, [1, 2, 7], strict=True))
+@pytest.mark.parametrize(("policy", "size"), list(zip(RANKINGS, [1, 2, 7], strict=True)))
 def test_a_count_larger_than_the_pool(policy: str, size: int) -> None:
     state = filled(size, policy=policy)
     for step in range(12):
@@ -206,7 +206,7 @@ def test_a_restart_at_step_0_without_a_rewind() -> None:
     assert (trainer.state.prompts.variance >= 0).all()
 
 
-@pytest.mark.parametrize(("policy", "window"), zip(RANKINGS, [1, 8, 33], strict=True))
+@pytest.mark.parametrize(("policy", "window"), list(zip(RANKINGS, [1, 8, 33], strict=True)))
 def test_windows_cover_everything_over_the_steps(policy: str, window: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranked_draw, "WINDOW", window)
     monkeypatch.setattr(ranked_draw, "_CHUNK", 5)

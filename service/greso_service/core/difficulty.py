@@ -111,8 +111,10 @@ def _hopeless_after(belief: Belief, ability: float, passed: Floats, tried: Float
 def aged(variance: NDArray[exact.F], steps: NDArray[np.int64]) -> NDArray[exact.F]:
     """Variances after so many steps without a group; a variance of 0 stands for that of the prior."""
     number = variance.dtype.type
-    grown = variance + number(DRIFT) * np.maximum(steps, 0).astype(variance.dtype)
-    known: NDArray[exact.F] = np.minimum(grown, number(PRIOR_VARIANCE))
+    known: NDArray[exact.F] = np.maximum(steps, 0).astype(variance.dtype)
+    known *= number(DRIFT)
+    known += variance
+    np.minimum(known, number(PRIOR_VARIANCE), out=known)
     known[variance <= 0] = PRIOR_VARIANCE
     return known
 
@@ -162,13 +164,22 @@ def value(mean: Singles, variance: Singles, hopeless: Singles, ability: float, g
 
     The root tells effective groups apart: a rare success teaches more than a rare slip, as there is more to learn.
     """
-    points = _points(mean, variance, ability)
-    return (1 - hopeless) * _expected(*(_mixed(rate, group_size) * np.sqrt(1 - rate) for rate in points))
+    worth: Singles = _expected(*(_worth(rate, group_size) for rate in _points(mean, variance, ability)))
+    worth *= 1 - hopeless
+    return worth
+
+
+def _worth(rate: Singles, group_size: int) -> Singles:
+    worth = _mixed(rate, group_size)
+    worth *= np.sqrt(1 - rate)
+    return worth
 
 
 def _mixed(rate: NDArray[exact.F], group_size: int) -> NDArray[exact.F]:
-    mixed: NDArray[exact.F] = 1 - exact.power(rate, group_size) - exact.power(1 - rate, group_size)
-    return np.maximum(mixed, 0)
+    mixed: NDArray[exact.F] = 1 - exact.power(rate, group_size)
+    mixed -= exact.power(1 - rate, group_size)
+    np.maximum(mixed, 0, out=mixed)
+    return mixed
 
 
 _SPREAD: Final = math.sqrt(3)
@@ -181,10 +192,14 @@ def _points(mean: NDArray[exact.F], variance: NDArray[exact.F], ability: float) 
     number = mean.dtype.type
     odds = exact.exp(mean - number(ability))  # of failing
     spread = exact.exp(np.sqrt(variance) * number(_SPREAD))
-    return [1 / (1 + odds * spread), 1 / (1 + odds), 1 / (1 + odds / spread)]  # type: ignore[list-item]
+    low: NDArray[exact.F] = odds * spread
+    high: NDArray[exact.F] = np.divide(odds, spread, out=spread)
+    return [np.divide(1, np.add(1, against, out=against), out=against) for against in (low, odds, high)]
 
 
 def _expected(low: NDArray[exact.F], middle: NDArray[exact.F], high: NDArray[exact.F]) -> NDArray[exact.F]:
     number = middle.dtype.type
-    mean: NDArray[exact.F] = middle * number(_MIDDLE) + (low + high) * number(_SIDE)
+    mean: NDArray[exact.F] = low + high
+    mean *= number(_SIDE)
+    mean += middle * number(_MIDDLE)
     return mean

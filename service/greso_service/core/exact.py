@@ -47,11 +47,14 @@ def exp(x: NDArray[F]) -> NDArray[F]:
     kind = _KINDS[x.dtype]
     if x.size and (x.min() < -kind.largest or x.max() > kind.largest):  # rare, and dearer than to look
         x = np.clip(x, number(-kind.largest), number(kind.largest))
+    # In place from here on: fresh memory costs more than the arithmetic.
     twos: Any = x * number(_LOG2_E)
     np.rint(twos, out=twos)
-    rest = x - twos * number(_LN2_HIGH)
-    rest -= twos * number(_LN2_LOW)
-    series = rest * number(1 / math.factorial(kind.terms))
+    rest: Any = twos * number(_LN2_HIGH)
+    np.subtract(x, rest, out=rest)
+    series: Any = twos * number(_LN2_LOW)
+    rest -= series
+    np.multiply(rest, number(1 / math.factorial(kind.terms)), out=series)
     for term in range(kind.terms - 1, 0, -1):
         series += number(1 / math.factorial(term))
         series *= rest
@@ -81,10 +84,12 @@ def powers(base: NDArray[F], exponent: NDArray[Any]) -> NDArray[F]:
 def power(base: NDArray[F], exponent: int) -> NDArray[F]:
     """base ** exponent, for a whole exponent from 0 on, by repeated squaring; for 1 it is `base` itself."""
     result: NDArray[F] | None = None
+    shared = True  # `base` is the caller's, or the result
     while exponent:
         if exponent & 1:
-            result = base if result is None else result * base
+            result, shared = (base, True) if result is None else (result * base, shared)
         exponent >>= 1
         if exponent:
-            base = base * base
+            base = np.multiply(base, base, out=None if shared else base)
+            shared = False
     return np.ones_like(base) if result is None else result

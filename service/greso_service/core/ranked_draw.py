@@ -117,7 +117,7 @@ def _walk(state: RunState, step: int, count: int) -> tuple[Index, Cursor]:
 
 def _cooling(drawn: NDArray[np.int64], step: int, steps: int) -> NDArray[np.bool_]:
     """bool[n]: drawn for a step less than `steps` away, or for this one. A trainer may draw ahead, so in both ways."""
-    cooling: NDArray[np.bool_] = (drawn > 0) & (np.abs(drawn - (step + 1)) <= steps)
+    cooling: NDArray[np.bool_] = (drawn > 0) & (drawn >= step + 1 - steps) & (drawn <= step + 1 + steps)
     return cooling
 
 
@@ -147,9 +147,11 @@ def _scores(state: RunState, step: int, start: int, end: int) -> NDArray[np.floa
     scores = np.empty(end - start, np.float32)
     for first in range(start, end, _CHUNK):
         part = slice(first, min(first + _CHUNK, end))
-        question = state.question_about(PromptView(prompts, part), step, state.table.hashes[part])
         free = prompts.pooled[part] & ~_cooling(prompts.drawn[part], step, state.spec.cooldown_steps)
-        scores[part.start - start : part.stop - start] = np.where(free, ranking(question), np.float32(-1))
+        scores[part.start - start : part.stop - start] = -1
+        if free.any():
+            question = state.question_about(PromptView(prompts, part), step, state.table.hashes[part])
+            np.copyto(scores[part.start - start : part.stop - start], ranking(question), where=free)
     return scores
 
 

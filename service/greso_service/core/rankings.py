@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greso_service.core import difficulty, thompson
-from greso_service.core.question import PromptView, Question
+from greso_service.core.question import Bools, PromptView, Question
 
 Singles = NDArray[np.float32]
 
@@ -27,13 +27,17 @@ def p_mixed(question: Question) -> Singles:
     E[p^G] = prod_{j < G} (a + j) / (a + b + j) for Beta(a, b).
     """
     passed, failed = (1 + column for column in _counts(question.candidates))
-    all_right = np.ones_like(passed)
-    all_wrong = np.ones_like(passed)
-    for further in map(np.float32, range(question.spec.group_size)):
-        total = passed + failed + further
-        all_right *= (passed + further) / total
-        all_wrong *= (failed + further) / total
-    score: Singles = np.maximum(1 - all_right - all_wrong, 0)
+    total: Singles = passed + failed
+    all_right, all_wrong = passed / total, failed / total
+    for _ in range(1, question.spec.group_size):
+        passed += 1
+        failed += 1
+        total += 1
+        all_right *= passed / total
+        all_wrong *= failed / total
+    score: Singles = 1 - all_right
+    score -= all_wrong
+    np.maximum(score, 0, out=score)
     return score
 
 
@@ -41,7 +45,10 @@ def mopps(question: Question) -> Singles:
     """MoPPS (arXiv 2507.04632): r ~ Beta posterior; the smallest (r - 1/2)^2 are taken. Score: 1 - 4 (r - 1/2)^2."""
     passed, failed = (1 + column for column in _counts(question.candidates))
     rate = thompson.beta(passed, failed, question.draws)
-    score: Singles = 1 - 4 * (rate - np.float32(0.5)) ** 2
+    rate -= np.float32(0.5)
+    rate *= rate
+    rate *= 4
+    score: Singles = np.subtract(1, rate, out=rate)
     return score
 
 
@@ -51,17 +58,25 @@ def irt(question: Question) -> Singles:
     After s steps s / (s + rest_steps) of it is left: the model is still much as it was when it learnt from the prompt,
     and prompts that take turns teach more than the few of the highest value again and again.
     """
-    candidates, rest = question.candidates, np.float32(question.spec.rest_steps)
-    steps = np.maximum(question.step - candidates.column("last_step"), 0)
-    variance = difficulty.aged(candidates.column("variance"), steps)
+    candidates, last = question.candidates, question.candidates.column("last_step")
+    variance = difficulty.aged(candidates.column("variance"), question.step - last)
     hopeless = difficulty.hopeless(candidates.column("hopeless"))
     mean = candidates.column("difficulty")
     value = difficulty.value(mean, variance, hopeless, question.ability.value, question.spec.group_size)
-    drawn = candidates.column("drawn")  # ahead of its report
-    since = np.maximum(np.minimum(steps, np.where(drawn > 0, question.step + 1 - drawn, steps)), 1).astype(np.float32)
-    met = (candidates.column("visits") > 0) | (drawn > 0)
-    rested: Singles = np.where(met, since / (since + rest), np.float32(1))
-    return value * rested
+    if question.spec.rest_steps:
+        drawn = candidates.column("drawn")  # ahead of its report
+        met = (candidates.column("visits") > 0) | (drawn > 0)
+        value *= _rested(question.step - np.maximum(last, drawn - 1), met, question.spec.rest_steps)
+    return value
+
+
+def _rested(steps: NDArray[np.int64], met: Bools, rest: float) -> Singles:
+    """float32[n]: what is left after so many steps; all of it where a prompt was not `met`."""
+    rested: Singles = steps.astype(np.float32)
+    np.maximum(rested, 1, out=rested)
+    rested /= rested + np.float32(rest)
+    rested[~met] = 1
+    return rested
 
 
 def _counts(candidates: PromptView) -> tuple[Singles, Singles]:

@@ -27,13 +27,23 @@ def beta(a: Singles, b: Singles, draws: NDArray[np.float64]) -> Singles:
     """
     bits = (draws * 2.0**53).astype(np.uint64)
     first, second = _gamma(a, _normal(bits)), _gamma(b, _normal(mix(bits + np.uint64(1))))
-    return first / (first + second)
+    second += first
+    first /= second
+    return first
 
 
 def _gamma(shape: Singles, normal: Singles) -> Singles:
-    ninth = 1 / (9 * shape)
-    root = np.maximum(1 - ninth + normal * np.sqrt(ninth), np.float32(1e-3))
-    return shape * root * root * root
+    """Overwrites `normal`."""
+    ninth: Singles = 9 * shape
+    np.divide(1, ninth, out=ninth)
+    root = normal
+    root *= np.sqrt(ninth)
+    root += np.subtract(1, ninth, out=ninth)
+    np.maximum(root, np.float32(1e-3), out=root)
+    sample: Singles = shape * root
+    sample *= root
+    sample *= root
+    return sample
 
 
 def _normal(bits: U64) -> Singles:
