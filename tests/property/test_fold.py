@@ -163,8 +163,8 @@ class Plain:
         target = float(self.spec.target_zero_variance)
         easy = self.spec.easy_share * target
         low, high = self.spec.exploration_bounds
-        for kind, target in (("easy", easy), ("hard", target - easy)):
-            down = self.n[kind] / n >= target
+        for kind, wanted in (("easy", easy), ("hard", target - easy)):
+            down = self.n[kind] / n >= wanted
             self.p[kind] += -self.spec.exploration_step if down else self.spec.exploration_step
             self.p[kind] = min(max(self.p[kind], low), high)
 
