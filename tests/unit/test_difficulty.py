@@ -214,7 +214,7 @@ def test_expected_chance_and_value_of_an_effective_group(
         right = expectation(mean, variance, 0.5, lambda p, g=size: 1 - p**g - (1 - p) ** g)
         assert abs(chance - (1 - hopeless) * right) < most
         [value] = difficulty.value(mean_, variance_, hopeless_, 0.5, size)
-        worth = expectation(mean, variance, 0.5, lambda p, g=size: (1 - p**g - (1 - p) ** g) * (1 - p))
+        worth = expectation(mean, variance, 0.5, lambda p, g=size: (1 - p**g - (1 - p) ** g) * (1 - p) ** 0.5)
         assert abs(value - (1 - hopeless) * worth) < most
         assert value.dtype == np.float32
 
