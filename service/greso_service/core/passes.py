@@ -40,6 +40,15 @@ class Passes:
         """Those of some groups."""
         return Passes(self.passed[rows], self.tried[rows])
 
+    def together(self, index: NDArray[np.int64], rows: NDArray[Any]) -> tuple[NDArray[np.int64], Passes]:
+        """Those of some groups, of the prompts at `index`, added up by prompt: the distinct prompts and theirs."""
+        some = self.of(rows)
+        distinct, place = np.unique(index, return_inverse=True)
+        if distinct.size == index.size:
+            return index, some
+        passed, tried = (np.bincount(place, weights=each) for each in (some.passed, some.tried))
+        return distinct, Passes(passed, tried)
+
 
 def _counted(rewards: Rewards, passed: NDArray[np.float64] | NDArray[np.bool_]) -> Floats:
     groups = np.repeat(np.arange(rewards.lengths.size), rewards.lengths)

@@ -340,8 +340,8 @@ class RunState:
         group = Passes.earned(event.rewards, assessed.outcomes.mean, self.spec)
         before = self.beliefs(event.index, event.step)
         known = np.flatnonzero((self.prompts.variance[event.index] > 0) & (group.tried > 0))
+        self._fold_passes(event.index, group, event.step)
         for rows in in_turn(event.index):
-            self._fold_passes(event.index[rows], group.of(rows), event.step)
             self._fold_audits(event, assessed.outcomes, rows)
             self._fold_groups(event, assessed.outcomes, rows)
         self._fold_ability(event, group.of(known), before.mean[known], event.index[known])
@@ -371,9 +371,9 @@ class RunState:
         return Belief(mean, aged, difficulty.hopeless(hopeless))
 
     def _fold_passes(self, index: Index, group: Passes, step: int) -> None:
-        """Fold what groups of distinct prompts say of their pass rates."""
+        """Fold what groups say of their prompts' pass rates; several groups of one prompt count as one."""
         rewarded = group.tried > 0
-        index, group = index[rewarded], group.of(rewarded)
+        index, group = group.together(index[rewarded], rewarded)
         prompts = self.prompts
         prompts.passed[index], prompts.failed[index] = passes.counted(
             prompts.passed[index], prompts.failed[index], group, self.spec.posterior_decay
