@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from greso_service import answers, plans, priors
 from greso_service.answers import Answer
 from greso_service.cold import AtHand, Cold
+from greso_service.core import ranked_draw
 from greso_service.core.events import Created, Patched, Seconds
 from greso_service.core.mark import START
 from greso_service.core.spec import RunSpec, SpecError
@@ -206,7 +207,9 @@ class Runs:
 
     async def draw(self, key: RunKey, step: int, count: int | None, given: Given = BARE) -> Answer:
         """Walk the pool for prompts to roll out."""
-        return await self._commit(key, lambda state: plans.draw(state, step, count), given, size=count or 0)
+        return await self._commit(
+            key, lambda state: plans.draw(state, step, count), given, size=count or 0, more=ranked_draw.looked_at
+        )
 
     async def report(
         self,
@@ -287,13 +290,22 @@ class Runs:
             state = await self._live.current(key, live)
             return await placed(max(size, state.table.size), lambda: look(state))
 
-    async def _commit(self, key: RunKey, plan: Callable[[RunState], Plan], given: Given, *, size: int = 0) -> Answer:
+    async def _commit(
+        self,
+        key: RunKey,
+        plan: Callable[[RunState], Plan],
+        given: Given,
+        *,
+        size: int = 0,
+        more: Callable[[RunState], int] = lambda _: 0,
+    ) -> Answer:
+        """Plan and append. `size`, and `more` of the state: prompts that planning looks at, and that the event is of."""
         async with self._live.held(key) as live:
             state = live.state or await self._live.current(key, live)
             for _ in range(TRIES):
                 try:
                     fence(key, state, given)
-                    planned = await placed(size, partial(plan, state))
+                    planned = await placed(max(size, more(state)), partial(plan, state))
                 except GresoError:
                     # It may look wrong only because this replica is behind: judge again on the newest state.
                     behind = live.mark

@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import json
 import random
+import threading
 from typing import Any
 
 import pytest
 
+from greso_service import plans
 from greso_service.core.mark import Mark
 from greso_service.errors import KeyReused, NotFound
 from greso_service.given import Given, Idempotency
 from greso_service.history.base import RunKey
 from greso_service.history.memory import MemoryHistory
+from greso_service.placing import LONG
 from greso_service.runs import Runs
 
 from ..folding import content  # noqa: TID252
@@ -151,3 +154,26 @@ def test_a_large_answer_is_given_again_to_the_byte(redis_store: RedisStore) -> N
             assert redis_store.redis.strlen(record) < len(first.body) / 10
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize(("policy", "aside"), [("irt", True), ("greso", False)])
+def test_ranking_a_large_pool_keeps_nobody_waiting(policy: str, aside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A draw of a few prompts looks at all of the pool when it ranks them: that leaves the event loop."""
+    places: list[bool] = []
+    plan = plans.draw
+
+    def draw(*given: Any) -> Any:
+        places.append(threading.current_thread() is not threading.main_thread())
+        return plan(*given)
+
+    monkeypatch.setattr(plans, "draw", draw)
+
+    async def story() -> None:
+        runs = replica(MemoryHistory())
+        await runs.create(key(0), {"policy": policy})
+        await runs.add_prompts(key(0), [f"p{number}" for number in range(LONG)])
+        await runs.draw(key(0), 1, 4)
+        await runs.close()
+
+    asyncio.run(story())
+    assert places == [aside]

@@ -84,6 +84,11 @@ def _owed(state: RunState, count: int) -> float:
     return round(state.owed + share * count, 9)  # ten tenths are one
 
 
+def looked_at(state: RunState) -> int:
+    """Prompts that a draw looks at to rank them; 0 where it does not rank."""
+    return min(state.table.size, WINDOW) if state.spec.policy in RANKINGS else 0
+
+
 def draw(state: RunState, step: int, count: int) -> Drawn:
     """Take `count` prompts of the pool, or as many as there are that this step has not taken yet."""
     owed = _owed(state, count)

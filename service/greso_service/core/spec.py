@@ -13,6 +13,9 @@ REFERENCE = "the reference implementation of arXiv 2506.02177"
 MOPPS = "arXiv 2507.04632"
 OURS = "ours"
 
+MOST_MIXED = 1024
+"""Largest group size of policy p_mixed, whose score is a product of as many factors."""
+
 POLICIES = ("greso", "uniform", "band", "mopps", "p_mixed", "irt")
 AUTO = "auto"
 """The word for a target that the run tunes by itself."""
@@ -216,6 +219,8 @@ def _cross_faults(spec: RunSpec) -> list[tuple[str, str]]:
             for name in ("p_easy", "p_hard")
             if not low <= getattr(spec, name) <= high
         ]
+    if spec.policy == "p_mixed" and spec.group_size > MOST_MIXED:
+        faults.append(("policy", f"p_mixed takes groups of {MOST_MIXED:,} responses at most; irt takes any"))
     if spec.pass_rate_band[0] > spec.pass_rate_band[1]:
         faults.append(("pass_rate_band", "the lower rate exceeds the upper"))
     if spec.target_bounds[0] > spec.target_bounds[1]:

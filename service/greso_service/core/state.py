@@ -34,7 +34,7 @@ from greso_service.core.prompt_arrays import GROUP_ROW, RECENT, PromptArrays
 from greso_service.core.prompts import UNKNOWN, Index, PromptTable
 from greso_service.core.sample import SKIPPED_EASY, SKIPPED_HARD, Sample
 from greso_service.core.spec import AUTO, RunSpec
-from greso_service.core.steps import StepLog
+from greso_service.core.steps import LATELY, StepLog
 from greso_service.core.streaks import StreakCounts
 from greso_service.core.target import NOTHING, Tried
 from greso_service.core.tried import tried
@@ -163,14 +163,16 @@ class RunState:
         """Prompts that the next round of a step takes, after `progress` (default: now).
 
         As `controller.next_rollout_batch_size`. But the first round of a step in which a ranking draws takes no more
-        than its steps lately needed: of what it chooses nearly all may be effective, and what a step does not train on
-        is wasted.
+        than its last `LATELY` steps with groups needed: of what it chooses most may be effective, and what a step does
+        not train on is wasted.
         """
         progress = progress or self.progress
         going = step == progress.step and not progress.complete
         if going or self.spec.policy not in RANKINGS or self.spec.shadow:
             return controller.next_rollout_batch_size(progress, self.spec, step)
-        return controller.first_batch_size(self.spec, *self.steps.lately(progress.step + progress.complete))
+        last = progress.counts if progress.complete else Counts()  # a report is answered before its row is written
+        groups, effective = self.steps.judged_lately(progress.step, LATELY - bool(last.groups))
+        return controller.first_batch_size(self.spec, groups + last.groups, effective + last.effective)
 
     def places(self, cursor: Cursor, count: int) -> Index:
         """int64: the prompts at the next `count` places of the cursor's epoch (fewer at its end)."""

@@ -29,7 +29,9 @@ STEP_ROW = np.dtype(
     ]
 )
 
-_LATELY = 4  # steps: enough groups to tell their share of effective ones within a few percent, and still of this model
+LATELY = 4
+"""Steps whose groups tell the share of effective ones within a few percent, and are still of much the same model."""
+
 _BACK = 64  # rows looked at for them: those in between are steps that were selected for and not reported
 
 
@@ -75,10 +77,10 @@ class StepLog:
         row = self.rows[self._place(step)]
         return int(row["groups"]), int(row["effective"])
 
-    def lately(self, before: int) -> tuple[int, int]:
-        """Judged and effective groups of the last `_LATELY` steps below `before` that have any."""
+    def judged_lately(self, before: int, steps: int) -> tuple[int, int]:
+        """Judged and effective groups of the last so many steps below `before` that have any."""
         rows = self.rows[max(self._place(before) - _BACK, 0) : self._place(before)]
-        rows = rows[rows["groups"] > 0][-_LATELY:]
+        rows = rows[rows["groups"] > 0][-steps:]
         return int(rows["groups"].sum()), int(rows["effective"].sum())
 
     def add(self, step: int, **amounts: float) -> None:
