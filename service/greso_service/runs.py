@@ -299,7 +299,7 @@ class Runs:
         size: int = 0,
         more: Callable[[RunState], int] = lambda _: 0,
     ) -> Answer:
-        """Plan and append. `size`, and `more` of the state: prompts that planning looks at, and that the event is of."""
+        """Plan and append. `size`, and `more` of the state: prompts that planning looks at, and how many."""
         async with self._live.held(key) as live:
             state = live.state or await self._live.current(key, live)
             for _ in range(TRIES):
