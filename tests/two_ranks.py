@@ -30,7 +30,12 @@ class TwoRounds:
     """Plays the client: asks for two rounds, and takes every other group for effective."""
 
     def collect(
-        self, step: int, roll_out: Callable[[list[str]], Sequence[Rollout[str] | None]], *, max_rounds: int
+        self,
+        step: int,
+        roll_out: Callable[[list[str]], Sequence[Rollout[str] | None]],
+        *,
+        max_rounds: int,
+        update_seconds: float,
     ) -> Collected[str]:
         """One step."""
         rolled = [

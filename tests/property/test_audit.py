@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 
 from greso_service.core.audit import RESTARTS
-from greso_service.core.events import Event, Patched, Pooled, Reported, Selected
+from greso_service.core.events import Event, Patched, Pooled, Priors, Reported, Selected
 from greso_service.core.outcome import Outcome, classify
 from greso_service.core.policy import RANKINGS
 from greso_service.core.spec import RunSpec
@@ -40,7 +40,7 @@ class Book:
             case Reported():
                 self.report(event)
             case _:
-                assert isinstance(event, Selected | Pooled)
+                assert isinstance(event, Selected | Pooled | Priors)
 
     def report(self, event: Reported) -> None:
         outcomes = classify(event.rewards, self.spec).outcome.tolist()

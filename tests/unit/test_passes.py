@@ -103,11 +103,11 @@ def test_counts_are_those_of_mopps(decay: float) -> None:
 def test_counts_of_a_run(decay: float) -> None:
     state = run(posterior_decay=decay, train_batch_size=10**6)
     report(state, 0, [("a", [1, 0, 0, 0]), ("b", []), ("a", [1, 1, 1, 1]), ("c", [0.25, 0.25])])
-    assert state.prompts.passed[:3].tolist() == [1 * decay + 4, 0, 0.5]
-    assert state.prompts.failed[:3].tolist() == [3 * decay, 0, 1.5]
+    assert state.prompts.passed[:3].tolist() == [5, 0, 0.5], "groups of one report count together"
+    assert state.prompts.failed[:3].tolist() == [3, 0, 1.5]
     report(state, 1, [("a", []), ("b", [1.0]), ("c", [1, 1])])
-    assert state.prompts.passed[:3].tolist() == [1 * decay + 4, 1, 0.5 * decay + 2], "no rewards, no decay"
-    assert state.prompts.failed[:3].tolist() == [3 * decay, 0, 1.5 * decay]
+    assert state.prompts.passed[:3].tolist() == [5, 1, 0.5 * decay + 2], "no rewards, no decay"
+    assert state.prompts.failed[:3].tolist() == [3, 0, 1.5 * decay]
 
 
 def test_a_change_of_the_decay_holds_from_then_on() -> None:

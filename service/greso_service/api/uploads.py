@@ -70,6 +70,8 @@ def _read(given: Sequence[Any], pointer: str) -> tuple[list[str], Rates | None]:
 def _moved(fault: Fault, rows: Sequence[int], pointer: str) -> Fault:
     """A fault in one of the objects, by its place in the request."""
     _, place, *within = fault.pointer.split("/")
+    if within == ["prompt"] and fault.detail == "field required":
+        return Fault(f"{pointer}/{rows[int(place)]}", "must be the prompt's id, or an object with a prompt")
     return Fault("/".join([f"{pointer}/{rows[int(place)]}", *within]), fault.detail)
 
 
