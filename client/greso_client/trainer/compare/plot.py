@@ -18,13 +18,16 @@ COLOURS = {
 }  # fmt: skip
 PARTS = {"rollout": "#0072B2", "update": "#56B4E9", "service's calls": "#D55E00"}
 TICKS = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4)  # of ratios
+ROW_INCHES = 4.5
+RATIO_INCHES = 0.18  # a line of small text
 MEAN_POINTS = 200  # of the thick line, which is the mean of lines with points at different places
 
 
 def save_plot(path: Path, report: Report) -> None:
     """Draw accuracy over rollouts and steps, the ratios with their intervals, and where the time went, as a PNG."""
-    figure = Figure(figsize=(13, 9), layout="constrained")
-    over_rollouts, over_steps, ratios, parts = figure.subplots(2, 2).flat
+    upper, lower = ROW_INCHES, max(ROW_INCHES, RATIO_INCHES * sum(len(pair.equal) for pair in report.pairs))
+    figure = Figure(figsize=(13, upper + lower), layout="constrained")
+    over_rollouts, over_steps, ratios, parts = figure.subplots(2, 2, height_ratios=(upper, lower)).flat
     for axes, column, label in (
         (over_rollouts, "rollouts", "rollouts (responses generated)"),
         (over_steps, "step", "steps"),
