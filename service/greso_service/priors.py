@@ -49,10 +49,16 @@ class Carried:
     belief: Belief
 
 
-def carried(state: RunState, prompts: Sequence[str] | None, pointer: str) -> Carried:
-    """What a run knows of these prompts; None: of all in its pool, or of all it has met if it has no pool."""
+def carried(state: RunState, prompts: Sequence[str] | None, pointer: str, most: int | None = None) -> Carried:
+    """What a run knows of these prompts; None: of all in its pool, or of all it has met if it has no pool.
+
+    Raises `InvalidInput` if those are more than `most`.
+    """
     if prompts is None:
         size = state.pool_size
+        if most is not None and (count := size or state.table.size) > most:
+            detail = f"has {count} prompts; max_pool_upload is {most}: name prompts of it, in parts"
+            raise InvalidInput(Fault("/from_run", detail))
         index = state.pool[:size].astype(np.int64) if size else np.arange(state.table.size)
         prompts = state.table.texts(index.tolist())
     else:

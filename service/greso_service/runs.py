@@ -167,16 +167,15 @@ class Runs:
             raise InvalidInput(Fault("/from_run", "is this run itself"))
         try:
             carried = await self.look(
-                source, lambda state: priors.carried(state, prompts, "/prompts"), size=len(prompts or ())
+                source, lambda state: priors.carried(state, prompts, "/prompts", most), size=len(prompts or ())
             )
-        except NotFound:
-            # It may be gone only since the first try of this very request.
+        except (NotFound, InvalidInput) as error:
+            # It may be gone, or too large, only since the first try of this very request.
             if answer := await self._live.recalled(key, given.once):
                 return answer
+            if isinstance(error, InvalidInput):
+                raise
             raise InvalidInput(Fault("/from_run", f"there is no run {source.run}"), status=404) from None
-        if len(carried.prompts) > most:
-            detail = f"has {len(carried.prompts)} prompts; max_pool_upload is {most}: name prompts of it, in parts"
-            raise InvalidInput(Fault("/from_run", detail))
         return await self.add_prompts(key, carried.prompts, given=given, rates=rates, carried=carried)
 
     async def select(

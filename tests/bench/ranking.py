@@ -94,7 +94,7 @@ def main() -> None:
         for prompts in asked.prompts:
             state = state_of(prompts, policy, seen=True)
             length = min(prompts, ranked_draw.WINDOW)
-            scores = took(lambda s=state, n=length: ranked_draw._scores(s, STEP, 0, n), asked.times)  # type: ignore[misc]
+            scores = took(lambda s=state, n=length: ranked_draw._scores(s, STEP, slice(0, n)), asked.times)  # type: ignore[misc]
             drawn = took(lambda s=state: ranked_draw.draw(s, STEP, COUNT), asked.times)  # type: ignore[misc]
             del state
             fresh = state_of(prompts, policy, seen=False)
@@ -104,7 +104,7 @@ def main() -> None:
     console.print(f"fold of a report of {COUNT} x {GROUP}: {fold_times(100_000, 10 * asked.times)} ms")
     columns = PromptArrays()
     columns.grow(1)
-    ranking = ("passed", "failed", "difficulty", "variance", "drawn", "audited")
+    ranking = ("passed", "failed", "difficulty", "variance", "hopeless", "drawn", "audited")
     each = {name: getattr(columns, name)[:1].nbytes for name in PromptArrays.__slots__}
     console.print(f"bytes a prompt: {sum(each.values())}, of which for rankings {sum(each[name] for name in ranking)}")
     console.print(f"{os.cpu_count()} cores, {platform.machine()}, numpy {np.__version__}")

@@ -29,7 +29,7 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
         responses={200: {"model": wire.Selection}},
     )
     async def select(run: RunName, request: Request) -> Response:
-        """With `limit`, candidates are judged in order until that many are kept."""
+        """With `limit`, a filter judges in order until it has kept that many; a ranking takes the best of all."""
         asked = await body.read(request, wire.SelectRequest)
         limited("/prompts", len(asked.prompts), settings.max_prompts, "max_prompts")
         if asked.limit is not None and asked.at_least > asked.limit:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Final, Literal, NotRequired
 
 from pydantic import (
     BaseModel,
@@ -29,6 +29,9 @@ LARGEST_STEP = 2**53 - 1
 """The largest integer that every JSON reader keeps exact."""
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
+
+MOST_SECONDS: Final = 1e9
+"""Of one report, some 30 years: sums of them stay finite."""
 
 Step = Annotated[int, Field(ge=0, le=LARGEST_STEP, description="optimiser step of the trainer")]
 Kind = Literal["new", "effective", "easy", "hard"]
@@ -94,7 +97,11 @@ class SelectRequest(_Request):
 
     step: Step
     prompts: Prompts = Field(description="ids of the candidates, 1 to 256 UTF-8 bytes each")
-    limit: int | None = Field(None, ge=0, description="judge in order until so many are kept")
+    limit: int | None = Field(
+        None,
+        ge=0,
+        description="keep so many at most: a filter judges in order until it has them, a ranking takes the best of all",
+    )
     at_least: int = Field(0, ge=0, description="keep so many, filling up with the skipped that came closest")
     explain: bool = Field(False, description="say why, for each examined candidate")
 
@@ -146,8 +153,8 @@ class SecondsSpent(TypedDict):
     """What the trainer spent: on the rollouts of this report, and on updates since the report before."""
 
     __pydantic_config__ = _STRICT  # type: ignore[misc]
-    rollout: NotRequired[Annotated[FiniteFloat, Field(ge=0)]]
-    update: NotRequired[Annotated[FiniteFloat, Field(ge=0)]]
+    rollout: NotRequired[Annotated[FiniteFloat, Field(ge=0, le=MOST_SECONDS)]]
+    update: NotRequired[Annotated[FiniteFloat, Field(ge=0, le=MOST_SECONDS)]]
 
 
 class ReportRequest(_Request):
@@ -207,7 +214,7 @@ class Decision(BaseModel):
 
     keep: bool
     reason: Literal["new", "effective", "explore", "fill", "skip_easy", "skip_hard"]
-    keep_probability: float
+    keep_probability: float = Field(description="of a ranking: its score")
     streak: int
 
 

@@ -137,7 +137,7 @@ def laplace(mean: Floats, variance: Floats, ability: float, passed: Floats, trie
 def responses(belief: Belief, ability: float, most: int) -> tuple[Floats, Floats]:
     """`passed` of `tried` responses, at most `most`, from which these beliefs would be learnt anew, as far as they can.
 
-    At the mode the slope of `_updated` is 0, and its curve is 1 / variance: solved for `passed` and `tried`. Nothing
+    At the mode the slope in `laplace` is 0, and the curve is 1 / variance: solved for `passed` and `tried`. Nothing
     passed where a prompt is more likely hopeless than one that nothing is known of.
     """
     mean, variance = belief.mean, belief.variance

@@ -23,8 +23,11 @@ from greso_service.core.prompts import Index
 from greso_service.core.state import RunState
 
 WINDOW: Final = 1 << 20
-"""Prompts that a draw ranks at most: of a larger run each step ranks another stretch of this length. The best few
-hundred of a million are hardly worse than those of ten million, and a draw takes the same time in a run of any size."""
+"""Prompts that a draw ranks at most: of a larger pool each step ranks another stretch of this length. The best few
+hundred of a million are hardly worse than those of ten million, and a draw takes the same time whatever the size."""
+
+AHEAD: Final = 64
+"""Steps that a trainer may draw ahead and still get nobody twice when it goes back to a step that is not complete."""
 
 _CHUNK: Final = 1 << 15
 """Prompts scored at a time: what a score is made of stays in a processor's cache."""
@@ -61,12 +64,10 @@ class Standing:
 
 def standing(state: RunState, step: int, index: int) -> Standing:
     """How a prompt of the pool would fare in a step's next draw, if that is of a round's size."""
-    spans = _window(state, step)
-    scores = np.concatenate([_scores(state, step, *span) for span in spans])
-    rows = np.concatenate([np.arange(*span) for span in spans])
+    rows, scores = _ranked(state, step)
     places = np.flatnonzero(rows == index)
     free_from = rank = None
-    if _cooling(state.prompts.drawn[index : index + 1], step, state.spec.cooldown_steps)[0]:
+    if _cooling(state, state.prompts.drawn[index : index + 1], step)[0]:
         free_from = int(state.prompts.drawn[index]) + state.spec.cooldown_steps
     elif places.size:
         place, drawn = places[0], draws.uniforms(state.table.hashes[rows], state.spec.seed, step)
@@ -111,7 +112,7 @@ def _walk(state: RunState, step: int, count: int) -> tuple[Index, Cursor]:
     while count and left:
         cursor = cursor.ready(state.pool_size)
         index = state.places(cursor, min(max(2 * count, 64), _CHUNK, left))
-        places = np.flatnonzero(~_cooling(state.prompts.drawn[index], step, state.spec.cooldown_steps))[:count]
+        places = np.flatnonzero(~_cooling(state, state.prompts.drawn[index], step))[:count]
         examined = int(places[-1]) + 1 if places.size == count else index.size
         # An epoch's end may lie within one draw, and the next epoch begin with what this one ended with.
         fresh = index[places][~np.isin(index[places], np.concatenate([*found, np.zeros(0, np.int64)]))]
@@ -120,54 +121,83 @@ def _walk(state: RunState, step: int, count: int) -> tuple[Index, Cursor]:
     return np.concatenate([*found, np.zeros(0, np.int64)]), cursor
 
 
-def _cooling(drawn: NDArray[np.int64], step: int, steps: int) -> NDArray[np.bool_]:
-    """bool[n]: drawn for a step less than `steps` away, or for this one. A trainer may draw ahead, so in both ways."""
-    cooling: NDArray[np.bool_] = (drawn > 0) & (drawn >= step + 1 - steps) & (drawn <= step + 1 + steps)
+def _cooling(state: RunState, drawn: NDArray[np.int64], step: int) -> NDArray[np.bool_]:
+    """bool[n]: drawn for a step at most `cooldown_steps` away, for this one, or ahead of it; `drawn`: their column."""
+    steps = state.spec.cooldown_steps
+    last = step + 1 + max(steps, _ahead(state, step))
+    cooling: NDArray[np.bool_] = (drawn > 0) & (drawn >= step + 1 - steps) & (drawn <= last)
     return cooling
+
+
+def _ahead(state: RunState, step: int) -> int:
+    """By how many steps later a draw may have been and count as one of this step, too.
+
+    `drawn` holds a prompt's last step only, so one that was drawn for a later step may have been drawn for this one
+    before. A trainer that draws for a complete step has begun again without a rewind: then all was drawn later.
+    """
+    return 0 if state.progress.is_complete(step) else AHEAD
 
 
 def _top(state: RunState, step: int, count: int) -> Index:
     """The best `count` prompts that are not left alone, best first."""
-    spans = _window(state, step)
-    scores = np.concatenate([_scores(state, step, *span) for span in spans])
-    rows = np.concatenate([np.arange(*span) for span in spans])
+    rows, scores = _ranked(state, step)
     top = best(scores, count, lambda places: draws.uniforms(state.table.hashes[rows[places]], state.spec.seed, step))
     chosen: Index = rows[top]
     return chosen
 
 
-def _window(state: RunState, step: int) -> list[tuple[int, int]]:
-    """The stretches of the run's prompts, from and to, that the step ranks: the same ones in each of its draws."""
-    size = state.table.size
-    if size <= WINDOW:
-        return [(0, size)]
-    start = draws.window_start(state.spec.seed, step, size)
-    end = start + WINDOW
-    return [(start, end)] if end <= size else [(start, size), (0, end - size)]
+def _ranked(state: RunState, step: int) -> tuple[Index, NDArray[np.float32]]:
+    """The prompts that the step ranks, the same ones in each of its draws, and their scores."""
+    stretches = _window(state, step)
+    scores = np.concatenate([_scores(state, step, stretch) for stretch in stretches])
+    rows = np.concatenate([
+        np.arange(stretch.start, stretch.stop) if isinstance(stretch, slice) else stretch for stretch in stretches
+    ])  # fmt: skip
+    return rows, scores
 
 
-def _scores(state: RunState, step: int, start: int, end: int) -> NDArray[np.float32]:
-    """float32[end - start]: scores; -1 for prompts that are not in the pool or left alone."""
+def _window(state: RunState, step: int) -> list[slice | Index]:
+    """Stretches of the run's prompts that hold what the step ranks; of a larger run than `WINDOW` only its pool."""
+    whole = state.table.size <= WINDOW or state.pool_size == state.table.size
+    size = state.table.size if whole else state.pool_size
+    stretches = [slice(0, size)]
+    if size > WINDOW:
+        start = draws.window_start(state.spec.seed, step, size)
+        end = start + WINDOW
+        stretches = [slice(start, end)] if end <= size else [slice(start, size), slice(0, end - size)]
+    return [*stretches] if whole else [state.pool[stretch].astype(np.int64) for stretch in stretches]
+
+
+def _scores(state: RunState, step: int, stretch: slice | Index) -> NDArray[np.float32]:
+    """float32[n]: scores of the prompts of a stretch; -1 for those that are not in the pool or left alone."""
     ranking, prompts = RANKINGS[state.spec.policy], state.prompts
-    scores = np.empty(end - start, np.float32)
-    for first in range(start, end, _CHUNK):
-        part = slice(first, min(first + _CHUNK, end))
-        free = prompts.pooled[part] & ~_cooling(prompts.drawn[part], step, state.spec.cooldown_steps)
-        scores[part.start - start : part.stop - start] = -1
+    scores = np.empty(stretch.stop - stretch.start if isinstance(stretch, slice) else stretch.size, np.float32)
+    for first in range(0, scores.size, _CHUNK):
+        scored = scores[first : first + _CHUNK]
+        part = _part(stretch, first, scored.size)
+        free = prompts.pooled[part] & ~_cooling(state, prompts.drawn[part], step)
+        scored[:] = -1
         if free.any():
             question = state.question_about(PromptView(prompts, part), step, state.table.hashes[part])
-            np.copyto(scores[part.start - start : part.stop - start], ranking(question), where=free)
+            np.copyto(scored, ranking(question), where=free)
     return scores
 
 
+def _part(stretch: slice | Index, first: int, count: int) -> slice | Index:
+    if isinstance(stretch, slice):
+        return slice(stretch.start + first, stretch.start + first + count)
+    return stretch[first : first + count]
+
+
 def _longest_left_alone(state: RunState, step: int, taken: Index, count: int) -> Index:
-    """Of what is left of the pool, those whose turn is longest ago; none that this step has taken already."""
-    drawn = state.prompts.drawn[: state.table.size]
-    waiting = state.prompts.pooled[: state.table.size] & (drawn != step + 1)
-    waiting[taken] = False
-    rows = np.flatnonzero(waiting)
+    """Of what is left of the pool, those whose turn is longest ago; none that this step may have taken already."""
+    rows = state.pool[: state.pool_size].astype(np.int64)
+    drawn = state.prompts.drawn[rows]
+    left = np.ones(state.table.size, np.bool_)
+    left[taken] = False
+    rows = rows[left[rows] & ((drawn < step + 1) | (drawn > step + 1 + _ahead(state, step)))]
     uniforms = draws.uniforms(state.table.hashes[rows], state.spec.seed, step)
-    longest: Index = rows[np.lexsort((uniforms, drawn[rows]))[:count]]
+    longest: Index = rows[np.lexsort((uniforms, state.prompts.drawn[rows]))[:count]]
     return longest
 
 
