@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from greso_client._core import Core
 from greso_client._harvest import Harvest
+from greso_client._requests import checked_seconds
 from greso_client._types import Collected, CollectedGroup, Group, Reason, Reported, Rollout, Seconds
 
 log = logging.getLogger("greso_client")
@@ -95,6 +96,7 @@ class Session(Generic[T]):
         self._candidates = None if prompts is None else Candidates(prompts, core.leftover)
         self._max_rounds = max_rounds
         self._offer = offer
+        checked_seconds(Seconds(update=update_seconds))  # now, not when the rollouts are paid for
         self._updating = update_seconds  # until it is reported
         broken_off, core.broken_off = core.broken_off, None
         self._got = Harvest[T](step) if broken_off is None or broken_off.step != step else broken_off

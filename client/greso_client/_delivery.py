@@ -51,6 +51,7 @@ class Delivery:
             self._counts.add(dropped=1)
             return
         spool = self._spool
+        request = self._exchange.adapted(request)  # what was tried last, under the key that it was tried with
         try:
             dropped = await self._disk(partial(spool.append, request, time.time(), ahead=ahead))
         except _DiskError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import random
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,9 +12,11 @@ from greso_client import _answers as answers
 from greso_client._answers import Answer, Json
 from greso_client._breaker import Breaker
 from greso_client._counts import Counts, header
-from greso_client._errors import BudgetExceededError, RefusedError, UnavailableError
+from greso_client._errors import BudgetExceededError, InvalidRequestError, RefusedError, UnavailableError
 from greso_client._io import IO
-from greso_client._requests import Request
+from greso_client._requests import Request, without_seconds
+
+log = logging.getLogger("greso_client")
 
 R = TypeVar("R")
 
@@ -34,6 +37,8 @@ class Exchange:
         self._chance = chance
         self._share = share
         self._counts = counts
+        # An older service refuses `seconds`. They are for show, so they must not cost a training its reports.
+        self._without_seconds = False
 
     async def __call__(
         self,
@@ -49,6 +54,25 @@ class Exchange:
         `once`: no second attempt, and all the time for the first. `patience`: seconds that an attempt may take beyond
         the deadline, if it began before.
         """
+        request = self.adapted(request)
+        try:
+            return await self._answered(request, reader, deadline, once, patience)
+        except InvalidRequestError as error:
+            plain = without_seconds(request)
+            if plain is request or not _refuses_seconds(error):
+                raise
+            if not self._without_seconds:
+                log.warning("greso: the service takes no seconds in a report, it is older; they are left out")
+            self._without_seconds = True
+        return await self._answered(plain, reader, deadline, once, patience)
+
+    def adapted(self, request: Request) -> Request:
+        """The request as the service takes it, as far as its refusals have shown."""
+        return without_seconds(request) if self._without_seconds else request
+
+    async def _answered(
+        self, request: Request, reader: Callable[[Json], R], deadline: float, once: bool, patience: float
+    ) -> tuple[R, int]:
         attempt = 0
         while True:
             try:
@@ -91,3 +115,8 @@ class Exchange:
     def _wait(self, error: UnavailableError, attempt: int) -> float:
         jitter = self._chance.uniform(0, min(BACKOFF_CAP, BACKOFF_BASE * 2**attempt))
         return jitter if error.retry_after is None else error.retry_after + jitter
+
+
+def _refuses_seconds(error: InvalidRequestError) -> bool:
+    pointers = [fault.pointer for fault in error.problem.errors]
+    return error.status == 422 and bool(pointers) and all(f"{at}/".startswith("/seconds/") for at in pointers)

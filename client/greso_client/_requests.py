@@ -7,6 +7,7 @@ judge.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import operator
@@ -27,6 +28,8 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 POOL_PART = 50_000
 # Responses that a pass rate can have been measured on (the contract's limit).
 MOST_SAMPLES = 65_535
+# Seconds that one report can say (the contract's limit).
+MOST_SECONDS = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,8 @@ def _checked_rate(item: PoolPrompt, pointer: str) -> PoolPrompt:
         if item.samples is not None:
             raise invalid(f"{pointer}/samples", "says nothing without a pass_rate")
         return item
-    rate, samples = float(item.pass_rate), None if item.samples is None else operator.index(item.samples)
+    rate = _number(item.pass_rate, f"{pointer}/pass_rate")
+    samples = None if item.samples is None else _whole(item.samples, f"{pointer}/samples")
     if not 0 <= rate <= 1:
         raise invalid(f"{pointer}/pass_rate", f"{rate} must be in [0, 1]")
     if samples is not None and not 1 <= samples <= MOST_SAMPLES:
@@ -221,13 +225,47 @@ def checked_groups(groups: Iterable[Group]) -> list[Group]:
 
 
 def checked_seconds(seconds: Seconds | None) -> Seconds | None:
-    """Seconds as finite floats from 0 on."""
+    """Seconds as floats from 0 to `MOST_SECONDS`."""
     if seconds is None:
         return None
-    for name, value in (("rollout", float(seconds.rollout)), ("update", float(seconds.update))):
-        if not (math.isfinite(value) and value >= 0):
-            raise invalid(f"/seconds/{name}", f"{value} must be a finite number, 0 or more")
-    return Seconds(float(seconds.rollout), float(seconds.update))
+    checked = Seconds(_number(seconds.rollout, "/seconds/rollout"), _number(seconds.update, "/seconds/update"))
+    for name, value in (("rollout", checked.rollout), ("update", checked.update)):
+        if not 0 <= value <= MOST_SECONDS:
+            raise invalid(f"/seconds/{name}", f"{value} must be from 0 to {MOST_SECONDS:g}")
+    return checked
+
+
+def without_seconds(request: Request) -> Request:
+    """The request as a service takes it that knows no `seconds`: another body, so under another key, always the same.
+
+    Any other request is returned as it is.
+    """
+    if not request.path.endswith("/report") or request.body is None or b'"seconds":' not in request.body:
+        return request
+    body = json.loads(request.body)
+    if body.pop("seconds", None) is None:  # a prompt's name says it
+        return request
+    key = uuid.uuid5(uuid.NAMESPACE_OID, f"{request.key} without seconds").hex
+    return dataclasses.replace(request, body=_json(body), key=key)
+
+
+def _number(value: Any, pointer: str) -> float:
+    """A number of any kind (numpy's and tensors' too) as a float; a text or a truth value is none."""
+    if not isinstance(value, str | bytes | bytearray | bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise invalid(pointer, f"must be a number, not {type(value).__name__}")
+
+
+def _whole(value: Any, pointer: str) -> int:
+    if not isinstance(value, bool):
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    raise invalid(pointer, f"must be a whole number, not {type(value).__name__}")
 
 
 def _check_prompt(prompt: object, pointer: str) -> None:

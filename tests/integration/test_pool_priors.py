@@ -190,13 +190,19 @@ def test_a_run_without_a_pool_gives_all_its_prompts_and_limits_hold() -> None:
             await client.put(f"/v1/runs/{run}", json={})
         results = [{"prompt": prompt, "rewards": [0, 1]} for prompt in "abc"]
         await client.post("/v1/runs/old/report", json={"step": 0, "results": results})
-        assert (await put(client, {"from_run": "old"})).json() == {"added": 3, "pool": 3, "priors": 3}
+        first = await put(client, {"from_run": "old"}, **{"Idempotency-Key": "k"})
+        assert first.json() == {"added": 3, "pool": 3, "priors": 3}
         results = [{"prompt": prompt, "rewards": [0, 1]} for prompt in "de"]
         await client.post("/v1/runs/old/report", json={"step": 0, "results": results})
         answer = problem(await put(client, {"from_run": "old"}), 422)
         assert pointers(answer) == ["/from_run"]
         assert "5 prompts; max_pool_upload is 4" in answer["detail"]
         items = [{"prompt": prompt} for prompt in "abcde"]
+        for _ in range(2):  # too large by now, but it was taken over under this key before
+            again = await put(client, {"from_run": "old"}, **{"Idempotency-Key": "k"})
+            assert again.json() == {"added": 3, "pool": 3, "priors": 3}
+        reused = await put(client, {"from_run": "old", "prompts": ["a"]}, **{"Idempotency-Key": "k"})
+        assert problem(reused, 422)["type"] == "urn:greso:problem:idempotency-key-reused"
         assert pointers(problem(await put(client, {"prompts": items}), 422)) == ["/prompts"]
 
     within(story, max_pool_upload=4)

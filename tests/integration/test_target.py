@@ -50,6 +50,8 @@ def test_on_and_off_in_a_live_run() -> None:
     ("seconds", "pointer"),
     [
         ({"rollout": -1}, "/seconds/rollout"),
+        ({"rollout": 1e308}, "/seconds/rollout"),
+        ({"rollout": 1e9, "update": 1.000001e9}, "/seconds/update"),
         ({"update": "long"}, "/seconds/update"),
         ({"rollout": 1, "reward": 2}, "/seconds/reward"),
         (3, "/seconds"),

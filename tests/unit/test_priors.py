@@ -16,6 +16,7 @@ from greso_service.core.difficulty import Belief
 from greso_service.core.draws import Ids
 from greso_service.core.events import Pooled, Priors
 from greso_service.core.policy import PromptView, beta_mean
+from greso_service.core.prompts import PromptTable
 from greso_service.core.state import RunState
 from greso_service.errors import InvalidInput
 
@@ -302,3 +303,15 @@ def test_a_prompt_that_never_passed_is_carried_over_as_one() -> None:
     pool(new, carried.prompts, carried=carried)
     hopeless, rare = (known(new, name)[4] for name in carried.prompts)
     assert hopeless > 0.5 > 0.1 > rare
+
+
+def test_a_run_that_is_too_large_to_carry_is_refused_before_anything_is_made_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = run()
+    pool(old, ["a", "b", "c"])
+    assert priors.carried(old, None, "/prompts", 3).prompts == ["a", "b", "c"]
+    monkeypatch.delattr(PromptTable, "texts")
+    monkeypatch.delattr(RunState, "beliefs")
+    with pytest.raises(InvalidInput, match="/from_run: has 3 prompts; max_pool_upload is 2"):
+        priors.carried(old, None, "/prompts", 2)

@@ -46,6 +46,7 @@ class FakeService:
     """Keeps one run. `down`: nobody listens. `script`: answers (or errors) to give first, in order.
 
     `ranks`: a select takes the last in alphabetical order. `elsewhere`: the prompts that any other run has.
+    `forbids_seconds`: it is older than reports with seconds.
     """
 
     down: bool = False
@@ -64,6 +65,7 @@ class FakeService:
     forks: list[str] = field(default_factory=list)
     ranks: bool = False
     elsewhere: list[str] = field(default_factory=list)
+    forbids_seconds: bool = False
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -179,6 +181,8 @@ class FakeService:
     def do_report(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
         step, results = body["step"], body["results"]
+        if self.forbids_seconds and "seconds" in body:
+            return problem(422, errors=[{"pointer": "/seconds", "detail": "is not a field of this request"}])
         frozen = step < self.newest or step in self.closed_steps
         self.newest = max(self.newest, step)
         self.reports.append(body | {"frozen": frozen})

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greso_client import Client, Collected, InvalidRequestError, Rollout, Seconds, Skipped
+from greso_client import Client, Collected, InvalidRequestError, Rollout, Skipped
 from greso_client._breaker import FIRST_PAUSE
 from greso_client._collect import Session
 from greso_client._core import Core
@@ -218,11 +218,3 @@ def test_the_seconds_of_rollouts_and_of_the_updates_before_are_reported_once(
         {"rollout": 2.5, "update": 4.0},
         {"rollout": 2.5, "update": 0.0},
     ]
-
-
-@pytest.mark.parametrize("name", ["rollout", "update"])
-@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
-def test_seconds_are_numbers_from_0_on(core: Core, name: str, value: float) -> None:
-    with pytest.raises(InvalidRequestError) as refused:
-        run(core.report(0, [], seconds=Seconds(**{name: value})))
-    assert refused.value.problem.errors[0].pointer == f"/seconds/{name}"

@@ -99,6 +99,14 @@ def test_while_the_service_is_away_everything_is_remembered(
         ([PoolPrompt("a", -0.1)], None, "/prompts/0/pass_rate"),
         ([PoolPrompt("a", 1.1)], "old", "/prompts/0/pass_rate"),
         ([PoolPrompt("a", math.nan)], None, "/prompts/0/pass_rate"),
+        ([PoolPrompt("a", "0.4")], None, "/prompts/0/pass_rate"),  # type: ignore[arg-type]
+        (["b", PoolPrompt("a", "half")], None, "/prompts/1/pass_rate"),  # type: ignore[arg-type]
+        ([PoolPrompt("a", True)], None, "/prompts/0/pass_rate"),
+        ([PoolPrompt("a", [1])], "old", "/prompts/0/pass_rate"),  # type: ignore[arg-type]
+        ([PoolPrompt("a", 10**400)], None, "/prompts/0/pass_rate"),
+        ([PoolPrompt("a", 0.5, True)], None, "/prompts/0/samples"),
+        ([PoolPrompt("a", 0.5, 8.0)], None, "/prompts/0/samples"),  # type: ignore[arg-type]
+        ([PoolPrompt("a", 0.5, "8")], None, "/prompts/0/samples"),  # type: ignore[arg-type]
         ([PoolPrompt("a", 0.5, 0)], None, "/prompts/0/samples"),
         ([PoolPrompt("a", 0.5, 65_536)], None, "/prompts/0/samples"),
         ([PoolPrompt("a", samples=8)], None, "/prompts/0/samples"),
