@@ -47,7 +47,7 @@ class Passes:
         if distinct.size == index.size:
             return index, some
         passed, tried = (np.bincount(place, weights=each) for each in (some.passed, some.tried))
-        return distinct, Passes(passed, tried)
+        return distinct, Passes(passed.astype(np.float64), tried.astype(np.float64))
 
 
 def _counted(rewards: Rewards, passed: NDArray[np.float64] | NDArray[np.bool_]) -> Floats:
