@@ -21,7 +21,8 @@ class Book:
     def __init__(self, spec: RunSpec) -> None:
         self.spec = spec
         self.notes: dict[int, tuple[int, str]] = {}
-        self.seen: set[int] = set()
+        self.heard: set[int] = set()
+        self.known: set[int] = set()
         self.found = self.nothing()
 
     def nothing(self) -> dict[str, list[int]]:
@@ -30,29 +31,42 @@ class Book:
     def note(self, event: Event) -> None:
         match event:
             case Selected() if event.audited is not None:
-                assert self.seen >= {*event.audited.easy, *event.audited.hard}, "only prompts seen before are audited"
+                audited = {*event.audited.easy, *event.audited.hard}
+                assert self.known >= audited, "only prompts that something is known of are audited"
+                self.heard -= audited
                 self.notes |= dict.fromkeys(event.audited.easy, (event.step, "easy"))
                 self.notes |= dict.fromkeys(event.audited.hard, (event.step, "hard"))
             case Patched():
                 before, self.spec = self.spec, self.spec.changed(event.changes)
                 if any(getattr(before, name) != getattr(self.spec, name) for name in RESTARTS):
-                    self.found, self.notes = self.nothing(), {}
+                    self.found = self.nothing()
+                    self.heard |= self.notes.keys()
             case Reported():
                 self.report(event)
+            case Priors():
+                self.known |= set(event.index.tolist())
             case _:
                 assert isinstance(event, Selected | Pooled | Priors)
 
     def report(self, event: Reported) -> None:
         outcomes = classify(event.rewards, self.spec).outcome.tolist()
         sizes = event.rewards.lengths.tolist()
+        audits = self.spec.shadow or self.spec.audit_share or self.spec.policy in RANKINGS
+        known = self.known.copy()
         for index, outcome, size in zip(event.index.tolist(), outcomes, sizes, strict=True):
-            step, kind = self.notes.get(index, (None, "kept"))
-            counts = index in self.seen and (self.spec.shadow or self.spec.audit_share or self.spec.policy in RANKINGS)
-            if outcome != Outcome.UNDETERMINED and (step == event.step or (step is None and counts)):
-                self.notes.pop(index, None)
-                for place, amount in enumerate((1, outcome == Outcome.EFFECTIVE, size)):
-                    self.found[kind][place] += amount
-            self.seen.add(index)
+            self.known |= {index} if size else set()
+            step, kind = self.notes.get(index, (-1, "kept"))
+            if outcome == Outcome.UNDETERMINED:
+                continue
+            if step == event.step and index not in self.heard:
+                self.heard.add(index)
+                self.add(kind, outcome, size)
+            elif step < event.step and index in known and audits:
+                self.add("kept", outcome, size)
+
+    def add(self, kind: str, outcome: int, size: int) -> None:
+        for place, amount in enumerate((1, outcome == Outcome.EFFECTIVE, size)):
+            self.found[kind][place] += amount
 
 
 @given(specs, traces)

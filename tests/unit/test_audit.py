@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from greso_service.core.events import Audited, Patched, Selected
 from greso_service.core.policy import RANKINGS, Reason
 from greso_service.core.state import RunState
 
-from ..folding import draw, fold, pool, report, run, select  # noqa: TID252
+from ..folding import draw, fold, pool, rates, report, run, select  # noqa: TID252
 from ..simulated import Trainer, mixture  # noqa: TID252
 
 HARD, EASY, MIXED = [0.0, 0.0], [1.0, 1.0], [0.0, 1.0]
@@ -176,6 +177,38 @@ def test_a_prompt_twice_in_a_report_counts_once_as_audited() -> None:
     state = audit_of()
     report(state, 1, [("a", HARD), ("a", MIXED), ("a", MIXED)])
     assert found(state.audits.hard) == (1, 0, 2)
+    assert state.audits.kept == Found(), "nor as kept: the policy kept none of them"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_prompt_skipped_in_each_step_of_a_shadow_run_never_counts_as_kept(at_once: bool) -> None:
+    state = run(shadow=True, p_easy=0.05, p_hard=0.05, min_keep_probability=0.0, train_batch_size=100)
+    report(state, 0, [("a", HARD)] * 3, final=True)
+    for step in range(1, 6):
+        event = planned(state, step, ["a", "a"])
+        assert audited(event) == {0}
+        fold(state, [event])
+        for groups in [[("a", HARD), ("a", HARD)]] if at_once else [[("a", HARD)], [("a", HARD)]]:
+            report(state, step, groups)
+    assert found(state.audits.hard) == (5, 0, 10)
+    assert state.audits.kept == Found()
+
+
+def test_an_audit_without_a_group_does_not_silence_its_prompt() -> None:
+    state = audit_of()
+    report(state, 1, [], final=True)  # its rollout failed
+    for step in range(2, 7):
+        report(state, step, [("a", MIXED)], final=True)
+    assert found(state.audits.kept) == (5, 5, 10)
+    assert state.audits.left_out == Found()
+
+
+def test_a_prompt_with_a_pass_rate_said_beforehand_counts_as_known() -> None:
+    state = run(policy="band", shadow=True, train_batch_size=100)
+    pool(state, ["told", "new"], rates([0.5], [8]))
+    select(state, 0, ["told", "new"])
+    report(state, 0, [("told", MIXED), ("new", MIXED), ("new", HARD)])
+    assert found(state.audits.kept) == (1, 1, 2)
 
 
 def test_an_undetermined_group_leaves_the_audit_open() -> None:
@@ -203,7 +236,10 @@ def test_a_prompt_audited_again_counts_for_the_later_step() -> None:
         ({"reward_tolerance": 0.1}, True),
         ({"audit_share": 0.1}, False),
         ({"policy": "greso"}, False),
-        ({"min_keep_probability": 0.2}, False),
+        ({"p_easy": 0.2}, False),
+        ({"min_keep_probability": 0.2}, True),
+        ({"pass_rate_band": [0.2, 0.8]}, True),
+        ({"target_zero_variance": 0.4}, True),
     ],
 )
 def test_audits_begin_anew_with_another_policy(changes: dict[str, Any], again: bool) -> None:
@@ -276,6 +312,53 @@ def test_groups_that_a_shadow_run_adds_do_not_steer() -> None:
     report(shadow, 2, [("a", HARD)], final=True)
     assert shadow.progress.exploration == plain.progress.exploration, "nothing that steers came"
     assert int(shadow.steps.rows["hard"][1]) == 1, "the step's own counts have them"
+
+
+def test_groups_that_audits_add_do_not_steer() -> None:
+    audit, plain = (run(audit_share=share, train_batch_size=100, exploration_step=0.1) for share in (0.5, 0.0))
+    for state in (audit, plain):
+        report(state, 0, [("a", HARD), ("b", EASY), ("c", MIXED), ("d", MIXED)], final=True)
+    fold(audit, [Selected(1, 4, 4, 0, 0, audited=Audited((1,), (0,)))])
+    report(audit, 1, [("a", HARD), ("b", EASY), ("c", MIXED), ("d", EASY)], final=True)
+    report(plain, 1, [("c", MIXED), ("d", EASY)], final=True)
+    assert audit.progress.exploration == plain.progress.exploration
+
+
+def test_groups_added_steer_nothing_beside_new_prompts_either() -> None:
+    """Without them nothing could have been filtered."""
+    state = audit_of(exploration_step=0.1)
+    before = state.progress.exploration
+    report(state, 1, [("a", HARD), ("b", EASY), ("new", MIXED)], final=True)
+    assert state.progress.exploration == before
+
+
+@pytest.mark.parametrize("extra", [{"shadow": True}, {"audit_share": 0.5}])
+def test_groups_added_do_not_steer_an_automatic_target(extra: dict[str, Any]) -> None:
+    spec = {"target_zero_variance": "auto", "train_batch_size": 100}
+    added, plain = run(**spec | extra), run(**spec)
+    kept = [("c", HARD), ("d", MIXED), ("e", EASY)]
+    for state in (added, plain):
+        report(state, 0, [("a", HARD), ("b", EASY), *kept] * 2, final=True)
+    for step in range(1, 30):
+        fold(added, [Selected(step, 5, 5, 0, 0, audited=Audited((1,), (0,)))])
+        report(added, step, [("a", MIXED), ("b", EASY), *kept], final=True)
+        report(plain, step, kept, final=True)
+        assert added.progress.exploration == plain.progress.exploration
+        [more, less] = [state.progress.tuning for state in (added, plain)]
+        assert more is not None
+        assert less is not None
+        # The finds of the shadow run stay known: they are prompts in stock.
+        assert replace(more, stock=0, target_easy=0, target_hard=0) == replace(
+            less, stock=0, target_easy=0, target_hard=0
+        )
+    assert int(added.steps.rows["hard"][1]) == 1
+
+
+def test_an_automatic_target_rests_where_all_groups_were_added() -> None:
+    state = audit_of(target_zero_variance="auto", shadow=True)
+    before = state.progress.tuning
+    report(state, 1, [("a", HARD), ("b", EASY)], final=True)
+    assert state.progress.tuning == before
 
 
 def test_what_a_filter_would_have_saved_and_lost() -> None:

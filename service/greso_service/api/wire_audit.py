@@ -10,7 +10,7 @@ Interval = Annotated[tuple[float, float] | None, Field(description="Wilson's, at
 
 
 class _Found(BaseModel):
-    groups: int = Field(description="judged groups of prompts that had been rolled out before")
+    groups: int = Field(description="judged groups of prompts of which something was known")
     effective: int
     rollouts: int = Field(description="their responses")
 
@@ -30,13 +30,13 @@ class Kept(_Found):
 
 
 class Shadow(_Found):
-    """What the policy of a shadow run would have saved and lost, of all groups."""
+    """What the policy of a shadow run would have saved and lost, of its groups that count here."""
 
-    effective_rate: float | None = Field(description="without the policy: of all groups")
+    effective_rate: float | None = Field(description="without the policy: effective / groups")
     lost: int | None = Field(
         description="effective groups of prompts that it would have skipped; null for a ranking, which takes others"
     )
-    lost_share: float | None = Field(description="of all effective groups")
+    lost_share: float | None = Field(description="of `effective`")
     rollouts_skipped: int = Field(description="responses of groups of prompts that it would have skipped")
     rollouts_saved: int | None = Field(
         description="by how many responses the effective groups would have come cheaper, had others been rolled out in"
@@ -45,7 +45,7 @@ class Shadow(_Found):
 
 
 class Audit(BaseModel):
-    """What audits found since the policy, `shadow` or `reward_tolerance` last changed."""
+    """What audits found since the policy, or what else decides who is skipped, last changed."""
 
     easy: Audited
     hard: Audited

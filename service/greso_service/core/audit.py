@@ -1,7 +1,8 @@
 """Audits: what was learnt of skips from prompts that were rolled out although the policy would have skipped them.
 
 A share of these (`audit_share`), all of them (`shadow`), or what the walk brings to draws by rank. A selection notes
-each such prompt with its step; the first judged group that is reported of it for this step tells.
+each such prompt with its step; the first judged group that is reported of it for this step tells. One step is noted: of
+a prompt that is audited again before its group came, only the later audit counts.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from greso_service.core.events import Audited, Reported
+from greso_service.core.outcome import Outcome
+from greso_service.core.prompt_arrays import PromptArrays
+
 Bools = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
 
@@ -20,7 +25,14 @@ _Z: Final = 1.959963984540054
 """The normal quantile of a two-sided interval of 95 %."""
 
 
-RESTARTS: Final = ("policy", "shadow", "reward_tolerance")
+RESTARTS: Final = (
+    "policy",
+    "shadow",
+    "reward_tolerance",
+    "target_zero_variance",
+    "min_keep_probability",
+    "pass_rate_band",
+)
 """Fields of a spec with which audits begin anew when they change: what was found is of another policy or measure."""
 
 
@@ -63,7 +75,7 @@ def wilson(hits: int, tries: int) -> tuple[float, float]:
 
 @dataclass(slots=True)
 class AuditCounts:
-    """What audits found, in groups of prompts that had been rolled out before: of others nobody knew anything.
+    """What audits found, in groups of prompts of which something was known: of others no skip is a guess.
 
     `easy`, `hard`: of prompts that the policy would have skipped so; an effective group among them is a false skip.
     `kept`: of prompts that it kept itself meanwhile.
@@ -83,9 +95,12 @@ class AuditCounts:
         """Of all: in a shadow run what came without the policy."""
         return self.left_out + self.kept
 
+    def __add__(self, other: AuditCounts) -> AuditCounts:
+        return AuditCounts(self.easy + other.easy, self.hard + other.hard, self.kept + other.kept)
+
     @property
     def lost(self) -> float | None:
-        """Of a shadow run: the share of its effective groups that the policy would have skipped."""
+        """Of a shadow run: the share of the effective groups among `all` that the policy would have skipped."""
         return self.left_out.effective / self.all.effective if self.all.effective else None
 
     @property
@@ -98,3 +113,43 @@ class AuditCounts:
         if not self.kept.effective:
             return None
         return round(self.all.rollouts - self.all.effective * self.kept.rollouts / self.kept.effective)
+
+
+def note(prompts: PromptArrays, audited: Audited, step: int) -> None:
+    """Note who is audited in a step."""
+    easy, hard = list(audited.easy), list(audited.hard)
+    prompts.audited[easy], prompts.audited[hard] = step + 1, -step - 1
+    prompts.heard[easy + hard] = False
+
+
+def lapse(prompts: PromptArrays) -> None:
+    """Count none of the audits whose groups have not come yet; those groups still are what audits brought."""
+    prompts.heard |= prompts.audited != 0
+
+
+def brought(noted: Numbers, step: int) -> Bools:
+    """bool[n]: whether groups of a step are what its audits brought; `noted`: `audited` of their prompts."""
+    due: Bools = np.abs(noted) == step + 1
+    return due
+
+
+def told(prompts: PromptArrays, event: Reported, outcome: NDArray[np.int8], informed: Bools) -> AuditCounts:
+    """What a report adds to the audits, once for each of them.
+
+    `outcome`: int8[n], of its groups; `informed`: bool[n], whether something was known of their prompts before it.
+    """
+    noted, judged, effective = (
+        prompts.audited[event.index],
+        outcome != Outcome.UNDETERMINED,
+        outcome == Outcome.EFFECTIVE,
+    )
+    rollouts = event.rewards.lengths.astype(np.int64)
+    due = np.flatnonzero(judged & brought(noted, event.step) & ~prompts.heard[event.index])
+    due = due[np.unique(event.index[due], return_index=True)[1]]
+    prompts.heard[event.index[due]] = True
+    # Whether a group of a step before the last audit was one itself is no longer known.
+    kept = np.flatnonzero(judged & informed & (np.abs(noted) <= event.step))
+    found = AuditCounts()
+    for kind, rows in ((found.easy, due[noted[due] > 0]), (found.hard, due[noted[due] < 0]), (found.kept, kept)):
+        kind.add(effective[rows], rollouts[rows])
+    return found

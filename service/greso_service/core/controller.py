@@ -24,7 +24,8 @@ class Exploration:
 class Counts:
     """What one report adds to its step: judged groups by outcome, and how many of their prompts were seen before.
 
-    `aside_...`: those of them that steer nothing, as a shadow run's policy would have skipped their prompts.
+    `aside_...`: those of them that steer nothing, as the policy would have skipped their prompts and only an audit or a
+    shadow run brought them; these don't count as seen before.
     `tried`: what a target that tunes itself goes by; nothing in a run whose target is a number.
     """
 
@@ -43,9 +44,9 @@ class Counts:
         return self.effective + self.easy + self.hard
 
     @property
-    def steering(self) -> int:
-        """Judged groups but for those set aside."""
-        return self.groups - self.aside_effective - self.aside_easy - self.aside_hard
+    def steering(self) -> tuple[int, int, int]:
+        """Judged groups but for those set aside: effective, easy and hard ones."""
+        return self.effective - self.aside_effective, self.easy - self.aside_easy, self.hard - self.aside_hard
 
     def plus(self, other: Counts) -> Counts:
         """The sum."""
@@ -103,20 +104,21 @@ def observe(
 def _completed(progress: Progress, spec: RunSpec, stock: int) -> Progress:
     tuning, counts = progress.tuning, progress.counts
     if tuning is not None and counts.seen_before:
-        tuning = target.tuned(
-            tuning, spec, counts.tried, easy=counts.easy, hard=counts.hard, effective=counts.effective, stock=stock
-        )
+        effective, easy, hard = counts.steering
+        tuning = target.tuned(tuning, spec, counts.tried, easy=easy, hard=hard, effective=effective, stock=stock)
     return replace(progress, complete=True, exploration=_steered(progress, spec), tuning=tuning)
 
 
 def _steered(progress: Progress, spec: RunSpec) -> Exploration:
     counts, now = progress.counts, progress.exploration
-    if not counts.seen_before or not counts.steering:  # nothing could have been filtered, so nothing is learnt of it
+    if not counts.seen_before:  # nothing could have been filtered, so nothing is learnt of it
         return now
     wanted = targets(spec, progress.tuning)
+    effective, easy, hard = counts.steering
+    groups = effective + easy + hard
     return Exploration(
-        _moved(now.easy, (counts.easy - counts.aside_easy) / counts.steering >= wanted.easy, spec),
-        _moved(now.hard, (counts.hard - counts.aside_hard) / counts.steering >= wanted.hard, spec),
+        _moved(now.easy, easy / groups >= wanted.easy, spec),
+        _moved(now.hard, hard / groups >= wanted.hard, spec),
     )
 
 

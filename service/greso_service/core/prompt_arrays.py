@@ -34,10 +34,11 @@ class PromptArrays:
     difficulty: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     variance: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     hopeless: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
-    # Steps, plus 1 so that 0 is never: the last one that a ranked draw took the prompt for, and the one in which an
-    # audit took it though it would have been skipped (negative: as hard) and whose group has not come yet.
+    # Steps, plus 1 so that 0 is never: the last one that a ranked draw took the prompt for, and the last one in which
+    # an audit took it though it would have been skipped (negative: as hard). `heard`: whether that was counted.
     drawn: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     audited: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    heard: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     pooled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     recent: NDArray[np.void] = field(default_factory=lambda: np.zeros((0, RECENT), GROUP_ROW))  # the v-th at v % RECENT
 

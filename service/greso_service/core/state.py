@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core import controller, difficulty, exact, passes, target
+from greso_service.core import audit, controller, difficulty, exact, passes, target
 from greso_service.core.arrays import grown, in_turn
-from greso_service.core.audit import RESTARTS, AuditCounts
+from greso_service.core.audit import RESTARTS, AuditCounts, Found
 from greso_service.core.controller import Counts, Exploration, Progress
 from greso_service.core.difficulty import Ability, Belief
 from greso_service.core.draws import U64, Ids, audit_uniforms, epoch_key, uniforms
@@ -28,7 +28,7 @@ from greso_service.core.events import (
 from greso_service.core.mark import START, Mark
 from greso_service.core.outcome import JUDGED, Outcome, Outcomes, classify
 from greso_service.core.passes import Passes
-from greso_service.core.policy import RANKINGS, PromptView, Question, as_easy
+from greso_service.core.policy import RANKINGS, PromptView, Question, as_easy, known
 from greso_service.core.pool import Cursor, permuted
 from greso_service.core.prompt_arrays import GROUP_ROW, RECENT, PromptArrays
 from greso_service.core.prompts import UNKNOWN, Index, PromptTable
@@ -197,14 +197,16 @@ class RunState:
             return self._assessed[1]
         outcomes = classify(report.rewards, self.spec)
         number = np.bincount(outcomes.outcome, minlength=len(Outcome))
-        judged = outcomes.outcome != Outcome.UNDETERMINED
-        index, effective = report.index[judged], outcomes.outcome[judged] == Outcome.EFFECTIVE
+        aside = self._aside(report)
+        steering = (outcomes.outcome != Outcome.UNDETERMINED) & ~aside
+        index, effective = report.index[steering], outcomes.outcome[steering] == Outcome.EFFECTIVE
+        set_aside = np.bincount(outcomes.outcome[aside], minlength=len(Outcome))
         counts = Counts(
             effective=int(number[Outcome.EFFECTIVE]),
             easy=int(number[Outcome.EASY]),
             hard=int(number[Outcome.HARD]),
             seen_before=index.size - self._first_judged(index),
-            **self._aside(report, outcomes),
+            **{f"aside_{kind.name.lower()}": int(set_aside[kind]) for kind in JUDGED},
             tried=NOTHING if self.progress.tuning is None else self._tried(index, effective),
         )
         stock = int(self.streaks.table[:, 0].sum())
@@ -215,14 +217,11 @@ class RunState:
         self._assessed = report, Assessment(outcomes, counts, progress, closed_with, late)
         return self._assessed[1]
 
-    def _aside(self, report: Reported, outcomes: Outcomes) -> dict[str, int]:
-        """In a shadow run, groups that there would not be without it: they must not steer what the policy decides."""
-        if not self.spec.shadow:
-            return {}
-        rows = np.flatnonzero(report.index < self.table.size)
-        noted = np.abs(self.prompts.audited[report.index[rows]]) == report.step + 1
-        number = np.bincount(outcomes.outcome[rows[noted]], minlength=len(Outcome))
-        return {f"aside_{kind.name.lower()}": int(number[kind]) for kind in JUDGED}
+    def _aside(self, report: Reported) -> NDArray[np.bool_]:
+        """bool[n]: groups that audits or shadow brought to a filter: they must not steer what it decides."""
+        if self.spec.policy in RANKINGS and not self.spec.shadow:
+            return np.zeros(report.index.size, np.bool_)
+        return audit.brought(self._known(report.index).column("audited"), report.step)
 
     def _tried(self, index: Index, effective: NDArray[np.bool_]) -> Tried:
         return tried(self._known(index), effective, self.progress.exploration, self.spec)
@@ -265,7 +264,7 @@ class RunState:
         before, self.spec = self.spec, self.spec.changed(event.changes)
         if any(getattr(before, name) != getattr(self.spec, name) for name in RESTARTS):
             self.audits = AuditCounts()
-            self.prompts.audited[:] = 0
+            audit.lapse(self.prompts)
         low, high = self.spec.exploration_bounds
         now = self.progress.exploration
         easy, hard = (event.changes.get("p_easy", now.easy), event.changes.get("p_hard", now.hard))
@@ -308,8 +307,7 @@ class RunState:
             self.owed = event.ranked.owed
             self.prompts.drawn[list(event.ranked.index)] = event.step + 1
         if event.audited is not None:
-            self.prompts.audited[list(event.audited.easy)] = event.step + 1
-            self.prompts.audited[list(event.audited.hard)] = -event.step - 1
+            audit.note(self.prompts, event.audited, event.step)
         if event.skipped:
             index = np.array(event.skipped, np.int64)
             easy = as_easy(self.spec, PromptView(self.prompts, index))
@@ -341,12 +339,13 @@ class RunState:
         self.progress = assessed.progress
         group = Passes.earned(event.rewards, assessed.outcomes.mean, self.spec)
         before = self.beliefs(event.index, event.step)
-        known = np.flatnonzero((self.prompts.variance[event.index] > 0) & (group.tried > 0))
+        informed = known(self.view.of(event.index))
+        followed = np.flatnonzero(informed & (group.tried > 0))
+        self._fold_audits(audit.told(self.prompts, event, assessed.outcomes.outcome, informed))
         self._fold_passes(event.index, group, event.step)
         for rows in in_turn(event.index):
-            self._fold_audits(event, assessed.outcomes, rows)
             self._fold_groups(event, assessed.outcomes, rows)
-        self._fold_ability(event, group.of(known), before.mean[known], event.index[known])
+        self._fold_ability(event, group.of(followed), before.mean[followed], event.index[followed])
 
     def _fold_priors(self, event: Priors) -> None:
         """Take priors of the model as it is now for prompts not rolled out yet; they replace those that came before."""
@@ -384,21 +383,13 @@ class RunState:
         prompts.difficulty[index], prompts.variance[index] = now.mean, now.variance
         prompts.hopeless[index] = now.hopeless
 
-    def _fold_audits(self, event: Reported, outcomes: Outcomes, rows: Index) -> None:
-        """Count the groups of audited prompts, each once and in the step of its audit, and of those kept meanwhile."""
-        index = event.index[rows]
-        noted, judged = self.prompts.audited[index], outcomes.outcome[rows] != Outcome.UNDETERMINED
-        effective, rollouts = outcomes.outcome[rows] == Outcome.EFFECTIVE, event.rewards.lengths[rows].astype(np.int64)
-        due = judged & (np.abs(noted) == event.step + 1)
-        if due.any():
-            for kind, of_kind in (("easy", due & (noted > 0)), ("hard", due & (noted < 0))):
-                getattr(self.audits, kind).add(effective[of_kind], rollouts[of_kind])
-                self._add_totals(f"audited_{kind}", int(np.count_nonzero(of_kind)))
-                self._add_totals(f"false_{kind}", int(np.count_nonzero(effective & of_kind)))
-            self.prompts.audited[index[due]] = 0
-        if self.spec.shadow or self.spec.audit_share or self.spec.policy in RANKINGS:
-            kept = judged & (noted == 0) & (self.prompts.visits[index] > 0)
-            self.audits.kept.add(effective[kept], rollouts[kept])
+    def _fold_audits(self, found: AuditCounts) -> None:
+        for kind, of_kind in (("easy", found.easy), ("hard", found.hard)):
+            self._add_totals(f"audited_{kind}", of_kind.groups)
+            self._add_totals(f"false_{kind}", of_kind.effective)
+        if not (self.spec.shadow or self.spec.audit_share or self.spec.policy in RANKINGS):
+            found.kept = Found()
+        self.audits += found
 
     def _add_totals(self, name: str, amount: int) -> None:
         setattr(self.totals, name, getattr(self.totals, name) + amount)

@@ -130,7 +130,7 @@ def shadow(signals: Signals) -> Iterator[Advice]:
             f" {percent(left.groups / every.groups)}. Of these {_rate(left)} taught, of the others {_rate(kept)}."
         )
         if not signals.ranking:
-            detail += f" With them {percent(audits.lost or 0)} of the effective groups would have been lost."
+            detail += f" With them {percent(audits.lost or 0)} of all their effective groups would have been lost."
         cheaper = f"for {short(saved)} of {short(every.rollouts)} responses less" if saved > 0 else "no cheaper"
         detail += f" As many effective groups would have come {cheaper}."
         change = f"to let it skip, {patch(signals.run, shadow=False)}" if saved > 0 else ""
