@@ -159,7 +159,7 @@ class Reported:
 class PoolSize:
     """Answer of `add_prompts`: how many were new, and how many prompts the pool has now.
 
-    `priors`: to how many the service took over what was said of them beforehand; those rolled out before go by that.
+    `priors`: to how many the service took over what was said of them beforehand; those with rewards go by these.
     """
 
     added: int

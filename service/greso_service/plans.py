@@ -79,7 +79,7 @@ def pool(
         if joining.size:
             events.append(Pooled(new, joining))
         if known is not None:
-            rows = (known.tried[part] > 0) & ~_marked(index, state.prompts.visits > 0, state.table.size)
+            rows = (known.tried[part] > 0) & ~_marked(index, state.prompts.rewards > 0, state.table.size)
             if rows.any():
                 events.append(Priors(index[rows], known.passed[part][rows], known.tried[part][rows]))
                 told += int(np.count_nonzero(rows))

@@ -102,6 +102,22 @@ def test_prompts_that_never_pass_do_not_drag_it_down() -> None:
     assert (state.prompts.hopeless[:100] > 0.99).all()
 
 
+@pytest.mark.parametrize("steps", [[400], [100, 250, 400], [400, 100]])
+def test_a_prompt_ages_on_while_its_rollouts_fail(steps: list[int]) -> None:
+    failed, plain = run(train_batch_size=10**6), run(train_batch_size=10**6)
+    for state in (failed, plain):
+        report(state, 0, [("a", [1, 0, 0, 0]), ("b", [1])])
+    for step in steps:
+        report(failed, step, [("a", []), ("b", [])])
+    report(failed, 401, [("b", []), ("b", [1]), ("b", [])])
+    report(plain, 401, [("b", [1])])
+    for index in (np.array([0]), np.array([1])):
+        [one, other] = [state.beliefs(index, 402) for state in (failed, plain)]
+        assert one.variance == pytest.approx(other.variance, rel=1e-5)
+        assert one.mean == pytest.approx(other.mean, rel=1e-5)
+    assert failed.prompts.last_step[0] == 400, "when it was reported is told as before"
+
+
 def test_a_prompt_nobody_looks_at_ages_with_the_model() -> None:
     """The ability rises by others' groups, and the prediction for the one that was left alone with it."""
     state = run(group_size=8, train_batch_size=10**6)

@@ -230,6 +230,15 @@ def test_only_what_the_other_run_knows_is_carried() -> None:
     assert pool(new, named.prompts, carried=named) == {"added": 3, "pool": 3, "priors": 1}
 
 
+def test_a_prompt_whose_rollouts_all_failed_still_gets_a_prior() -> None:
+    state, plain = run(train_batch_size=100), run(train_batch_size=100)
+    report(state, 3, [("a", [])])
+    report(plain, 3, [("b", [1, 0])])
+    for each in (state, plain):
+        assert pool(each, ["a"], rates([0.9], [16])) == {"added": 1, "pool": 1, "priors": 1}
+    assert known(state, "a")[:6] == known(plain, "a")[:6]
+
+
 def test_a_given_rate_goes_before_what_is_carried() -> None:
     old, new, other = run(), run(), run()
     report(old, 0, [("a", [0] * 8), ("b", [1] * 8)])

@@ -42,7 +42,7 @@ class Priors:
     """What is known of prompts before their first group. `index`: int64[n], distinct; `passed`, `tried`: float64[n].
 
     It counts as if `tried` responses (more than 0) of the model as it is now had been seen, `passed` of which earned
-    their reward, and nothing else. For a prompt that was rolled out before it says nothing.
+    their reward, and nothing else. For a prompt that has rewards it says nothing.
     """
 
     index: Index

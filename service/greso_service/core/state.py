@@ -348,8 +348,8 @@ class RunState:
         self._fold_ability(event, group.of(followed), before.mean[followed], event.index[followed])
 
     def _fold_priors(self, event: Priors) -> None:
-        """Take priors of the model as it is now for prompts not rolled out yet; they replace those that came before."""
-        fresh = self.prompts.visits[event.index] == 0
+        """Take priors of the model as it is now for prompts without a reward; they replace those that came before."""
+        fresh = self.prompts.rewards[event.index] == 0
         index, step = event.index[fresh], max(self.progress.step, 0)
         for name in ("passed", "failed", "difficulty", "variance", "hopeless"):
             getattr(self.prompts, name)[index] = 0
@@ -374,6 +374,7 @@ class RunState:
     def _fold_passes(self, index: Index, group: Passes, step: int) -> None:
         """Fold what groups say of their prompts' pass rates; several groups of one prompt count as one."""
         rewarded = group.tried > 0
+        self._age(np.setdiff1d(index[~rewarded], index[rewarded]), step)
         index, group = group.together(index[rewarded], rewarded)
         prompts = self.prompts
         prompts.passed[index], prompts.failed[index] = passes.counted(
@@ -382,6 +383,13 @@ class RunState:
         now = self.beliefs(index, step).after(self.ability.value, group.passed, group.tried)
         prompts.difficulty[index], prompts.variance[index] = now.mean, now.variance
         prompts.hopeless[index] = now.hopeless
+
+    def _age(self, index: Index, step: int) -> None:
+        """Keep what prompts aged until a group without rewards, which teaches nothing but moves `last_step`."""
+        index = index[self.prompts.variance[index] > 0]
+        self.prompts.variance[index] = difficulty.aged(
+            self.prompts.variance[index], step - self.prompts.last_step[index]
+        )
 
     def _fold_audits(self, found: AuditCounts) -> None:
         for kind, of_kind in (("easy", found.easy), ("hard", found.hard)):
