@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from greso_service import audited
 from greso_service.core import controller, difficulty, policy, target
+from greso_service.core.assessment import Assessment
 from greso_service.core.controller import Exploration
 from greso_service.core.draws import IdError, Ids
 from greso_service.core.events import Reported, Selected
@@ -20,7 +21,7 @@ from greso_service.core.outcome import Outcome
 from greso_service.core.policy import Reason, Selection
 from greso_service.core.prompts import UNKNOWN, Index
 from greso_service.core.spec import AUTO
-from greso_service.core.state import Assessment, RunState
+from greso_service.core.state import RunState
 from greso_service.errors import Fault, InvalidInput
 
 KINDS = {"new": Outcome.UNDETERMINED, "effective": Outcome.EFFECTIVE, "easy": Outcome.EASY, "hard": Outcome.HARD}

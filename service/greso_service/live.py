@@ -20,7 +20,8 @@ from greso_service.answers import Answer
 from greso_service.core.events import Event
 from greso_service.core.figures import Figures
 from greso_service.core.mark import START, Mark
-from greso_service.core.state import RunState, Totals
+from greso_service.core.state import RunState
+from greso_service.core.totals import Totals
 from greso_service.errors import Unavailable, no_run
 from greso_service.given import Idempotency, replayed
 from greso_service.history import codec, snapshot

@@ -9,7 +9,7 @@ from typing import Protocol
 from greso_service.core.events import Event
 from greso_service.core.figures import Figures
 from greso_service.core.spec import RunSpec
-from greso_service.core.state import Totals
+from greso_service.core.totals import Totals
 from greso_service.history.base import RunKey
 
 ACTIVE = 3600.0

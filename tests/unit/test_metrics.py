@@ -15,7 +15,8 @@ from tests.folding import fold, mixed, report, run, select
 
 from greso_service.core.events import Patched
 from greso_service.core.figures import Figures
-from greso_service.core.state import RunState, Totals
+from greso_service.core.state import RunState
+from greso_service.core.totals import Totals
 from greso_service.observed import ACTIVE, Standing
 from greso_service.telemetry.catalogue import ALL, COUNTED, OTHER, STATE, TOLD, exposed
 from greso_service.telemetry.metrics import Metrics

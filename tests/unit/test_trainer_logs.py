@@ -17,7 +17,7 @@ from greso_client.trainer.engine import Completion
 from greso_client.trainer.grpo import ScoredGroup, Update
 from greso_client.trainer.logs import LogError, Logs, Screen, describe, measurements
 from greso_client.trainer.loop import Seconds, TrainingStep
-from greso_service.core.state import Totals
+from greso_service.core.totals import Totals
 from greso_service.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:

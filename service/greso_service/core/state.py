@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core import audit, controller, difficulty, exact, passes, target
+from greso_service.core import audit, controller, learning, target
 from greso_service.core.arrays import grown, in_turn
+from greso_service.core.assessment import Assessment, assess
 from greso_service.core.audit import RESTARTS, AuditCounts, Found
 from greso_service.core.controller import Counts, Exploration, Progress
 from greso_service.core.difficulty import Ability, Belief
@@ -26,63 +27,17 @@ from greso_service.core.events import (
     Span,
 )
 from greso_service.core.mark import START, Mark
-from greso_service.core.outcome import JUDGED, Outcome, Outcomes, classify
+from greso_service.core.outcome import Outcome, Outcomes
 from greso_service.core.passes import Passes
 from greso_service.core.policy import RANKINGS, PromptView, Question, as_easy, known
 from greso_service.core.pool import Cursor, permuted
 from greso_service.core.prompt_arrays import GROUP_ROW, RECENT, PromptArrays
-from greso_service.core.prompts import UNKNOWN, Index, PromptTable
+from greso_service.core.prompts import Index, PromptTable
 from greso_service.core.sample import SKIPPED_EASY, SKIPPED_HARD, Sample
 from greso_service.core.spec import AUTO, RunSpec
 from greso_service.core.steps import LATELY, StepLog
 from greso_service.core.streaks import StreakCounts
-from greso_service.core.target import NOTHING, Tried
-from greso_service.core.tried import tried
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(slots=True)
-class Totals:
-    """Sums over the run, in prompts and groups; `rollouts` in responses.
-
-    `audited_...`: audited groups, whatever `audits` has begun anew since; `false_...`: the effective ones of them.
-    `rollout_seconds`, `update_seconds`: as far as the trainer reports them; `timed_effective`: effective groups of the
-    reports that said how long their rollouts took.
-    """
-
-    examined: int = 0
-    selected: int = 0
-    skipped_easy: int = 0
-    skipped_hard: int = 0
-    groups: int = 0
-    effective: int = 0
-    easy: int = 0
-    hard: int = 0
-    undetermined: int = 0
-    rollouts: int = 0
-    audited_easy: int = 0
-    audited_hard: int = 0
-    false_easy: int = 0
-    false_hard: int = 0
-    rollout_seconds: float = 0.0
-    update_seconds: float = 0.0
-    timed_effective: int = 0
-
-    def since(self, before: Totals) -> Totals:
-        """What was added since `before`."""
-        return Totals(*(getattr(self, name) - getattr(before, name) for name in self.__slots__))
-
-
-@dataclass(frozen=True, slots=True)
-class Assessment:
-    """What a report means for the state it meets; nothing of it is applied yet."""
-
-    outcomes: Outcomes
-    counts: Counts
-    progress: Progress
-    closed_with: Exploration
-    late: bool
+from greso_service.core.totals import Totals
 
 
 class RunState:
@@ -195,45 +150,9 @@ class RunState:
         """What folding `report` would do, without doing it; remembered for the fold that mostly follows."""
         if self._assessed is not None and self._assessed[0] is report:
             return self._assessed[1]
-        outcomes = classify(report.rewards, self.spec)
-        number = np.bincount(outcomes.outcome, minlength=len(Outcome))
-        aside = self._aside(report)
-        steering = (outcomes.outcome != Outcome.UNDETERMINED) & ~aside
-        index, effective = report.index[steering], outcomes.outcome[steering] == Outcome.EFFECTIVE
-        set_aside = np.bincount(outcomes.outcome[aside], minlength=len(Outcome))
-        counts = Counts(
-            effective=int(number[Outcome.EFFECTIVE]),
-            easy=int(number[Outcome.EASY]),
-            hard=int(number[Outcome.HARD]),
-            seen_before=index.size - self._first_judged(index),
-            **{f"aside_{kind.name.lower()}": int(set_aside[kind]) for kind in JUDGED},
-            tried=NOTHING if self.progress.tuning is None else self._tried(index, effective),
-        )
-        stock = int(self.streaks.table[:, 0].sum())
-        progress, closed_with = controller.observe(
-            self.progress, self.spec, report.step, counts, final=report.final, stock=stock
-        )
-        late = self.progress.is_complete(report.step)
-        self._assessed = report, Assessment(outcomes, counts, progress, closed_with, late)
-        return self._assessed[1]
-
-    def _aside(self, report: Reported) -> NDArray[np.bool_]:
-        """bool[n]: groups that audits or shadow brought to a filter: they must not steer what it decides."""
-        if self.spec.policy in RANKINGS and not self.spec.shadow:
-            return np.zeros(report.index.size, np.bool_)
-        return audit.brought(self._known(report.index).column("audited"), report.step)
-
-    def _tried(self, index: Index, effective: NDArray[np.bool_]) -> Tried:
-        return tried(self._known(index), effective, self.progress.exploration, self.spec)
-
-    def _known(self, index: Index) -> PromptView:
-        """Prompts of a report; those that it is the first to name read as never seen."""
-        return self.view.of(np.where(index < self.table.size, index, UNKNOWN))
-
-    def _first_judged(self, index: Index) -> int:
-        kind = self._known(index).kind
-        first = index[kind == Outcome.UNDETERMINED]
-        return int(np.unique(first).size) if first.size else 0
+        assessed = assess(report, self.view, self.progress, self.spec, stock=int(self.streaks.table[:, 0].sum()))
+        self._assessed = report, assessed
+        return assessed
 
     def fold(self, event: Event) -> None:
         """Move the state on by one event."""
@@ -295,8 +214,7 @@ class RunState:
             "skipped_easy": event.skipped_easy,
             "skipped_hard": event.skipped_hard,
         }
-        for name, amount in amounts.items():
-            self._add_totals(name, amount)
+        self.totals.add(**amounts)
         first = event.step not in self.steps
         self.steps.add(event.step, **amounts)
         if first or not self.progress.is_complete(event.step):
@@ -319,7 +237,7 @@ class RunState:
     def _fold_reported(self, event: Reported) -> None:
         assessed = self.assess(event)
         self._register(event.new)
-        self._fold_totals(event, assessed)
+        self.totals.add_report(event, assessed.counts)
         if not assessed.late:
             if event.step > self.progress.step and not self.progress.complete:
                 self._note_exploration(self.progress.step, assessed.closed_with)
@@ -337,83 +255,27 @@ class RunState:
                 self.steps.add(event.step, rollout_s=event.seconds.rollout, update_s=event.seconds.update)
             self._note_exploration(event.step, assessed.progress.exploration)
         self.progress = assessed.progress
-        group = Passes.earned(event.rewards, assessed.outcomes.mean, self.spec)
-        before = self.beliefs(event.index, event.step)
         informed = known(self.view.of(event.index))
-        followed = np.flatnonzero(informed & (group.tried > 0))
-        self._fold_audits(audit.told(self.prompts, event, assessed.outcomes.outcome, informed))
-        self._fold_passes(event.index, group, event.step)
-        for rows in in_turn(event.index):
-            self._fold_groups(event, assessed.outcomes, rows)
-        self._fold_ability(event, group.of(followed), before.mean[followed], event.index[followed])
-
-    def _fold_priors(self, event: Priors) -> None:
-        """Take priors of the model as it is now for prompts without a reward; they replace those that came before."""
-        fresh = self.prompts.rewards[event.index] == 0
-        index, step = event.index[fresh], max(self.progress.step, 0)
-        for name in ("passed", "failed", "difficulty", "variance", "hopeless"):
-            getattr(self.prompts, name)[index] = 0
-        self._fold_passes(index, Passes(event.passed[fresh], event.tried[fresh]), step)
-        self.prompts.last_step[index] = step
-
-    def _fold_ability(self, event: Reported, group: Passes, mean: Floats, index: Index) -> None:
-        """Follow prompts that something was known of, from what was thought; a new one's group may be its own doing."""
-        if index.size:
-            predicted = exact.logistic(self.ability.value - mean)
-            weight = 1 - self.prompts.hopeless[index].astype(np.float64)
-            self.ability = self.ability.then(event.step, group.passed, group.tried, predicted, weight)
-
-    def beliefs(self, index: Index, step: int) -> Belief:
-        """What the item-response model knows of prompts in a step."""
-        prompts = self.prompts
-        columns = (prompts.difficulty, prompts.variance, prompts.hopeless)
-        mean, variance, hopeless = (column[index].astype(np.float64) for column in columns)
-        aged = difficulty.aged(variance, step - prompts.last_step[index])
-        return Belief(mean, aged, difficulty.hopeless(hopeless))
-
-    def _fold_passes(self, index: Index, group: Passes, step: int) -> None:
-        """Fold what groups say of their prompts' pass rates; several groups of one prompt count as one."""
-        rewarded = group.tried > 0
-        self._age(np.setdiff1d(index[~rewarded], index[rewarded]), step)
-        index, group = group.together(index[rewarded], rewarded)
-        prompts = self.prompts
-        prompts.passed[index], prompts.failed[index] = passes.counted(
-            prompts.passed[index], prompts.failed[index], group, self.spec.posterior_decay
-        )
-        now = self.beliefs(index, step).after(self.ability.value, group.passed, group.tried)
-        prompts.difficulty[index], prompts.variance[index] = now.mean, now.variance
-        prompts.hopeless[index] = now.hopeless
-
-    def _age(self, index: Index, step: int) -> None:
-        """Keep what prompts aged until a group without rewards, which teaches nothing but moves `last_step`."""
-        index = index[self.prompts.variance[index] > 0]
-        self.prompts.variance[index] = difficulty.aged(
-            self.prompts.variance[index], step - self.prompts.last_step[index]
-        )
-
-    def _fold_audits(self, found: AuditCounts) -> None:
-        for kind, of_kind in (("easy", found.easy), ("hard", found.hard)):
-            self._add_totals(f"audited_{kind}", of_kind.groups)
-            self._add_totals(f"false_{kind}", of_kind.effective)
+        found = audit.told(self.prompts, event, assessed.outcomes.outcome, informed)
+        self.totals.add_audits(found)
         if not (self.spec.shadow or self.spec.audit_share or self.spec.policy in RANKINGS):
             found.kept = Found()
         self.audits += found
+        group = Passes.earned(event.rewards, assessed.outcomes.mean, self.spec)
+        self.ability = learning.reported(
+            self.prompts, self.ability, event, group, informed=informed, decay=self.spec.posterior_decay
+        )
+        for rows in in_turn(event.index):
+            self._fold_groups(event, assessed.outcomes, rows)
 
-    def _add_totals(self, name: str, amount: int) -> None:
-        setattr(self.totals, name, getattr(self.totals, name) + amount)
+    def _fold_priors(self, event: Priors) -> None:
+        learning.told(
+            self.prompts, self.ability, event, step=max(self.progress.step, 0), decay=self.spec.posterior_decay
+        )
 
-    def _fold_totals(self, event: Reported, assessed: Assessment) -> None:
-        totals, counts = self.totals, assessed.counts
-        totals.groups += event.index.size
-        totals.effective += counts.effective
-        totals.easy += counts.easy
-        totals.hard += counts.hard
-        totals.undetermined += event.index.size - counts.groups
-        totals.rollouts += event.rewards.values.size
-        if event.seconds is not None:
-            totals.rollout_seconds += event.seconds.rollout
-            totals.update_seconds += event.seconds.update
-            totals.timed_effective += counts.effective if event.seconds.rollout else 0
+    def beliefs(self, index: Index, step: int) -> Belief:
+        """What the item-response model knows of prompts in a step."""
+        return learning.beliefs(self.prompts, index, step)
 
     def _fold_groups(self, event: Reported, outcomes: Outcomes, rows: Index) -> None:
         """Fold groups of distinct prompts."""

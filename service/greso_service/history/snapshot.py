@@ -27,10 +27,11 @@ from greso_service.core.prompt_arrays import GROUP_ROW, PromptArrays
 from greso_service.core.prompts import PromptTable
 from greso_service.core.sample import VISIT_ROW, Sample
 from greso_service.core.spec import RunSpec
-from greso_service.core.state import RunState, Totals
+from greso_service.core.state import RunState
 from greso_service.core.steps import STEP_ROW, StepLog
 from greso_service.core.streaks import StreakCounts
 from greso_service.core.target import Tried, Tuning
+from greso_service.core.totals import Totals
 from greso_service.history.codec import CodecError
 
 VERSION = 3  # 2 had no ability, audits and counts of passes; 1 had no sample

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from greso_service.core.events import Event, Patched, Rewound
 from greso_service.core.outcome import Outcome
-from greso_service.core.state import Totals
+from greso_service.core.totals import Totals
 from greso_service.observed import ACTIVE, Standing
 from greso_service.telemetry.catalogue import BOUNDS, COUNTED, KINDS, OTHER, STATE, STREAKS, TOLD
 
