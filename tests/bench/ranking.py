@@ -104,7 +104,7 @@ def main() -> None:
     console.print(f"fold of a report of {COUNT} x {GROUP}: {fold_times(100_000, 10 * asked.times)} ms")
     columns = PromptArrays()
     columns.grow(1)
-    ranking = ("passed", "failed", "difficulty", "variance", "hopeless", "drawn", "audited")
+    ranking = ("passed", "failed", "difficulty", "variance", "hopeless", "drawn", "audited", "heard")
     each = {name: getattr(columns, name)[:1].nbytes for name in PromptArrays.__slots__}
     console.print(f"bytes a prompt: {sum(each.values())}, of which for rankings {sum(each[name] for name in ranking)}")
     console.print(f"{os.cpu_count()} cores, {platform.machine()}, numpy {np.__version__}")
