@@ -86,8 +86,8 @@ def test_objects_without_a_rate_are_as_strings() -> None:
 @pytest.mark.parametrize(
     ("item", "where"),
     [
-        ({}, "/prompt"),
-        ({"pass_rate": 0.5}, "/prompt"),
+        ({}, ""),
+        ({"pass_rate": 0.5}, ""),
         ({"prompt": 7}, "/prompt"),
         ({"prompt": None}, "/prompt"),
         ({"prompt": ""}, ""),
