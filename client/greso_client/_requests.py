@@ -30,6 +30,7 @@ POOL_PART = 50_000
 MOST_SAMPLES = 65_535
 # Seconds that one report can say (the contract's limit).
 MOST_SECONDS = 1e9
+_WITH_RATE = "name a prompt with its pass rate by PoolPrompt(prompt, pass_rate)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +186,16 @@ def checked_items(prompts: Iterable[str | PoolPrompt]) -> list[str | PoolPrompt]
     """Prompts for the pool as a list: ids, or ids with a pass rate in [0, 1] (of numpy's kinds, too)."""
     if isinstance(prompts, str | PoolPrompt):
         raise invalid("/prompts", "one prompt was given where a list of them is wanted")
+    if isinstance(prompts, Mapping):
+        raise invalid("/prompts", f"a mapping was given where a list is wanted; {_WITH_RATE}")
     checked: list[str | PoolPrompt] = []
     for index, item in enumerate(prompts):
         pointer = f"/prompts/{index}"
         if isinstance(item, PoolPrompt):
             _check_prompt(item.prompt, f"{pointer}/prompt")
             checked.append(_checked_rate(item, pointer))
+        elif isinstance(item, Mapping):
+            raise invalid(pointer, f"a mapping is no prompt; {_WITH_RATE}")
         else:
             _check_prompt(item, pointer)
             checked.append(item)

@@ -95,6 +95,8 @@ def test_while_the_service_is_away_everything_is_remembered(
         (["a", ""], None, "/prompts/1"),
         (["a", 7], None, "/prompts/1"),
         (["a", {"prompt": "b"}], None, "/prompts/1"),
+        ({"c": 0.4}, None, "/prompts"),
+        ({}, "old", "/prompts"),
         ([PoolPrompt("")], None, "/prompts/0/prompt"),
         ([PoolPrompt("a", -0.1)], None, "/prompts/0/pass_rate"),
         ([PoolPrompt("a", 1.1)], "old", "/prompts/0/pass_rate"),
@@ -122,3 +124,9 @@ def test_what_could_never_be_accepted_is_refused_here(
         run(core.add_prompts(prompts, from_run))
     assert [error.pointer for error in refused.value.problem.errors] == [pointer]
     assert not service.requests
+
+
+@pytest.mark.parametrize("prompts", [{"c": 0.4}, [{"prompt": "c", "pass_rate": 0.4}]], ids=str)
+def test_rates_in_a_mapping_are_told_where_they_belong(core: Core, prompts: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=r"PoolPrompt\(prompt, pass_rate\)"):
+        run(core.add_prompts(prompts))
