@@ -163,6 +163,8 @@ def test_new_bounds_move_the_exploration_inside(
     [
         (["--policy", "best"], "--policy best: there is no policy 'best'; there are greso, uniform"),
         (["--policy", "greso:p"], "--policy greso:p: 'p' is no FIELD=VALUE with one of the fields seed,"),
+        (["--policy", "band:pass_rate_band=0.2,0.8"], "write a list as [0.2,0.8]"),
+        (["--set", "pass_rate_band=0.2,0.8"], "write a list as [0.2,0.8]"),
         (["--set", "target=1"], "--set: 'target=1' is no FIELD=VALUE"),
         (["--set", "policy=irt"], "--set: 'policy=irt' is no FIELD=VALUE"),
         (["--set", "target_zero_variance=2"], "--set: target_zero_variance: "),

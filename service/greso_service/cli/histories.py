@@ -86,7 +86,8 @@ def replay(  # noqa: PLR0917  # the command line names its options
     make a group. Other fields are ignored, and other common names of these are known; a dot in a name leads into an
     object. Or it is the export of a run.
 
-    A policy may carry parameters of its own, as in greso:target_zero_variance=0.1,easy_share=0.5.
+    A policy may carry parameters of its own, as in greso:target_zero_variance=0.1,easy_share=0.5; a list is written
+    as in band:pass_rate_band=[0.2,0.8].
 
     \b
     Examples:
@@ -94,6 +95,7 @@ def replay(  # noqa: PLR0917  # the command line names its options
       greso replay rollouts/ --prompt-field extra_info.index --reward-field acc
       greso replay log.jsonl.gz --policy greso --policy greso:target_zero_variance=0.1 --out what-if
       greso replay log.jsonl --policy irt --policy mopps --keep 0.5 --set group_size=16
+      greso replay log.jsonl --policy greso --policy 'band:pass_rate_band=[0.2,0.8]'
       greso export my-run | greso replay - --json
     """
     from greso_service.cli.replaying import Asked, replay  # noqa: PLC0415

@@ -25,6 +25,7 @@ from greso_service.whatif.read import read
 from greso_service.whatif.result import Contender, result
 
 MOVED_BY_BOUNDS: Final = ("p_easy", "p_hard")
+LISTS: Final = "write a list as [0.2,0.8]"
 
 _COMMA = re.compile(r",(?![^\[]*\])")  # but none inside of a list
 
@@ -125,7 +126,8 @@ def _assigned(sets: Sequence[str], what: str) -> dict[str, Any]:
         name, equals, value = given.partition("=")
         if not equals or name not in params() or name == "policy":
             known = ", ".join(name for name in params() if name != "policy")
-            raise AskedWrongly(f"{what}: {given!r} is no FIELD=VALUE with one of the fields {known}")
+            lists = "" if equals else f"; {LISTS}"
+            raise AskedWrongly(f"{what}: {given!r} is no FIELD=VALUE with one of the fields {known}{lists}")
         try:
             fields[name] = json.loads(value)
         except ValueError:
@@ -141,6 +143,7 @@ def _spec(own: Mapping[str, Any], sets: Mapping[str, Any], what: str) -> RunSpec
         return RunSpec.of(wire.RunSpec.model_validate_json(json.dumps(fields)).model_dump(exclude_unset=True))
     except ValidationError as error:
         first = error.errors()[0]
-        raise AskedWrongly(f"{what}: {'/'.join(map(str, first['loc']))}: {first['msg'].lower()}") from None
+        lists = f"; {LISTS}" if first["type"] in {"list_type", "tuple_type"} else ""
+        raise AskedWrongly(f"{what}: {'/'.join(map(str, first['loc']))}: {first['msg'].lower()}{lists}") from None
     except SpecError as error:
         raise AskedWrongly(f"{what}: {error}") from None
