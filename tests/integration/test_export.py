@@ -241,3 +241,24 @@ def test_an_export_of_a_filtered_run_says_so(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"mark":"3-', b'"mark":"4-'))
     with pytest.raises(Exception, match=r"r\.ndjson: line 4 has the mark"):
         read([str(path)])
+
+
+@pytest.mark.parametrize("shadow", [False, True])
+def test_an_export_of_a_run_ranked_by_draws_says_so(shadow: bool, tmp_path: Path) -> None:
+    from greso_service.whatif.read import read  # noqa: PLC0415
+
+    async def told() -> bytes:
+        runs = replica(MemoryHistory())
+        await runs.create(KEY, {"policy": "mopps", "train_batch_size": 1, "cooldown_steps": 0, "shadow": shadow})
+        await runs.add_prompts(KEY, [f"p{number}" for number in range(20)])
+        for step in range(3):
+            drawn = json.loads((await runs.draw(KEY, step, 4)).body)["prompts"]
+            await report(runs, step, *((prompt, [0, 1]) for prompt in drawn), final=True)
+        return await exported_of(runs)
+
+    path = tmp_path / "r.ndjson"
+    path.write_bytes(asyncio.run(told()))
+    notes = read([str(path)]).notes
+    assert [note.partition(":")[0] for note in notes] == (
+        [] if shadow else ["The run was ranked itself (policy mopps)"]
+    )

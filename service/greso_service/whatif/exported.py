@@ -29,6 +29,8 @@ from greso_service.whatif.log import Entry, Log, LogError
 if TYPE_CHECKING:
     from greso_service.whatif.read import Line
 
+_WHOLE = "The export of a run with policy uniform, or with shadow, tells the whole."
+
 
 def log(lines: Iterable[Line], source: str) -> Log:
     """The log in an export. Raises `LogError`."""
@@ -111,5 +113,10 @@ def _notes(events: Iterable[Event], spec: RunSpec) -> Iterator[str]:
         yield (
             f"The run was filtered itself (policy {spec.policy}): {skipped:,} of {sum(e.examined for e in chosen):,}"
             " candidates were skipped and are not in the log, so what is told is what policies would save beyond that."
-            " The export of a run with policy uniform, or with shadow, tells the whole."
+            f" {_WHOLE}"
+        )
+    if any(event.ranked and event.ranked.walked < len(event.ranked.index) for event in chosen) and not spec.shadow:
+        yield (
+            f"The run was ranked itself (policy {spec.policy}): the log lacks what the ranking left out, so what is"
+            f" told is what policies would save beyond that. {_WHOLE}"
         )
