@@ -7,6 +7,7 @@ import numpy as np
 from greso_service.core.advice import Signals
 from greso_service.core.advice.signals import WINDOW
 from greso_service.core.outcome import Outcome
+from greso_service.core.prompt_arrays import RECENT
 
 from ..folding import mixed, report, run  # noqa: TID252
 from ..simulated import Trainer, mixture  # noqa: TID252
@@ -37,7 +38,7 @@ def test_the_step_at_work_is_not_among_the_recent() -> None:
     assert Signals.of("my-run", state, 0).recent.rows["step"].tolist() == [0, 1]
 
 
-def test_lately_is_the_last_group_of_each_prompt_and_the_one_before() -> None:
+def test_lately_is_the_last_group_of_each_prompt() -> None:
     state = run(train_batch_size=100)
     report(state, 0, [("a", [0.0, 0.0]), ("b", [1.0, 1.0]), ("c", [])], final=True)
     report(state, 1, [("a", [0.0, 0.5]), ("d", [1.0, 1.0]), ("d", [0.0, 0.0])], final=True)
@@ -46,4 +47,25 @@ def test_lately_is_the_last_group_of_each_prompt_and_the_one_before() -> None:
     assert lately.high[:2].tolist() == [0.5, 1.0]
     assert np.isnan(lately.high[2])
     assert lately.outcome.tolist() == [Outcome.EFFECTIVE, Outcome.EASY, Outcome.UNDETERMINED, Outcome.HARD]
-    assert lately.before.tolist() == [Outcome.HARD, Outcome.UNDETERMINED, Outcome.UNDETERMINED, Outcome.EASY]
+    assert lately.again.tolist() == [Outcome.EFFECTIVE, Outcome.HARD]
+
+
+def test_tried_again_counts_groups_so_that_prompts_found_again_stay_in() -> None:
+    state = run(train_batch_size=100)
+    none, some = [0.0, 0.0], [0.0, 1.0]
+    for step, (found, hard) in enumerate([(none, none), (some, none), (some, none), (some, none)]):
+        report(state, step, [("found", found), ("hard", hard), ("new" if step < 3 else "found", some)], final=True)
+    again = Signals.of("my-run", state, 0).lately.again
+    assert sorted(again.tolist()) == [Outcome.EFFECTIVE, *[Outcome.HARD] * 3]
+
+
+def test_tried_again_is_of_the_recent_steps_and_the_groups_that_a_prompt_keeps() -> None:
+    state = run(train_batch_size=100)
+    for step in range(WINDOW + 3):
+        groups = [("always", [0.0, float(step % 2)])] + [("early", [0.0, 0.0])] * (step < 2)
+        report(state, step, groups, final=True)
+    again = Signals.of("my-run", state, 0).lately.again
+    kept = range(WINDOW + 3 - RECENT + 1, WINDOW + 3)
+    assert sorted(again.tolist()) == [Outcome.EFFECTIVE] * sum(step % 2 for step in kept)
+    report(state, WINDOW + 3, [("early", [0.0, 1.0])], final=True)
+    assert Signals.of("my-run", state, 0).lately.again.size == again.size + 1

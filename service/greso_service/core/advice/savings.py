@@ -76,11 +76,11 @@ def saving(signals: Signals) -> Iterator[Advice]:
             f" {percent(high)}) taught, of those that it took {percent(kept.rate)}."
         )
     detail.append(_told(signals))
-    tried = np.isin(signals.lately.before, (Outcome.EASY, Outcome.HARD))
-    if np.count_nonzero(tried) >= 50 and not signals.ranking:
-        taught = np.count_nonzero(signals.lately.outcome[tried] == Outcome.EFFECTIVE) / np.count_nonzero(tried)
+    again = signals.lately.again
+    if again.size >= 50 and not signals.ranking:
+        taught = np.count_nonzero(again == Outcome.EFFECTIVE) / again.size
         detail.append(
-            f"Exploration: of the prompts tried again after a group that taught nothing {percent(taught)} taught."
+            f"Exploration: of the groups of prompts tried again after one that taught nothing {percent(taught)} taught."
         )
     yield Advice(
         "saving" if better else "filtering",

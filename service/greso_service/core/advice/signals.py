@@ -124,17 +124,18 @@ def _unranked(state: RunState, rows: Rows) -> NDArray[np.bool_]:
 class Lately:
     """The latest group of each of n prompts rolled out in the recent steps, as arrays of n.
 
-    `index` of the prompts; `low`, `high` rewards of the group, NaN where it has none; its `outcome`, and that of the
-    prompt's group `before` it (undetermined if there was none); `streak` and `kind` of the prompt now.
+    `index` of the prompts; `low`, `high` rewards of the group, NaN where it has none; its `outcome`; `streak` and
+    `kind` of the prompt now. `again`: outcomes of the groups, of all that these prompts had in the recent steps, whose
+    prompt's group before taught nothing: int8[m].
     """
 
     index: Index
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     outcome: NDArray[np.int8]
-    before: NDArray[np.int8]
     streak: NDArray[np.int32]
     kind: NDArray[np.int8]
+    again: NDArray[np.int8]
 
     def __len__(self) -> int:
         return self.index.size
@@ -147,16 +148,18 @@ def lately(state: RunState, since: int) -> Lately:
     index = index[:: -(-index.size // _SAMPLE) or 1]
     visits = prompts.visits[index]
     groups = prompts.recent[index]
-    each = np.arange(index.size)
-    last = groups[each, (visits - 1) % RECENT]
+    newest_first = (visits[:, None] - 1 - np.arange(RECENT)) % RECENT  # what was never filled is undetermined
+    groups = np.take_along_axis(groups, newest_first, axis=1)
+    last, after, before = groups[:, 0], groups[:, :-1], groups[:, 1:]
+    again = np.isin(before["outcome"], (Outcome.EASY, Outcome.HARD)) & (after["step"] >= since)
     return Lately(
         index=index,
         low=last["low"],
         high=last["high"],
         outcome=last["outcome"],
-        before=np.where(visits > 1, groups[each, (visits - 2) % RECENT]["outcome"], np.int8(Outcome.UNDETERMINED)),
         streak=prompts.streak[index],
         kind=prompts.kind[index],
+        again=after["outcome"][again],
     )
 
 
