@@ -147,6 +147,7 @@ def content(state: RunState) -> dict[str, Any]:
         "generation": state.generation,
         "ability": state.ability,
         "owed": state.owed,
+        "told_from": state.told_from,
         "audits": asdict(state.audits),
         "streaks": state.streaks.table.tobytes(),
         "sample": (state.sample.index.tolist(), state.sample.count.tolist(), state.sample.rows.tobytes()),

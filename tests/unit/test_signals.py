@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from greso_service.core.advice import Signals
+from greso_service.core.advice import Signals, savings
 from greso_service.core.advice.signals import WINDOW
 from greso_service.core.outcome import Outcome
 from greso_service.core.prompt_arrays import RECENT
 
-from ..folding import mixed, report, run  # noqa: TID252
+from ..folding import draw, mixed, pool, rates, report, run  # noqa: TID252
 from ..simulated import Trainer, mixture  # noqa: TID252
 
 
@@ -69,3 +70,34 @@ def test_tried_again_is_of_the_recent_steps_and_the_groups_that_a_prompt_keeps()
     assert sorted(again.tolist()) == [Outcome.EFFECTIVE] * sum(step % 2 for step in kept)
     report(state, WINDOW + 3, [("early", [0.0, 1.0])], final=True)
     assert Signals.of("my-run", state, 0).lately.again.size == again.size + 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "told_in", "unranked"),
+    [
+        ("mopps", None, [0, 1, 2]),
+        ("irt", 0, []),
+        ("mopps", 2, [0, 1]),
+        ("mopps", 5, [0, 1, 2]),
+        ("greso", 0, list(range(6))),
+    ],
+)
+def test_a_ranking_that_was_told_pass_rates_could_choose(policy: str, told_in: int | None, unranked: list[int]) -> None:
+    state = run(policy=policy, train_batch_size=4, cooldown_steps=2)
+    prompts = [f"p{number}" for number in range(80)]
+    pool(state, prompts)
+    for step in range(6):
+        if step == told_in:
+            pool(state, [f"new{number}" for number in range(40)], rates([0.5] * 40))
+        report(state, step, [(prompt, [0.0, 1.0]) for prompt in draw(state, step, 8)["prompts"]], final=True)
+    signals = Signals.of("my-run", state, 0)
+    assert signals.first.rows["step"].tolist() == unranked
+    if not unranked:
+        assert savings.estimate(signals) is None
+
+
+def test_pass_rates_that_came_too_late_to_count_leave_the_start_as_it_was() -> None:
+    state = run(policy="mopps")
+    report(state, 0, [("seen", [0.0, 1.0])])
+    pool(state, ["seen"], rates([0.5]))
+    assert state.told_from is None

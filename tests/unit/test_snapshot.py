@@ -16,7 +16,7 @@ from greso_service.core.state import RunState
 from greso_service.history import snapshot
 from greso_service.history.codec import CodecError
 
-from ..folding import content, draw, mixed, pool, report, run, select  # noqa: TID252
+from ..folding import content, draw, mixed, pool, rates, report, run, select  # noqa: TID252
 
 
 def grown_state() -> RunState:
@@ -29,6 +29,7 @@ def grown_state() -> RunState:
         report(state, step, [*groups, ("é\0漢" * 20, [0.1 * step, 1])], final=step % 3 == 0)
     select(state, 12, ["new", "pool/0", "pool/499"], limit=2)
     report(state, 3, mixed(1, 1, 1, "late"))
+    pool(state, ["told"], rates([0.5]))
     state.rewound(Rewound(9, 4, (Span(START, Mark(7, 2**32 - 1), 9),)), Mark(31, 5))
     return state
 

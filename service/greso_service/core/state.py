@@ -44,6 +44,7 @@ class RunState:
     """The state of one run after some prefix of its history. `fold` moves it on; the rest only looks.
 
     `owed`: prompts that the walk of the pool still is to bring to draws by rank. `audits`: what audits found.
+    `told_from`: the first step whose prompts may have had priors before their first group; None: no such step.
     `generation`: how often the run was rewound. What the state is made of: the spans in `past`, which the last rewind
     left, and all events behind `since`, the mark of that rewind.
     """
@@ -67,6 +68,7 @@ class RunState:
         "steps",
         "streaks",
         "table",
+        "told_from",
         "totals",
     )
 
@@ -85,6 +87,7 @@ class RunState:
         self.totals = Totals()
         self.ability = Ability()
         self.owed = 0.0
+        self.told_from: int | None = None
         self.audits = AuditCounts()
         self.generation = 0
         self.past: tuple[Span, ...] = ()
@@ -269,6 +272,8 @@ class RunState:
             self._fold_groups(event, assessed.outcomes, rows)
 
     def _fold_priors(self, event: Priors) -> None:
+        if self.told_from is None and (self.prompts.rewards[event.index] == 0).any():
+            self.told_from = max(self.progress.step + self.progress.complete, 0)
         learning.told(
             self.prompts, self.ability, event, step=max(self.progress.step, 0), decay=self.spec.posterior_decay
         )

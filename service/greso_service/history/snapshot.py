@@ -65,6 +65,7 @@ class Frozen:
             "totals": asdict(state.totals),
             "ability": asdict(state.ability),
             "owed": state.owed,
+            "told_from": state.told_from,
             "audits": asdict(state.audits),
             "generation": state.generation,
             "past": [[str(span.after), str(span.until), span.step] for span in state.past],
@@ -123,7 +124,7 @@ def _state(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> RunState:
     state.cursor = Cursor(**header["cursor"])
     state.totals = Totals(**header["totals"])
     state.ability = Ability(**header["ability"])
-    state.owed = header["owed"]
+    state.owed, state.told_from = header["owed"], header["told_from"]
     state.audits = AuditCounts(**{kind: Found(**found) for kind, found in header["audits"].items()})
     state.generation = header["generation"]
     state.past = tuple(Span(_mark(after), _mark(until), step) for after, until, step in header["past"])

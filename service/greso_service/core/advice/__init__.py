@@ -101,7 +101,7 @@ def _in_shadow(signals: Signals) -> str:
 def _saved(signals: Signals, status: str) -> str:
     saved = savings.estimate(signals)
     if saved is None:
-        return "what that saves can't be told, with no unfiltered start to compare with"
+        return f"what that saves can't be told, with no {savings.start_name(signals)} start to compare with"
     if status == "filtering":
         return "what that saves can't be told, as the model has changed"
     return f"about {short(saved)} rollouts saved, if the model were unchanged"

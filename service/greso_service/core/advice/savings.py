@@ -115,7 +115,7 @@ def _earns_more(now: Stretch, then: Stretch) -> bool:
 def _told(signals: Signals) -> str:
     saved, most = estimate(signals), upper(signals)
     if saved is None:
-        known = "There is no yield of unfiltered steps to compare with."
+        known = f"There is no yield of {start_name(signals)} steps to compare with."
     elif saved:
         known = f"About {short(saved)} rollouts saved so far, if the model were unchanged."
     else:

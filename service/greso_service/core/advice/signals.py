@@ -108,7 +108,7 @@ def first(state: RunState) -> Stretch:
 def _unranked(state: RunState, rows: Rows) -> NDArray[np.bool_]:
     """bool[rows]: steps in which a ranking could not choose, as it knew nothing of the prompts that it might take.
 
-    Of a pool: until the first that it took may come again. Of candidates: the first step.
+    Of a pool: until the first that it took may come again. Of candidates: the first step. Of either: until priors came.
     """
     created, spec = state.created, state.spec
     if created.policy != spec.policy or created.shadow != spec.shadow or not len(rows):
@@ -117,7 +117,7 @@ def _unranked(state: RunState, rows: Rows) -> NDArray[np.bool_]:
         return np.ones(len(rows), np.bool_)
     selects = bool((rows["skipped_easy"] + rows["skipped_hard"]).any())
     known: NDArray[np.bool_] = rows["step"] <= rows["step"][0] + (0 if selects else spec.cooldown_steps)
-    return known
+    return known if state.told_from is None else known & (rows["step"] < state.told_from)
 
 
 @dataclass(frozen=True, slots=True)
