@@ -270,6 +270,17 @@ def test_what_is_saved_is_told_as_an_estimate(served: Service) -> None:
         assert line.endswith(f"saved {said} if the model were unchanged, {avoided:,} at most")
 
 
+def test_no_bound_is_told_of_what_a_ranking_saves(served: Service) -> None:
+    runs = served.json("GET", "/v1/overview")
+    run = {**served.json("GET", "/v1/runs/saves/overview"), "curves": served.json("GET", "/v1/runs/saves/curves")}
+    ranked = {"policy": "irt", "saved_estimate": 1234, "totals": {**run["totals"], "rollouts_avoided": 0}}
+    [line] = [line for line in lines_of({**run, **ranked}, 120) if line.startswith("rollouts ")]
+    assert line.endswith(", saved ~1.2k if the model were unchanged")
+    head, row = lines_of({**runs, "runs": [{**run, **ranked}]}, 120)[:2]
+    end = head.index("at most") + len("at most")
+    assert row[end - 2 : end] == " -"
+
+
 def test_a_status_it_does_not_know_is_shown_as_it_is(served: Service) -> None:
     runs = served.json("GET", "/v1/overview")
     assert any(

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from greso_service.cli.service import Object, Service, ServiceError
 from greso_service.core.advice.words import short
+from greso_service.core.policy import RANKINGS
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -134,7 +135,7 @@ COLUMNS: dict[str, Callable[[Object], str]] = {
     "yield": lambda run: _percent(run["recent"]["effective"]),
     "at start": lambda run: _percent(run["first"]["effective"]),
     "saved": lambda run: _estimated(run["saved_estimate"]),
-    "at most": lambda run: f"{run['totals']['rollouts_avoided']:,}",
+    "at most": lambda run: "-" if run["policy"] in RANKINGS else f"{run['totals']['rollouts_avoided']:,}",
     "rollouts": lambda run: f"{run['totals']['rollouts']:,}",
     "p_easy": lambda run: f"{run['exploration']['easy']:.2f}" if run["policy"] == STEERED else "-",
     "p_hard": lambda run: f"{run['exploration']['hard']:.2f}" if run["policy"] == STEERED else "-",
@@ -190,8 +191,7 @@ def _run(content: Object, console: Console) -> RenderableType:
     facts = (
         f"{content['policy']}{shadow}, {content['prompts']:,} prompts, epoch {content['epoch']},"
         f" step {content['step']:,}",
-        f"rollouts {totals['rollouts']:,}, saved {_estimated(content['saved_estimate'])} if the model were unchanged,"
-        f" {totals['rollouts_avoided']:,} at most",
+        f"rollouts {totals['rollouts']:,}{_saved(content)}",
         f"last {recent['steps']} steps: {_percent(recent['skip_rate'])} skipped, {_percent(recent['effective'])}"
         f" effective ({_percent(content['first']['effective'])} at the start)",
         *_audited(content["audit"]),
@@ -206,6 +206,13 @@ def _run(content: Object, console: Console) -> RenderableType:
     if content["curves"]["step"]:
         parts.append(_curves(content, console))
     return Group(*parts)
+
+
+def _saved(content: Object) -> str:
+    """What was saved; no bound is known of a ranking."""
+    avoided, saved, policy = content["totals"]["rollouts_avoided"], content["saved_estimate"], content["policy"]
+    most = "" if policy in RANKINGS else f", {avoided:,} at most"
+    return f", saved {_estimated(saved)} if the model were unchanged{most}"
 
 
 def _audited(audit: Object) -> Iterator[str]:
