@@ -38,6 +38,8 @@ def test_a_shadow_run_tells_what_it_would_have_saved_and_lost(policies: Service,
     page = tab.open("#/run/shadow")
     expect(page.locator("main")).to_contain_text("policy greso in shadow mode")
     expect(page.locator(".badge")).to_have_text("off")
+    expect(page.locator("main")).to_contain_text("Effective yield")
+    expect(page.locator("main")).not_to_contain_text("Saved, estimate")
     section = page.get_by_role("region", name="Audit")
     expect(section.get_by_role("heading")).to_have_text("Shadow mode")
     for term in ("False skips, hard", "Kept by the policy", "Would have been saved", "Effective groups lost"):

@@ -281,6 +281,20 @@ def test_no_bound_is_told_of_what_a_ranking_saves(served: Service) -> None:
     assert row[end - 2 : end] == " -"
 
 
+@pytest.mark.parametrize(("policy", "shadow"), [("uniform", False), ("greso", True), ("irt", True)])
+def test_nothing_saved_is_not_told_of_a_run_that_rolls_out_everything(
+    policy: str, shadow: bool, served: Service
+) -> None:
+    run = {**served.json("GET", "/v1/runs/saves/overview"), "curves": served.json("GET", "/v1/runs/saves/curves")}
+    spec, totals = {**run["spec"], "shadow": shadow}, {**run["totals"], "rollouts_avoided": 0}
+    told = {**run, "policy": policy, "spec": spec, "totals": totals, "saved_estimate": 0}
+    [line] = [line for line in lines_of(told, 120) if line.startswith("rollouts ")]
+    assert line == f"rollouts {totals['rollouts']:,}"
+    before = {**told, "totals": run["totals"]}
+    assert run["totals"]["rollouts_avoided"]
+    assert any("saved 0" in line for line in lines_of(before, 120)), "it skipped before it was changed"
+
+
 def test_a_status_it_does_not_know_is_shown_as_it_is(served: Service) -> None:
     runs = served.json("GET", "/v1/overview")
     assert any(

@@ -209,8 +209,10 @@ def _run(content: Object, console: Console) -> RenderableType:
 
 
 def _saved(content: Object) -> str:
-    """What was saved; no bound is known of a ranking."""
+    """What was saved: nothing to tell of a run that rolls out everything; and no bound is known of a ranking."""
     avoided, saved, policy = content["totals"]["rollouts_avoided"], content["saved_estimate"], content["policy"]
+    if (policy == "uniform" or content["spec"]["shadow"]) and not (avoided or saved):
+        return ""
     most = "" if policy in RANKINGS else f", {avoided:,} at most"
     return f", saved {_estimated(saved)} if the model were unchanged{most}"
 

@@ -185,15 +185,19 @@ function figures({ policy, recent, first, totals, exploration, prompts, pool, sp
         : `effective groups of all groups; ${percent(first.effective)} at the start, before anything was ${ranks(policy) ? "ranked" : "skipped"}`,
     ],
     ["Rollouts", short(totals.rollouts), `responses in ${plural(totals.groups, "group")}`],
-    [
-      "Saved, estimate",
-      estimate(saved_estimate),
-      skips || (ranks(policy) && saved_estimate)
-        ? `${saved_estimate === null ? `no ${start} start to compare with` : `responses, if the model were as at the ${start} start`}${ranks(policy) ? "" : `; at most ${short(totals.rollouts_avoided)}`}. It has changed: only a run with policy uniform beside this one measures the saving`
-        : ranks(policy)
-          ? "nothing to be told yet"
-          : "nothing skipped yet",
-    ],
+    ...((policy === "uniform" || spec.shadow) && !skips && !saved_estimate
+      ? [] // everything is rolled out
+      : [
+          [
+            "Saved, estimate",
+            estimate(saved_estimate),
+            skips || (ranks(policy) && saved_estimate)
+              ? `${saved_estimate === null ? `no ${start} start to compare with` : `responses, if the model were as at the ${start} start`}${ranks(policy) ? "" : `; at most ${short(totals.rollouts_avoided)}`}. It has changed: only a run with policy uniform beside this one measures the saving`
+              : ranks(policy)
+                ? "nothing to be told yet"
+                : "nothing skipped yet",
+          ],
+        ]),
     [
       "Zero-variance easy / hard",
       ratios ? `${percent(ratios.easy)} / ${percent(ratios.hard)}` : percent(null),
