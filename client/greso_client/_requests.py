@@ -186,7 +186,7 @@ def checked_items(prompts: Iterable[str | PoolPrompt]) -> list[str | PoolPrompt]
     """Prompts for the pool as a list: ids, or ids with a pass rate in [0, 1] (of numpy's kinds, too)."""
     if isinstance(prompts, str | PoolPrompt):
         raise invalid("/prompts", "one prompt was given where a list of them is wanted")
-    if isinstance(prompts, Mapping):
+    if isinstance(prompts, Mapping) and any(isinstance(value, int | float) for value in prompts.values()):
         raise invalid("/prompts", f"a mapping was given where a list is wanted; {_WITH_RATE}")
     checked: list[str | PoolPrompt] = []
     for index, item in enumerate(prompts):

@@ -170,7 +170,7 @@ def test_prompt_ids_have_1_to_256_bytes(method: str, path: str, prompt: Any, pla
 @pytest.mark.parametrize(
     ("lines", "status", "where"),
     [
-        (b'"a"\n{"pass_rate": 1}\n', 422, "/1/prompt"),
+        (b'"a"\n{"pass_rate": 1}\n', 422, "/1"),
         (b'"a"\n{"prompt": "b", "pass_rate": 1.5}\n', 422, "/1/pass_rate"),
         (b'"a"\n{"prompt": "b", "pass_rate": 1e400}\n', 400, "/1"),
         (b'{"prompt": "b", "more": 1}\n', 422, "/0/more"),

@@ -64,6 +64,10 @@ ELSEWHERE = {
         "greso bench-rl --seeds 1 2 3 4 5 --arms grpo dynamic greso greso-1 adaptive --jobs 2 --out bench-5",
     ): [Covered("tests/e2e/test_compare.py", '"bench-rl"')],
     (
+        "docs/policies.md",
+        "greso bench-rl --seeds 1 2 3 4 5 --arms grpo dynamic greso irt irt-1 --out bench-irt",
+    ): [Covered("tests/e2e/test_compare.py", '"bench-rl"')],
+    (
         "docs/results.md",
         "greso bench-rl --set hidden=768 --set layers=8 --set heads=12 --set warm_limit=1 --set held_out=50"
         " --set samples=1 \\\n    --arms grpo --seeds 1 --steps 3 --out bench-57",

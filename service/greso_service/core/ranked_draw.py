@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from greso_service.core import draws
 from greso_service.core.events import Audited, Ranked
-from greso_service.core.policy import RANKINGS, PromptView, as_easy, best
+from greso_service.core.policy import RANKINGS, PromptView, as_easy, best, known
 from greso_service.core.pool import Cursor
 from greso_service.core.prompts import Index
 from greso_service.core.state import RunState
@@ -202,6 +202,6 @@ def _longest_left_alone(state: RunState, step: int, taken: Index, count: int) ->
 
 
 def _audited(state: RunState, index: Index) -> Audited:
-    index = index[state.prompts.visits[index] > 0]
+    index = index[known(PromptView(state.prompts, index))]
     easy = as_easy(state.spec, PromptView(state.prompts, index))
     return Audited(tuple(index[easy].tolist()), tuple(index[~easy].tolist()))

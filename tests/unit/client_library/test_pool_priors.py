@@ -96,7 +96,6 @@ def test_while_the_service_is_away_everything_is_remembered(
         (["a", 7], None, "/prompts/1"),
         (["a", {"prompt": "b"}], None, "/prompts/1"),
         ({"c": 0.4}, None, "/prompts"),
-        ({}, "old", "/prompts"),
         ([PoolPrompt("")], None, "/prompts/0/prompt"),
         ([PoolPrompt("a", -0.1)], None, "/prompts/0/pass_rate"),
         ([PoolPrompt("a", 1.1)], "old", "/prompts/0/pass_rate"),
