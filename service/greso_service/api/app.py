@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
-from greso_service.api import each_step, overview, page, problems, service, time_travel, wire
+from greso_service.api import each_step, overview, page, problems, service, time_travel, wire, wire_requests
 from greso_service.api import runs as run_routes
 from greso_service.api.guard import Guard
 from greso_service.api.health import Health
@@ -35,14 +35,14 @@ REFRESH_EVERY = 5.0
 """Seconds: the age at most of what a replica's metrics show of a run that another one serves; less than a scrape's."""
 
 _REQUESTS = (
-    wire.RunSpec,
-    wire.RunChanges,
-    wire.SelectRequest,
-    wire.DrawRequest,
-    wire.PoolRequest,
-    wire.ReportRequest,
-    wire.RewindRequest,
-    wire.ForkRequest,
+    wire_requests.RunSpec,
+    wire_requests.RunChanges,
+    wire_requests.SelectRequest,
+    wire_requests.DrawRequest,
+    wire_requests.PoolRequest,
+    wire_requests.ReportRequest,
+    wire_requests.RewindRequest,
+    wire_requests.ForkRequest,
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from greso_service.api import body, uploads, wire
+from greso_service.api import body, uploads, wire, wire_requests
 from greso_service.api.shared import PROBLEMS, TENANT, RunName, json_response, keyed
 from greso_service.core.events import Seconds
 from greso_service.errors import Fault, InvalidInput
@@ -30,7 +30,7 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
     )
     async def select(run: RunName, request: Request) -> Response:
         """With `limit`, a filter judges in order until it has kept that many; a ranking takes the best of all."""
-        asked = await body.read(request, wire.SelectRequest)
+        asked = await body.read(request, wire_requests.SelectRequest)
         limited("/prompts", len(asked.prompts), settings.max_prompts, "max_prompts")
         if asked.limit is not None and asked.at_least > asked.limit:
             raise InvalidInput(Fault("/at_least", f"exceeds limit ({asked.limit})"))
@@ -73,7 +73,7 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
     )
     async def draw(run: RunName, request: Request) -> Response:
         """Each epoch is a fresh permutation of the pool; no position is given twice."""
-        asked = await body.read(request, wire.DrawRequest)
+        asked = await body.read(request, wire_requests.DrawRequest)
         if (asked.count or 0) > settings.max_prompts:
             raise InvalidInput(Fault("/count", f"is {asked.count}; max_prompts is {settings.max_prompts}"))
         return json_response(await runs.draw(RunKey(TENANT, run), asked.step, asked.count, await body.given(request)))
@@ -87,7 +87,7 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
     )
     async def report(run: RunName, request: Request) -> Response:
         """Send outcome rewards (right or wrong), not ones shaped with length or format bonuses."""
-        asked = await body.read(request, wire.ReportRequest)
+        asked = await body.read(request, wire_requests.ReportRequest)
         limited("/results", len(asked.results), settings.max_prompts, "max_prompts")
         rewards = [group["rewards"] for group in asked.results]
         if max(map(len, rewards), default=0) > settings.max_rewards:

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greso_service.api import problems
-from greso_service.api.wire import RUN_NAME
+from greso_service.api.wire_requests import RUN_NAME
 from greso_service.errors import InvalidInput, Unavailable
 from greso_service.telemetry import client_counts
 from greso_service.telemetry.logs import SELDOM, request_id

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Response
 
 from greso_service import views, why
 from greso_service.answers import Answer
-from greso_service.api import wire, wire_views
+from greso_service.api import wire_requests, wire_views
 from greso_service.api.shared import PROBLEMS, TENANT, RunName, json_response, page_of
 from greso_service.core.state import RunState
 from greso_service.errors import NotFound
@@ -65,7 +65,7 @@ def router(runs: Runs, version: str, clock: Callable[[], float] = time.time) -> 
     @routes.get("/runs/{run}/curves", summary="Steps as columns", responses={200: {"model": wire_views.Curves}})
     async def curves(
         run: RunName,
-        after: Annotated[int, Query(ge=-1, le=wire.LARGEST_STEP)] = -1,
+        after: Annotated[int, Query(ge=-1, le=wire_requests.LARGEST_STEP)] = -1,
         points: Annotated[int, Query(ge=10, le=2000, description="points at most")] = 300,
     ) -> Response:
         """The steps after `after`; a point sums as many of them as it takes."""

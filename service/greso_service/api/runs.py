@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.convertors import Convertor, register_url_convertor
 
 from greso_service.answers import PromptQuery
-from greso_service.api import body, wire
+from greso_service.api import body, wire, wire_requests
 from greso_service.api.shared import FENCED, PROBLEMS, TENANT, Limit, RunName, json_response, page_of, takes
 from greso_service.given import Given
 from greso_service.history.base import RunKey
@@ -45,7 +45,7 @@ def router(runs: Runs) -> APIRouter:
     )
     async def create(run: RunName, request: Request) -> Response:
         """201 created; 200 when it exists with an equal spec; 409 when it differs."""
-        spec = await body.read(request, wire.RunSpec)
+        spec = await body.read(request, wire_requests.RunSpec)
         answer, created = await runs.create(RunKey(TENANT, run), spec.model_dump(exclude_unset=True), _given(request))
         return json_response(answer, 201 if created else 200)
 
@@ -58,7 +58,7 @@ def router(runs: Runs) -> APIRouter:
     )
     async def change(run: RunName, request: Request) -> Response:
         """`group_size`, `seed` and `streak_rule` can't change; `p_easy` and `p_hard` set the exploration in force."""
-        changes = await body.read(request, wire.RunChanges)
+        changes = await body.read(request, wire_requests.RunChanges)
         fields = changes.model_dump(exclude_unset=True)
         return json_response(await runs.change(RunKey(TENANT, run), fields, _given(request)))
 
@@ -82,7 +82,7 @@ def router(runs: Runs) -> APIRouter:
 
     @routes.get("/{run}/steps", tags=["looking"], summary="Step by step", responses={200: {"model": wire.StepList}})
     async def steps(
-        run: RunName, after: Annotated[int, Query(ge=-1, le=wire.LARGEST_STEP)] = -1, limit: Limit = 100
+        run: RunName, after: Annotated[int, Query(ge=-1, le=wire_requests.LARGEST_STEP)] = -1, limit: Limit = 100
     ) -> Response:
         """The steps after `after`, in order."""
         return json_response(await runs.steps(RunKey(TENANT, run), after, limit))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from greso_service.api import body, wire
+from greso_service.api import body, wire, wire_requests
 from greso_service.api.shared import PROBLEMS, TENANT, RunName, json_response, keyed
 from greso_service.history import exported
 from greso_service.history.base import RunKey
@@ -29,7 +29,7 @@ def router(runs: Runs) -> APIRouter:
 
         All that came after is forgotten. Writes that carry the older generation answer 409 from now on.
         """
-        asked = await body.read(request, wire.RewindRequest)
+        asked = await body.read(request, wire_requests.RewindRequest)
         return json_response(await runs.rewind(RunKey(TENANT, run), asked.step, await body.given(request)))
 
     @routes.post(
@@ -41,7 +41,7 @@ def router(runs: Runs) -> APIRouter:
     )
     async def fork(run: RunName, request: Request) -> Response:
         """The new run begins as this one was when the step completed, or as it is now; 409 when it exists."""
-        asked = await body.read(request, wire.ForkRequest)
+        asked = await body.read(request, wire_requests.ForkRequest)
         answer = await runs.fork(RunKey(TENANT, run), asked.run, asked.step, await body.given(request))
         return json_response(answer, 201)
 

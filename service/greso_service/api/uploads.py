@@ -11,12 +11,12 @@ import numpy as np
 from fastapi import Request
 from pydantic import FailFast, TypeAdapter, ValidationError
 
-from greso_service.api import body, wire
+from greso_service.api import body, wire_requests
 from greso_service.api.problems import faults_of
 from greso_service.errors import Fault, InvalidInput
 from greso_service.priors import Rates
 
-_OBJECTS = TypeAdapter(Annotated[list[wire.PoolPrompt], FailFast()])
+_OBJECTS = TypeAdapter(Annotated[list[wire_requests.PoolPrompt], FailFast()])
 _UNSAID = 0
 
 
@@ -35,7 +35,7 @@ async def read(request: Request, most: int) -> Upload:
     if body.media_type(request, body.JSON, body.NDJSON) == body.NDJSON:
         pointer, from_run, given = "", None, await body.read_lines(request)
     else:
-        asked = await body.read(request, wire.PoolRequest)
+        asked = await body.read(request, wire_requests.PoolRequest)
         pointer, from_run, given = "/prompts", asked.from_run or None, asked.prompts
         if "prompts" not in asked.model_fields_set:
             if from_run is None:
@@ -75,7 +75,7 @@ def _moved(fault: Fault, rows: Sequence[int], pointer: str) -> Fault:
     return Fault("/".join([f"{pointer}/{rows[int(place)]}", *within]), fault.detail)
 
 
-def _rates(rows: Sequence[int], objects: Sequence[wire.PoolPrompt], pointer: str) -> Rates | None:
+def _rates(rows: Sequence[int], objects: Sequence[wire_requests.PoolPrompt], pointer: str) -> Rates | None:
     rate = np.array([item.get("pass_rate", math.nan) for item in objects], np.float64)
     samples = np.array([item.get("samples", _UNSAID) for item in objects], np.int64)
     rated = ~np.isnan(rate)

@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from greso_service.api.wire import Exploration, Kind, RunSpec, Target, Totals
+from greso_service.api.wire import Exploration, Kind, Target, Totals
 from greso_service.api.wire_audit import Audit
+from greso_service.api.wire_requests import RunSpec
 
 Status = Literal["saving", "filtering", "learning", "off", "stuck", "idle"]
 

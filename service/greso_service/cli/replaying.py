@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from greso_service.api import wire
+from greso_service.api import wire_requests
 from greso_service.core.spec import POLICIES, RunSpec, SpecError, params
 from greso_service.errors import GresoError
 from greso_service.whatif import files, plot, table
@@ -140,7 +140,7 @@ def _spec(own: Mapping[str, Any], sets: Mapping[str, Any], what: str) -> RunSpec
     moved = MOVED_BY_BOUNDS if "exploration_bounds" in sets else ()
     fields = {name: value for name, value in own.items() if name not in moved} | dict(sets)
     try:
-        return RunSpec.of(wire.RunSpec.model_validate_json(json.dumps(fields)).model_dump(exclude_unset=True))
+        return RunSpec.of(wire_requests.RunSpec.model_validate_json(json.dumps(fields)).model_dump(exclude_unset=True))
     except ValidationError as error:
         first = error.errors()[0]
         lists = f"; {LISTS}" if first["type"] in {"list_type", "tuple_type"} else ""
