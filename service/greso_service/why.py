@@ -16,6 +16,7 @@ from greso_service.core.controller import NO_STEP
 from greso_service.core.draws import audit_uniforms_by_step, uniforms_by_step
 from greso_service.core.policy import RANKINGS, Selection
 from greso_service.core.prompts import UNKNOWN, Index
+from greso_service.core.question import beta_mean
 from greso_service.core.ranked_draw import Standing
 from greso_service.core.state import RunState
 
@@ -113,7 +114,7 @@ def _band(state: RunState, content: dict[str, Any]) -> str:
         return "No group of it was reported yet"
     low, high = state.spec.pass_rate_band
     index = answers.named_in_path(state, content["prompt"])
-    rate = float(policy.beta_mean(state.view.of(index))[0])
+    rate = float(beta_mean(state.view.of(index))[0])
     where = "inside" if low <= rate <= high else "outside of"
     return (
         f"Its estimated pass rate {_short(rate)} is {where} pass_rate_band [{low:g}, {high:g}], so it is kept with"

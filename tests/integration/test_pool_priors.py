@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from greso_service.core.draws import Ids
-from greso_service.core.policy import PromptView, beta_mean
+from greso_service.core.question import PromptView, beta_mean
 from greso_service.errors import InvalidInput
 from greso_service.given import Given, Idempotency
 from greso_service.history.base import History, RunKey

@@ -15,8 +15,8 @@ from greso_service.core import difficulty
 from greso_service.core.difficulty import Belief
 from greso_service.core.draws import Ids
 from greso_service.core.events import Pooled, Priors
-from greso_service.core.policy import PromptView, beta_mean
 from greso_service.core.prompts import PromptTable
+from greso_service.core.question import PromptView, beta_mean
 from greso_service.core.state import RunState
 from greso_service.errors import InvalidInput
 

@@ -19,13 +19,11 @@ from greso_service.core.spec import RunSpec
 class Decisions:
     """A policy's answer for n candidates: `keep` bool[n], `keep_probability` float64[n].
 
-    `easy` bool[n]: whether the candidate, if it is skipped, is skipped as easy; else it is as hard.
     `keep_probability` of a ranking is its score.
     """
 
     keep: Bools
     keep_probability: Floats
-    easy: Bools
 
 
 class Filter(Protocol):
@@ -40,13 +38,13 @@ def greso(question: Question) -> Decisions:
     """Keep with probability max(p ** z, min_keep_probability), p by the kind of the latest group (algorithm.md, 1)."""
     kind, streak = question.candidates.kind, question.candidates.streak
     probability = keep_probability(streak, kind, question.exploration, question.spec)
-    return Decisions(question.draws < probability, probability, kind == Outcome.EASY)
+    return Decisions(question.draws < probability, probability)
 
 
 def uniform(question: Question) -> Decisions:
     """Keep everything: the arm to measure the others against."""
-    kind = question.candidates.kind
-    return Decisions(np.ones(kind.size, np.bool_), np.ones(kind.size), kind == Outcome.EASY)
+    size = question.candidates.kind.size
+    return Decisions(np.ones(size, np.bool_), np.ones(size))
 
 
 def band(question: Question) -> Decisions:
@@ -58,7 +56,7 @@ def band(question: Question) -> Decisions:
     low, high = question.spec.pass_rate_band
     inside = (low <= rate) & (rate <= high) | ~known(question.candidates)
     probability = np.where(inside, 1.0, question.spec.min_keep_probability)
-    return Decisions(question.draws < probability, probability, rate > high)
+    return Decisions(question.draws < probability, probability)
 
 
 def keep_probability(

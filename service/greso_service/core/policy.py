@@ -22,11 +22,11 @@ from greso_service.core.rankings import RANKINGS
 from greso_service.core.spec import RunSpec
 
 __all__ = [
-    "EVEN", "FILTERS", "RANKINGS", "Decisions", "PromptView", "Question", "Reason", "Selection",
-    "as_easy", "best", "beta_mean", "decide", "known", "select",
+    "FILTERS", "RANKINGS", "Decisions", "PromptView", "Question", "Reason", "Selection",
+    "as_easy", "best", "decide", "known", "select",
 ]  # fmt: skip
 
-EVEN = 0.5
+_EVEN = 0.5
 """The pass rate from which a prompt that a ranking leaves out counts as skipped for being easy."""
 
 
@@ -47,7 +47,7 @@ def decide(question: Question) -> Decisions:
     if name in FILTERS:
         return FILTERS[name](question)
     scores = RANKINGS[name](question).astype(np.float64)
-    return Decisions(np.zeros(scores.size, np.bool_), scores, as_easy(question.spec, question.candidates))
+    return Decisions(np.zeros(scores.size, np.bool_), scores)
 
 
 def as_easy(spec: RunSpec, candidates: PromptView) -> Bools:
@@ -56,7 +56,7 @@ def as_easy(spec: RunSpec, candidates: PromptView) -> Bools:
     By the kind of the latest group where streaks decide, by the estimated pass rate where that does.
     """
     if spec.policy in RANKINGS:
-        return beta_mean(candidates) >= EVEN
+        return beta_mean(candidates) >= _EVEN
     if spec.policy == "band":
         return beta_mean(candidates) > spec.pass_rate_band[1]
     easy: Bools = candidates.kind == Outcome.EASY
@@ -115,7 +115,8 @@ def select(question: Question, *, limit: int | None = None, at_least: int = 0) -
         examined = keep.size if wanted else 0
     else:
         examined = keep.size if limit is None else _examined(keep, limit)
-    keep, audited, easy = keep[:examined], audited[:examined], decisions.easy[:examined]
+    keep, audited = keep[:examined], audited[:examined]
+    easy = as_easy(question.spec, question.candidates)[:examined]
     probability = decisions.keep_probability[:examined]
     streak, kind = question.candidates.streak[:examined], question.candidates.kind[:examined]
     reason = _reasons(keep, streak, kind, easy)

@@ -18,8 +18,8 @@ from greso_service.core import difficulty
 from greso_service.core.events import Created, Reported
 from greso_service.core.outcome import classify
 from greso_service.core.passes import Passes
-from greso_service.core.policy import PromptView, beta_mean
 from greso_service.core.prompts import UNKNOWN, Index
+from greso_service.core.question import PromptView, beta_mean
 from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState
 from greso_service.whatif.judge import Told

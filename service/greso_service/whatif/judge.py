@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from greso_service.core.controller import Exploration
 from greso_service.core.events import Created, Reported
-from greso_service.core.policy import RANKINGS, best, decide
+from greso_service.core.policy import RANKINGS, as_easy, best, decide
 from greso_service.core.prompts import Index
 from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState
@@ -131,7 +131,7 @@ def _decided(
         return keep, easy
     question = state.question(step.step, step.index[rows])
     decisions = decide(question)
-    easy[rows] = decisions.easy
+    easy[rows] = as_easy(state.spec, question.candidates)
     if judged.ranked is None:
         keep[rows] = decisions.keep
         return keep, easy
