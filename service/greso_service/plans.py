@@ -168,10 +168,8 @@ def _sampled(state: RunState, index: Index, selection: Selection) -> tuple[int, 
 
 def _audited(index: Index, selection: Selection) -> Audited | None:
     """The audited candidates by what they would have been skipped as; None if there are none."""
-    if not selection.audited.any():
-        return None
-    easy, hard = selection.audited & selection.easy, selection.audited & ~selection.easy
-    return Audited(*(tuple(index[: selection.examined][rows].tolist()) for rows in (easy, hard)))
+    rows = np.flatnonzero(selection.audited)
+    return Audited.of(index[rows], selection.easy[rows]) if rows.size else None
 
 
 def _batch_size(state: RunState, step: int) -> int:

@@ -69,6 +69,11 @@ class Audited:
     easy: tuple[int, ...]
     hard: tuple[int, ...]
 
+    @classmethod
+    def of(cls, index: Index, easy: NDArray[np.bool_]) -> Audited:
+        """From int64[n] and whether each would have been skipped as easy, bool[n]."""
+        return cls(tuple(index[easy].tolist()), tuple(index[~easy].tolist()))
+
     @property
     def any(self) -> bool:
         """Whether there are any."""

@@ -203,5 +203,4 @@ def _longest_left_alone(state: RunState, step: int, taken: Index, count: int) ->
 
 def _audited(state: RunState, index: Index) -> Audited:
     index = index[known(PromptView(state.prompts, index))]
-    easy = as_easy(state.spec, PromptView(state.prompts, index))
-    return Audited(tuple(index[easy].tolist()), tuple(index[~easy].tolist()))
+    return Audited.of(index, as_easy(state.spec, PromptView(state.prompts, index)))
