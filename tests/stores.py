@@ -12,6 +12,9 @@ from greso_service.core.mark import Mark
 from greso_service.history.base import Appended, History, Listed, Moved, Once, RunKey, Seen, Usage
 from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
+from greso_service.runs import Runs
+
+from .folding import content
 
 DEADLINE = 2.0
 
@@ -52,8 +55,8 @@ class RedisStore(Store):
     def restore(self, dumped: dict[bytes, bytes]) -> None:
         """The database as it was dumped."""
         self.redis.flushall()
-        for key, content in dumped.items():
-            self.redis.restore(key, 0, content)
+        for key, value in dumped.items():
+            self.redis.restore(key, 0, value)
 
 
 class PassingHistory:
@@ -113,3 +116,11 @@ class PassingHistory:
     async def close(self) -> None:
         """See `History`."""
         await self.inner.close()
+
+
+async def state_of(runs: Runs, key: RunKey) -> dict[str, Any]:
+    """The content of the state that a replica answers from, when it has caught up."""
+    await runs.show(key)
+    state = runs._live.known(key)
+    assert state is not None
+    return content(state)

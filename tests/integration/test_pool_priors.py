@@ -20,8 +20,7 @@ from greso_service.priors import Rates
 from greso_service.runs import Runs
 
 from ..asgi import over_shared, pointers, problem, within  # noqa: TID252
-from ..folding import content  # noqa: TID252
-from ..stores import RedisStore  # noqa: TID252
+from ..stores import RedisStore, state_of  # noqa: TID252
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 OLD, NEW = RunKey("default", "old"), RunKey("default", "new")
@@ -229,13 +228,6 @@ def replica(history: History) -> Runs:
     return Runs(history, idempotency_ttl=86_400, snapshot_every=2)
 
 
-async def state_of(runs: Runs) -> dict[str, Any]:
-    await runs.show(NEW)
-    state = runs._live.known(NEW)
-    assert state is not None
-    return content(state)
-
-
 def test_replicas_agree_and_a_restart_from_a_snapshot_keeps_it(redis_store: RedisStore) -> None:
     async def story() -> None:
         async with redis_store.opened() as first, redis_store.opened() as second, redis_store.opened() as third:
@@ -248,11 +240,11 @@ def test_replicas_agree_and_a_restart_from_a_snapshot_keeps_it(redis_store: Redi
             assert json.loads((await two.import_prompts(NEW, OLD, None, most=9)).body)["priors"] == 2
             await one.report(NEW, 0, ["a", "y"], [[1, 0], [1, 1]], final=True)
             await two.draw(NEW, 1, 2)
-            assert await state_of(one) == await state_of(two)
+            assert await state_of(one, NEW) == await state_of(two, NEW)
             for runs in (one, two):
                 await runs.close()
             late = replica(third)
-            assert await state_of(late) == await state_of(two)
+            assert await state_of(late, NEW) == await state_of(two, NEW)
             await late.close()
 
     asyncio.run(story())

@@ -13,8 +13,7 @@ import pytest
 from greso_service.history.base import RunKey
 from greso_service.runs import Runs
 
-from ..folding import content  # noqa: TID252
-from ..stores import RedisStore  # noqa: TID252
+from ..stores import RedisStore, state_of  # noqa: TID252
 
 if TYPE_CHECKING:
     from ..servers import Service  # noqa: TID252
@@ -163,20 +162,13 @@ def test_replicas_take_turns_and_agree(redis_store: RedisStore, policy: str) -> 
                 await replicas[step % 2].report(KEY, step, drawn, rewards, final=True)
             states = []
             for runs in replicas:
-                states.append(await state_of(runs))
+                states.append(await state_of(runs, KEY))
                 await runs.close()
         for snapshot in (True, False):  # one that knows nothing, from the snapshot and from the first event
             if not snapshot:
                 redis_store.redis.delete("greso:{default/run}:snap")
             async with redis_store.opened() as history:
-                states.append(await state_of(Runs(history, idempotency_ttl=60, snapshot_every=10**6)))
+                states.append(await state_of(Runs(history, idempotency_ttl=60, snapshot_every=10**6), KEY))
         assert states[1:] == states[:1] * 3
 
     asyncio.run(told())
-
-
-async def state_of(runs: Runs) -> dict[str, Any]:
-    await runs.show(KEY)
-    state = runs._live.known(KEY)
-    assert state is not None
-    return content(state)

@@ -20,8 +20,7 @@ from greso_service.history.memory import MemoryHistory
 from greso_service.placing import LONG
 from greso_service.runs import Runs
 
-from ..folding import content  # noqa: TID252
-from ..stores import PassingHistory, RedisStore  # noqa: TID252
+from ..stores import PassingHistory, RedisStore, state_of  # noqa: TID252
 
 
 def key(number: int) -> RunKey:
@@ -34,13 +33,6 @@ def given(name: str) -> Given:
 
 def replica(history: Any, **options: Any) -> Runs:
     return Runs(history, **{"idempotency_ttl": 86_400, "snapshot_every": 10, **options})
-
-
-async def state_of(runs: Runs, number: int) -> dict[str, Any]:
-    await runs.show(key(number))
-    state = runs._live.known(key(number))
-    assert state is not None
-    return content(state)
 
 
 @pytest.mark.parametrize("most", [1, 3])
@@ -60,8 +52,8 @@ def test_runs_not_used_lately_are_forgotten_and_read_again(most: int, snapshot_e
         await small.close()
         await small.show(key(0))
         assert len(small._live) <= most
-        assert [await state_of(small, number) for number in range(6)] == [
-            await state_of(large, number) for number in range(6)
+        assert [await state_of(small, key(number)) for number in range(6)] == [
+            await state_of(large, key(number)) for number in range(6)
         ]
         await small.close()
 
@@ -132,7 +124,7 @@ def test_callers_that_hang_up_at_any_moment_leave_the_state_whole(seed: int) -> 
             for task in writing:
                 with contextlib.suppress(asyncio.CancelledError, KeyReused):
                     await task
-        states = [await state_of(runs, 0) for runs in [*replicas, replica(history)]]
+        states = [await state_of(runs, key(0)) for runs in [*replicas, replica(history)]]
         assert states[1:] == states[:1] * 2
         assert 0 < states[0]["totals"]["groups"] <= 80
         for runs in replicas:

@@ -18,8 +18,7 @@ from greso_service.history.base import Appended, History, Moved, Once, RunKey, S
 from greso_service.history.codec import CodecError
 from greso_service.runs import Runs
 
-from ..folding import content  # noqa: TID252
-from ..stores import PassingHistory, RedisStore  # noqa: TID252
+from ..stores import PassingHistory, RedisStore, state_of  # noqa: TID252
 
 KEY = RunKey("default", "run")
 LOG, HEAD, SNAP = (f"greso:{{default/run}}:{part}" for part in ("log", "head", "snap"))
@@ -38,14 +37,6 @@ def over(store: RedisStore, story: Callable[[Runs, Runs], Awaitable[None]], snap
                 await runs.close()
 
     asyncio.run(told())
-
-
-async def state_of(runs: Runs) -> dict[str, Any]:
-    """The state that a replica answers from, when it has caught up."""
-    await runs.show(KEY)
-    state = runs._live.known(KEY)
-    assert state is not None
-    return content(state)
 
 
 async def report(
@@ -86,13 +77,13 @@ def test_replicas_interleaved_at_random_agree_bit_for_bit(
         await replicas[1].add_prompts(KEY, [f"p{number}" for number in range(40)])
         for turn in range(0, 120, 6):
             await asyncio.gather(*(act(choose.choice(replicas), choose, turn + place) for place in range(6)))
-        states = [await state_of(runs) for runs in replicas]
+        states = [await state_of(runs, KEY) for runs in replicas]
         for runs in replicas:
             await runs.close()
         async with redis_store.opened() as history:
-            states.append(await state_of(replica(history)))  # from the snapshot, if there is one
+            states.append(await state_of(replica(history), KEY))  # from the snapshot, if there is one
             redis_store.redis.delete(SNAP)
-            states.append(await state_of(replica(history)))  # from the first event
+            states.append(await state_of(replica(history), KEY))  # from the first event
         assert states[1:] == states[:1] * 3
 
     over(redis_store, story, snapshot_every)
@@ -160,7 +151,7 @@ def test_a_key_used_on_one_replica_is_known_on_the_other(redis_store: RedisStore
         again = await report(two, 0, ("a", [0, 1]), key="k")
         assert (first.pop("replayed"), again.pop("replayed")) == (False, True)
         assert again == first
-        assert (await state_of(two))["totals"]["groups"] == 1
+        assert (await state_of(two, KEY))["totals"]["groups"] == 1
 
     over(redis_store, story)
 
@@ -200,7 +191,7 @@ def test_a_report_whose_reply_was_lost_counts_once(redis_store: RedisStore, key:
             answer = await report(unlucky, 0, ("mine", [0, 1]), key=key)
             assert losing.lost == 1
             assert answer["step"] == {"number": 0, "groups": 1, "effective": 1, "missing": 1, "complete": False}
-            states = [await state_of(runs) for runs in (one, two, unlucky)]
+            states = [await state_of(runs, KEY) for runs in (one, two, unlucky)]
             assert states[1:] == states[:1] * 2
             assert states[0]["totals"]["groups"] == 1 + others
 
@@ -259,8 +250,8 @@ def test_a_run_deleted_and_made_anew_elsewhere_is_the_new_one_here(redis_store: 
             await one.create(KEY, {"seed": 2})
             assert json.loads((await two.add_prompts(KEY, ["a", "b"])).body) == {"added": 2, "pool": 2}
             assert not (await report(two, 0, ("b", [1, 1]), key="k1"))["replayed"]
-            assert await state_of(two) == await state_of(one)
-            assert (await state_of(two))["totals"]["groups"] == 1
+            assert await state_of(two, KEY) == await state_of(one, KEY)
+            assert (await state_of(two, KEY))["totals"]["groups"] == 1
             await two.delete(KEY)
 
     over(redis_store, story, snapshot_every=2)
@@ -271,7 +262,7 @@ def test_a_store_that_lost_its_newest_writes_is_followed(redis_store: RedisStore
     async def story(one: Runs, two: Runs) -> None:
         await one.create(KEY, {})
         await report(one, 0, ("a", [0, 0]))
-        await state_of(two)
+        await state_of(two, KEY)
         kept = redis_store.dump()
         for number in range(6):
             await report(one, 1, (f"lost{number}", [0, 1]))
@@ -282,10 +273,10 @@ def test_a_store_that_lost_its_newest_writes_is_followed(redis_store: RedisStore
         await report(two, 1, ("b", [1, 1]))
         answer = await report(one, 1, ("c", [1, 1]))
         assert answer["step"]["groups"] == 2
-        assert await state_of(one) == await state_of(two)
-        assert (await state_of(one))["totals"]["groups"] == 3
+        assert await state_of(one, KEY) == await state_of(two, KEY)
+        assert (await state_of(one, KEY))["totals"]["groups"] == 3
         async with redis_store.opened() as history:
-            assert await state_of(replica(history)) == await state_of(one)
+            assert await state_of(replica(history), KEY) == await state_of(one, KEY)
 
     over(redis_store, story, snapshot_every=3)
 
@@ -310,7 +301,7 @@ def test_a_snapshot_that_cannot_be_used_is_done_without(redis_store: RedisStore,
             case "no mark":
                 redis.hdel(SNAP, "mark")
         async with redis_store.opened() as history:
-            assert await state_of(replica(history)) == await state_of(one)
+            assert await state_of(replica(history), KEY) == await state_of(one, KEY)
 
     over(redis_store, story, snapshot_every=5)
 
@@ -324,7 +315,7 @@ def test_a_start_from_a_snapshot_reads_only_what_came_after(redis_store: RedisSt
         mark = redis_store.redis.hget(SNAP, "mark")
         redis_store.redis.xtrim(LOG, minid=mark, approximate=False)
         async with redis_store.opened() as history:
-            assert await state_of(replica(history)) == await state_of(one)
+            assert await state_of(replica(history), KEY) == await state_of(one, KEY)
 
     over(redis_store, story, snapshot_every=6)
 
@@ -356,7 +347,7 @@ def test_requests_larger_than_the_event_loop_takes_at_once(redis_store: RedisSto
         assert sorted([first["step"]["groups"], second["step"]["groups"]]) == [30_000, 60_000]
         selected = json.loads((await two.select(KEY, 1, [name for name, _ in groups])).body)
         assert selected["examined"] == 30_000
-        assert await state_of(one) == await state_of(two)
+        assert await state_of(one, KEY) == await state_of(two, KEY)
 
     over(redis_store, story)
 

@@ -13,8 +13,8 @@ from greso_service.given import Given, Idempotency
 from greso_service.history.base import Appended, History, Moved, Once, RunKey, Seen
 from greso_service.runs import Runs
 
-from ..stores import PassingHistory, RedisStore  # noqa: TID252
-from .test_runs_replicas import KEY, over, replica, report, state_of
+from ..stores import PassingHistory, RedisStore, state_of  # noqa: TID252
+from .test_runs_replicas import KEY, over, replica, report
 
 FORK = RunKey(KEY.tenant, "fork")
 
@@ -59,7 +59,7 @@ def test_what_is_written_while_a_run_is_rewound_is_forgotten(redis_store: RedisS
             await rewinding.show(KEY)
             meddling.before = lambda: report(two, 5, ("late", [0, 1]))
             await rewinding.rewind(KEY, 2)
-            states = [await state_of(runs) for runs in (one, two, rewinding)]
+            states = [await state_of(runs, KEY) for runs in (one, two, rewinding)]
             assert states[1:] == states[:1] * 2
             assert json.loads((await one.show(KEY)).body)["totals"] == before
             assert await generation(two) == 1
@@ -83,7 +83,7 @@ def test_a_run_replaced_while_it_is_rewound_is_rewound_as_the_new_one(redis_stor
             answer = json.loads((await rewinding.rewind(KEY, 2)).body)
             assert (answer["spec"]["seed"], answer["step"], answer["totals"]["groups"]) == (2, 2, 4)
             fresh = replica(history)
-            assert await state_of(fresh) == await state_of(rewinding) == await state_of(two)
+            assert await state_of(fresh, KEY) == await state_of(rewinding, KEY) == await state_of(two, KEY)
 
     over(redis_store, story)
 
@@ -121,7 +121,7 @@ def test_a_fork_whose_key_could_not_be_remembered_is_told_again(redis_store: Red
 
     async def story(one: Runs, two: Runs) -> None:
         await trained(one, 3)
-        expected = await state_of(one)
+        expected = await state_of(one, KEY)
         first = (await one.fork(KEY, "twin", None)).body.replace(b"twin", b"fork")
         async with redis_store.opened() as history:
             forking = replica(Forgetful(history))
@@ -174,7 +174,7 @@ def test_a_store_that_fails_while_a_rewind_is_met_leaves_what_was_known(redis_st
             with pytest.raises(Unavailable):
                 await late.show(KEY)
             failing.left = 10**9
-            assert await state_of(late) == await state_of(one)
+            assert await state_of(late, KEY) == await state_of(one, KEY)
             assert known["generation"] == 0
 
     over(redis_store, story)
