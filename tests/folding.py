@@ -12,12 +12,14 @@ import numpy as np
 from greso_service import plans
 from greso_service.core.controller import Counts, Exploration
 from greso_service.core.difficulty import Ability
+from greso_service.core.domains import Domain
 from greso_service.core.draws import Ids
 from greso_service.core.events import Created, Event
 from greso_service.core.policy import PromptView, Question
 from greso_service.core.prompt_arrays import PromptArrays
 from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState
+from greso_service.joining import Named
 from greso_service.plans import Plan
 from greso_service.priors import Carried, Rates
 
@@ -59,9 +61,21 @@ def draw(state: RunState, step: int, count: int | None = None) -> Any:
     return _done(state, plans.draw(state, step, count))
 
 
-def pool(state: RunState, prompts: Sequence[str], rates: Rates | None = None, carried: Carried | None = None) -> Any:
-    """Add prompts to the pool."""
-    return _done(state, plans.pool(state, prompts, "/prompts", rates, carried))
+def pool(
+    state: RunState,
+    prompts: Sequence[str],
+    rates: Rates | None = None,
+    carried: Carried | None = None,
+    domains: Sequence[str] = (),
+) -> Any:
+    """Add prompts to the pool; `domains`: those of the first prompts, "" for none."""
+    return _done(state, plans.pool(state, prompts, "/prompts", rates=rates, carried=carried, domains=named(domains)))
+
+
+def named(domains: Sequence[str]) -> Named | None:
+    """The domains of an upload's first prompts, "" for none."""
+    rows = [row for row, name in enumerate(domains) if name]
+    return Named(np.array(rows, np.int64), [domains[row] for row in rows]) if rows else None
 
 
 def rates(rate: Sequence[float], samples: Sequence[int] | None = None) -> Rates:
@@ -149,6 +163,12 @@ def content(state: RunState) -> dict[str, Any]:
         "owed": state.owed,
         "told_from": state.told_from,
         "audits": asdict(state.audits),
+        "domains": [_domain(domain) for domain in state.domains],
         "streaks": state.streaks.table.tobytes(),
         "sample": (state.sample.index.tolist(), state.sample.count.tolist(), state.sample.rows.tobytes()),
     }
+
+
+def _domain(domain: Domain) -> dict[str, Any]:
+    fields = {name: asdict(getattr(domain, name)) for name in ("progress", "totals", "walk")}
+    return {"name": domain.name, "pool": domain.pool, "steps": domain.steps.rows.tobytes(), **fields}

@@ -11,10 +11,11 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from greso_service import audited
+from greso_service import audited, by_domain
 from greso_service.core import controller, difficulty, policy, target
 from greso_service.core.assessment import Assessment
 from greso_service.core.controller import Exploration
+from greso_service.core.drawing import Drawn
 from greso_service.core.draws import IdError, Ids
 from greso_service.core.events import Reported, Selected
 from greso_service.core.outcome import Outcome
@@ -40,7 +41,7 @@ class Answer:
 class PromptQuery:
     """Which prompts to list: of one `kind` or all, by descending `sort`, `limit` of them from `cursor` on.
 
-    `search`: only those whose id contains it.
+    `search`: only those whose id contains it; `domain`: only those of it, without one if it is empty.
     """
 
     kind: str | None
@@ -48,6 +49,7 @@ class PromptQuery:
     limit: int
     cursor: str | None
     search: str = ""
+    domain: str | None = None
 
 
 def run(name: str, state: RunState, generation: int | None = None) -> Answer:
@@ -68,7 +70,7 @@ def summary(name: str, state: RunState) -> dict[str, Any]:
         "target": _target(state),
         "prompts": state.table.size,
         "pool": state.pool_size,
-        "epoch": state.cursor.epoch,
+        "epoch": state.epoch,
         "totals": {
             "examined": totals.examined,
             "selected": totals.selected,
@@ -85,6 +87,7 @@ def summary(name: str, state: RunState) -> dict[str, Any]:
             else None,
         },
         "audit": audited.content(state),
+        "domains": by_domain.content(state),
     }
 
 
@@ -125,15 +128,14 @@ def select(state: RunState, event: Selected, selection: Selection, *, explain: b
     return _json(answer)
 
 
-def draw(state: RunState, event: Selected, prompts: list[str]) -> bytes:
+def draw(state: RunState, drawn: Drawn, prompts: list[str]) -> bytes:
     """The answer to a draw."""
-    cursor = event.cursor or state.cursor
     return _json(
         {
             "prompts": prompts,
-            "epoch": cursor.epoch,
-            "examined": event.examined,
-            "skipped": {"easy": event.skipped_easy, "hard": event.skipped_hard},
+            "epoch": drawn.epoch,
+            "examined": drawn.event.examined,
+            "skipped": {"easy": drawn.event.skipped_easy, "hard": drawn.event.skipped_hard},
             "exploration": _exploration(state.progress.exploration),
             "generation": state.generation,
         }
@@ -165,9 +167,9 @@ def report(state: RunState, event: Reported, assessed: Assessment) -> bytes:
     )
 
 
-def steps(state: RunState, after: int, limit: int) -> Answer:
-    """The rows of at most `limit` steps after `after`."""
-    rows = state.steps.rows
+def steps(state: RunState, after: int, limit: int, domain: str | None = None) -> Answer:
+    """The rows of at most `limit` steps after `after`, of the run or of one of its domains."""
+    rows = by_domain.ledger(state, domain).steps.rows
     start = int(np.searchsorted(rows["step"], after, side="right"))
     return Answer(_json({"steps": [_step(state, row) for row in rows[start : start + limit]]}))
 
@@ -196,6 +198,8 @@ def prompts(state: RunState, query: PromptQuery) -> Answer:
     size = state.table.size
     values = sort_values(state, query.sort)
     wanted = np.ones(size, np.bool_) if query.kind is None else state.view.kind == KINDS[query.kind]
+    if query.domain is not None:
+        wanted &= state.prompts.domain[:size] == by_domain.number(state, query.domain)
     if query.search:
         wanted &= state.table.containing(query.search.encode(errors="surrogatepass"))
     if query.cursor is not None:
@@ -225,8 +229,10 @@ def prompt_rows(state: RunState, index: Index) -> list[dict[str, Any]]:
     step = max(state.progress.step, 0)
     decided = policy.decide(state.question(step, index))
     rows = state.prompts
+    names = [domain.name or None for domain in state.domains] or [None]
     columns = {
         "prompt": state.table.texts(index.tolist()),
+        "domain": [names[number] for number in rows.domain[index].tolist()],
         "streak": rows.streak[index].tolist(),
         "kind": [_KIND_NAMES[kind] for kind in rows.kind[index].tolist()],
         "keep_probability": decided.keep_probability.tolist(),

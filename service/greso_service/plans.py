@@ -8,18 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service import answers, priors
-from greso_service.core import policy, ranked_draw
+from greso_service import answers, joining, priors
+from greso_service.core import drawing, policy, walked_draw
 from greso_service.core.draws import IdError, Ids
-from greso_service.core.events import Audited, Event, Pooled, Priors, Reported, Seconds, Selected
+from greso_service.core.events import Event, Pooled, Priors, Reported, Seconds, Selected
 from greso_service.core.outcome import Rewards
-from greso_service.core.policy import RANKINGS, Reason, Selection
-from greso_service.core.prompts import UNKNOWN, Index
+from greso_service.core.policy import Reason
+from greso_service.core.prompts import Index
 from greso_service.core.state import RunState
 from greso_service.errors import Conflict, Fault, InvalidInput
+from greso_service.joining import Named
 from greso_service.priors import Carried, Rates
 
-_CHUNK = 65_536  # prompts per event of a large upload, and places examined at a time by a long draw
+_CHUNK = 65_536  # prompts per event of a large upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +55,40 @@ def select(
         selection.selected,
         selection.skipped(Reason.SKIP_EASY),
         selection.skipped(Reason.SKIP_HARD),
-        skipped=_sampled(state, index, selection),
-        audited=_audited(index, selection),
+        skipped=walked_draw.sampled(state, index, selection),
+        audited=walked_draw.audited(index, selection),
+        parts=drawing.parts(walked_draw.tally(state, index, selection)),
     )
     answer = answers.select(state, event, selection, explain=explain, stale=stale)
     return Plan([event], answer)
 
 
 def pool(
-    state: RunState, prompts: Sequence[str], pointer: str, rates: Rates | None = None, carried: Carried | None = None
+    state: RunState,
+    prompts: Sequence[str],
+    pointer: str,
+    *,
+    rates: Rates | None = None,
+    carried: Carried | None = None,
+    domains: Named | None = None,
 ) -> Plan:
     """Add prompts to the pool, in order of first mention, with what is known of them beforehand, if anything is."""
     distinct = list(dict.fromkeys(prompts))
-    known = None
+    known, place = None, _places(distinct, prompts)
     if rates is not None or carried is not None:
-        known = priors.passes(state, _places(distinct, prompts), len(distinct), rates, carried)
+        known = priors.passes(state, place, len(distinct), rates, carried)
     events: list[Event] = []
     size, added, told = state.table.size, 0, 0
+    entering = None if domains is None else joining.Joining(state, domains, place, len(distinct), pointer)
     for start in range(0, len(distinct), _CHUNK):
         part = slice(start, start + _CHUNK)
         index, new = state.table.plan(_distinct_ids(distinct[part], prompts, pointer), size)
-        joining = index[~_marked(index, state.prompts.pooled, state.table.size)]
-        size, added = size + len(new), added + joining.size
-        if joining.size:
-            events.append(Pooled(new, joining))
+        coming = index[~_marked(index, state.prompts.pooled, state.table.size)]
+        size, added = size + len(new), added + coming.size
+        if coming.size:
+            events.append(Pooled(new, coming))
+        if entering is not None and (joined := entering.of(part, index)) is not None:
+            events.append(joined)
         if known is not None:
             rows = (known.tried[part] > 0) & ~_marked(index, state.prompts.rewards > 0, state.table.size)
             if rows.any():
@@ -105,43 +116,13 @@ def _marked(index: Index, column: NDArray[np.bool_], size: int) -> NDArray[np.bo
 
 
 def draw(state: RunState, step: int, count: int | None) -> Plan:
-    """Walk the pool from where the last draw stopped until `count` prompts are kept or a pool's length is examined."""
+    """Take prompts of the pool: `count`, or a round's."""
     if not state.pool_size:
         raise Conflict("the pool is empty; add prompts with PUT /v1/runs/{run}/pool, or use select")
-    wanted = _batch_size(state, step) if count is None else count
-    if state.spec.policy in RANKINGS:
-        return _ranked_draw(state, step, wanted)
-    cursor, left, chunk = state.cursor, state.pool_size, min(max(2 * wanted, 64), _CHUNK)
-    kept = np.zeros(0, np.int64)
-    skipped_easy = skipped_hard = 0
-    sampled: tuple[int, ...] = ()
-    audited = Audited((), ())
-    while kept.size < wanted and left:
-        cursor = cursor.ready(state.pool_size)
-        index = state.places(cursor, min(chunk, left))
-        selection = policy.select(state.question(step, index), limit=wanted - kept.size)
-        kept = np.concatenate([kept, index[: selection.examined][selection.keep]])
-        skipped_easy += selection.skipped(Reason.SKIP_EASY)
-        skipped_hard += selection.skipped(Reason.SKIP_HARD)
-        sampled += _sampled(state, index, selection)
-        if more := _audited(index, selection):
-            audited = Audited(audited.easy + more.easy, audited.hard + more.hard)
-        cursor, left = cursor.moved(selection.examined), left - selection.examined
-        chunk = min(2 * chunk, _CHUNK)
-    examined = state.pool_size - left
-    event = Selected(
-        step, examined, kept.size, skipped_easy, skipped_hard, cursor, sampled, audited=audited if audited.any else None
-    )
-    return Plan([event], answers.draw(state, event, state.table.texts(kept.tolist())))
-
-
-def _ranked_draw(state: RunState, step: int, wanted: int) -> Plan:
-    """Take the best of the pool. Nobody is skipped: who is not taken now is ranked again the next time."""
-    drawn = ranked_draw.draw(state, step, wanted)
-    taken = drawn.ranked.index
-    audited = drawn.audited if drawn.audited.any else None
-    event = Selected(step, len(taken), len(taken), 0, 0, drawn.cursor, ranked=drawn.ranked, audited=audited)
-    return Plan([event], answers.draw(state, event, state.table.texts(taken)))
+    if not state.scopes():
+        raise Conflict("every domain that has prompts has quota 0; change the quotas with PATCH /v1/runs/{run}")
+    drawn = drawing.draw(state, step, _batch_size(state, step) if count is None else count)
+    return Plan([drawn.event], answers.draw(state, drawn, state.table.texts(drawn.index.tolist())))
 
 
 def report(
@@ -157,19 +138,6 @@ def report(
     index, new = state.table.plan(_ids(prompts, "/results/{}/prompt"))
     event = Reported(step, final, new, index, Rewards.of(rewards), seconds)
     return Plan([event], answers.report(state, event, state.assess(event)))
-
-
-def _sampled(state: RunState, index: Index, selection: Selection) -> tuple[int, ...]:
-    """The sampled prompts among the skipped candidates."""
-    skipped = index[: selection.examined][~selection.keep]
-    known = skipped[skipped != UNKNOWN]
-    return tuple(known[state.sampled(known)].tolist())
-
-
-def _audited(index: Index, selection: Selection) -> Audited | None:
-    """The audited candidates by what they would have been skipped as; None if there are none."""
-    rows = np.flatnonzero(selection.audited)
-    return Audited.of(index[rows], selection.easy[rows]) if rows.size else None
 
 
 def _batch_size(state: RunState, step: int) -> int:

@@ -34,6 +34,7 @@ from greso_service.errors import (
 from greso_service.exporting import Exporting
 from greso_service.given import BARE, Given, fence
 from greso_service.history.base import Appended, History, Listed, RunKey
+from greso_service.joining import Named
 from greso_service.live import TRIES, LiveRuns
 from greso_service.observed import Observer, Standing, nobody
 from greso_service.placing import placed
@@ -143,13 +144,17 @@ class Runs:
         *,
         rates: Rates | None = None,
         carried: Carried | None = None,
+        domains: Named | None = None,
     ) -> Answer:
         """Add prompts to the pool, with what is known of them beforehand; known ones are ignored.
 
         `pointer`: where the prompts stand in the request.
         """
         return await self._commit(
-            key, lambda state: plans.pool(state, prompts, pointer, rates, carried), given, size=len(prompts)
+            key,
+            lambda state: plans.pool(state, prompts, pointer, rates=rates, carried=carried, domains=domains),
+            given,
+            size=len(prompts),
         )
 
     async def import_prompts(
@@ -160,6 +165,7 @@ class Runs:
         given: Given = BARE,
         *,
         rates: Rates | None = None,
+        domains: Named | None = None,
         most: int,
     ) -> Answer:
         """Add prompts to the pool with what another run knows of them; None: all of that run, `most` at most."""
@@ -176,7 +182,7 @@ class Runs:
             if isinstance(error, InvalidInput):
                 raise
             raise InvalidInput(Fault("/from_run", f"there is no run {source.run}"), status=404) from None
-        return await self.add_prompts(key, carried.prompts, given=given, rates=rates, carried=carried)
+        return await self.add_prompts(key, carried.prompts, given=given, rates=rates, carried=carried, domains=domains)
 
     async def select(
         self,
@@ -240,9 +246,9 @@ class Runs:
         """The run's whole history as a file, piece by piece; see `Exporting.export`."""
         return await self._exporting.export(key)
 
-    async def steps(self, key: RunKey, after: int, limit: int) -> Answer:
-        """What happened in each step."""
-        return await self.look(key, lambda state: answers.steps(state, after, limit))
+    async def steps(self, key: RunKey, after: int, limit: int, domain: str | None = None) -> Answer:
+        """What happened in each step, of the run or of one of its domains."""
+        return await self.look(key, lambda state: answers.steps(state, after, limit, domain))
 
     async def prompts(self, key: RunKey, query: answers.PromptQuery) -> Answer:
         """Prompts of the run, filtered and sorted."""

@@ -95,10 +95,10 @@ def main() -> None:
             state = state_of(prompts, policy, seen=True)
             length = min(prompts, ranked_draw.WINDOW)
             scores = took(lambda s=state, n=length: ranked_draw._scores(s, STEP, slice(0, n)), asked.times)  # type: ignore[misc]
-            drawn = took(lambda s=state: ranked_draw.draw(s, STEP, COUNT), asked.times)  # type: ignore[misc]
+            drawn = took(lambda s=state: ranked_draw.draw(s, STEP, COUNT, s.scopes()[0]), asked.times)  # type: ignore[misc]
             del state
             fresh = state_of(prompts, policy, seen=False)
-            first = took(lambda s=fresh: ranked_draw.draw(s, 0, COUNT), asked.times)  # type: ignore[misc]
+            first = took(lambda s=fresh: ranked_draw.draw(s, 0, COUNT, s.scopes()[0]), asked.times)  # type: ignore[misc]
             table.add_row(policy, f"{prompts:,}", scores, drawn, first)
     console.print(table)
     console.print(f"fold of a report of {COUNT} x {GROUP}: {fold_times(100_000, 10 * asked.times)} ms")

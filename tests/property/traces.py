@@ -137,7 +137,7 @@ def plan(state: RunState, action: Action) -> list[Event]:
     """The events that a service would append for an action."""
     match action:
         case Pool(names):
-            return list(plans.pool(state, names, "", action.rates).events)
+            return list(plans.pool(state, names, "", rates=action.rates).events)
         case Select(step, names, limit, at_least):
             chosen = plans.select(state, step, names, limit=limit, at_least=at_least, explain=False, stale=False)
             return list(chosen.events)

@@ -258,7 +258,7 @@ def test_an_id_that_is_none_is_refused_where_it_stands() -> None:
 def test_large_uploads_are_cut_and_come_in_one_append() -> None:
     names = [f"p{number}" for number in range(150_000)]
     state = run()
-    events = plans.pool(state, names, "", rates([number / 150_000 for number in range(150_000)])).events
+    events = plans.pool(state, names, "", rates=rates([number / 150_000 for number in range(150_000)])).events
     assert [type(event) for event in events] == [Pooled, Priors] * 3
     fold(state, events)
     low, high = estimated(state, names[15_000], names[149_000])

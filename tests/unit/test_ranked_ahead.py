@@ -91,7 +91,7 @@ def test_the_windows_of_a_large_run_are_of_its_pool(monkeypatch: pytest.MonkeyPa
     pool(state, names(50))
     seen = set[int]()
     for step in range(1, 60):
-        rows, scores = ranked_draw._ranked(state, step)
+        rows, scores = ranked_draw._ranked(state, step, state.scopes()[0])
         assert rows.size == len(set(rows.tolist())) == 16
         assert (scores >= 0).all()
         assert set(draw(state, step, 4)["prompts"]) <= set(state.table.texts(rows.tolist()))
@@ -104,5 +104,5 @@ def test_a_run_whose_prompts_are_all_in_the_pool_ranks_stretches_of_them(
     window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ranked_draw, "WINDOW", window)
-    for stretch in ranked_draw._window(filled(50), 3):
+    for stretch in ranked_draw._window(filled(50), 3, filled(50).scopes()[0]):
         assert isinstance(stretch, slice)

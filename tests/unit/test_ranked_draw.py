@@ -275,7 +275,7 @@ def test_the_walk_s_prompts_that_rank_would_not_have_taken_are_audited() -> None
         [event] = plans.draw(trainer.state, step, 8).events
         assert isinstance(event, Selected)
         assert event.ranked is not None
-        top = ranked_draw._top(trainer.state, step, 8).tolist()
+        top = ranked_draw._top(trainer.state, step, 8, trainer.state.scopes()[0]).tolist()
         walked = event.ranked.index[len(event.ranked.index) - event.ranked.walked :]
         audited = event.audited.easy + event.audited.hard if event.audited else ()
         seen = set(np.flatnonzero(trainer.state.prompts.visits > 0).tolist())  # of others nobody knew anything

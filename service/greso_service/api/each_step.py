@@ -56,12 +56,16 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
         """Known prompts are ignored. All are added or, if one is refused, none."""
         most = settings.max_pool_upload
         upload, given = await uploads.read(request, most), await body.given(request)
-        key, rates = RunKey(TENANT, run), upload.rates
+        key, rates, domains = RunKey(TENANT, run), upload.rates, upload.domains
         if upload.from_run is not None:
             source = RunKey(TENANT, upload.from_run)
-            answer = await runs.import_prompts(key, source, upload.prompts, given, rates=rates, most=most)
+            answer = await runs.import_prompts(
+                key, source, upload.prompts, given, rates=rates, domains=domains, most=most
+            )
         else:
-            answer = await runs.add_prompts(key, upload.prompts or [], upload.pointer, given, rates=rates)
+            answer = await runs.add_prompts(
+                key, upload.prompts or [], upload.pointer, given, rates=rates, domains=domains
+            )
         return json_response(answer)
 
     @routes.post(

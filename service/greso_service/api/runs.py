@@ -82,10 +82,14 @@ def router(runs: Runs) -> APIRouter:
 
     @routes.get("/{run}/steps", tags=["looking"], summary="Step by step", responses={200: {"model": wire.StepList}})
     async def steps(
-        run: RunName, after: Annotated[int, Query(ge=-1, le=wire_requests.LARGEST_STEP)] = -1, limit: Limit = 100
+        run: RunName,
+        *,
+        after: Annotated[int, Query(ge=-1, le=wire_requests.LARGEST_STEP)] = -1,
+        limit: Limit = 100,
+        domain: Annotated[str | None, Query(description="as one domain saw them; empty: prompts without one")] = None,
     ) -> Response:
         """The steps after `after`, in order."""
-        return json_response(await runs.steps(RunKey(TENANT, run), after, limit))
+        return json_response(await runs.steps(RunKey(TENANT, run), after, limit, domain))
 
     @routes.get("/{run}/prompts", tags=["looking"], summary="Prompts", responses={200: {"model": wire.PromptList}})
     async def prompts(
@@ -96,9 +100,11 @@ def router(runs: Runs) -> APIRouter:
         limit: Limit = 100,
         cursor: Annotated[str | None, Query()] = None,
         search: Annotated[str, Query(max_length=256, description="only ids that contain this, by case")] = "",
+        domain: Annotated[str | None, Query(description="only those of it; empty: those without one")] = None,
     ) -> Response:
         """By descending `sort`; give `cursor` of one page to get the next."""
-        return json_response(await runs.prompts(RunKey(TENANT, run), PromptQuery(kind, sort, limit, cursor, search)))
+        query = PromptQuery(kind, sort, limit, cursor, search, domain)
+        return json_response(await runs.prompts(RunKey(TENANT, run), query))
 
     @routes.get(
         "/{run}/prompts/{prompt:id}",

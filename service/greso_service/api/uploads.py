@@ -14,6 +14,7 @@ from pydantic import FailFast, TypeAdapter, ValidationError
 from greso_service.api import body, wire_requests
 from greso_service.api.problems import faults_of
 from greso_service.errors import Fault, InvalidInput
+from greso_service.joining import Named
 from greso_service.priors import Rates
 
 _OBJECTS = TypeAdapter(Annotated[list[wire_requests.PoolPrompt], FailFast()])
@@ -27,6 +28,7 @@ class Upload:
     prompts: list[str] | None
     pointer: str
     rates: Rates | None = None
+    domains: Named | None = None
     from_run: str | None = None
 
 
@@ -44,14 +46,14 @@ async def read(request: Request, most: int) -> Upload:
     if len(given) > most:
         raise InvalidInput(Fault(pointer, f"has {len(given)} entries; max_pool_upload is {most}"))
     content = await request.body()
-    prompts, rates = await body.placed(content, lambda: _read(given, pointer))
-    return Upload(prompts, pointer, rates, from_run)
+    prompts, rates, domains = await body.placed(content, lambda: _read(given, pointer))
+    return Upload(prompts, pointer, rates, domains, from_run)
 
 
-def _read(given: Sequence[Any], pointer: str) -> tuple[list[str], Rates | None]:
-    """Ids, and the rates that some came with. Raises `InvalidInput` for the first item that is wrong."""
+def _read(given: Sequence[Any], pointer: str) -> tuple[list[str], Rates | None, Named | None]:
+    """Ids, and the rates and domains that some came with. Raises `InvalidInput` for the first item that is wrong."""
     if set(map(type, given)) <= {str}:
-        return list(given), None
+        return list(given), None, None
     rows = [row for row, item in enumerate(given) if type(item) is not str]
     items = [given[row] for row in rows]
     stray = next((place for place, item in enumerate(items) if type(item) is not dict), None)
@@ -64,7 +66,7 @@ def _read(given: Sequence[Any], pointer: str) -> tuple[list[str], Rates | None]:
     prompts = list(given)
     for row, item in zip(rows, objects, strict=True):
         prompts[row] = item["prompt"]
-    return prompts, _rates(rows, objects, pointer)
+    return prompts, _rates(rows, objects, pointer), _domains(rows, objects)
 
 
 def _moved(fault: Fault, rows: Sequence[int], pointer: str) -> Fault:
@@ -83,3 +85,8 @@ def _rates(rows: Sequence[int], objects: Sequence[wire_requests.PoolPrompt], poi
     if unrated.size:
         raise InvalidInput(Fault(f"{pointer}/{rows[unrated[0]]}/samples", "says nothing without a pass_rate"))
     return Rates(np.array(rows, np.int64)[rated], rate[rated], samples[rated]) if rated.any() else None
+
+
+def _domains(rows: Sequence[int], objects: Sequence[wire_requests.PoolPrompt]) -> Named | None:
+    said = [(row, item["domain"]) for row, item in zip(rows, objects, strict=True) if "domain" in item]
+    return Named(np.array([row for row, _ in said], np.int64), [name for _, name in said]) if said else None

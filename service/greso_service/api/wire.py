@@ -123,6 +123,30 @@ class Totals(BaseModel):
     )
 
 
+class DomainTotals(BaseModel):
+    """Sums over one domain."""
+
+    examined: int
+    selected: int
+    skipped: ByKind
+    groups: int
+    effective: int
+    zero_variance: ByKind
+    undetermined: int
+    rollouts: int
+
+
+class Domain(BaseModel):
+    """One domain of a run: its own controller, and its share of the draws."""
+
+    domain: str | None = Field(description="null: the prompts without one")
+    pool: int
+    share: float | None = Field(description="of the prompts that draws take; null without quotas")
+    exploration: Exploration
+    target: Exploration = Field(description="shares of easy and hard groups that it is steered to")
+    totals: DomainTotals
+
+
 class Run(BaseModel):
     """Spec and state of a run."""
 
@@ -137,6 +161,7 @@ class Run(BaseModel):
     spec: RunSpec  # type: ignore[valid-type]
     totals: Totals
     audit: Audit
+    domains: list[Domain] = Field(description="together they are the whole; empty while no prompt has one")
 
 
 class ListedRun(BaseModel):
@@ -181,6 +206,7 @@ class Prompt(BaseModel):
     """One prompt of a run."""
 
     prompt: str
+    domain: str | None
     streak: int
     kind: Kind
     keep_probability: float = Field(description="of a ranking: its score")

@@ -61,10 +61,33 @@ def _or_words(number: Any, param: spec.Param) -> Any:
     return Annotated[number, WrapValidator(judged), as_it_is, WithJsonSchema(schema)]
 
 
+def _described(param: spec.Param) -> str:
+    return f"{param.help} (default from: {param.source})"
+
+
+DomainName = Annotated[str, Field(pattern=spec.DOMAIN_NAME)]
+
+
+def _share(name: str) -> Any:
+    return Field(ge=0, le=1, description=spec.DOMAIN_FIELDS[name])
+
+
+class DomainSpec(TypedDict):
+    """What differs in a domain."""
+
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+    target_zero_variance: NotRequired[Annotated[FiniteFloat, _share("target_zero_variance")]]
+    easy_share: NotRequired[Annotated[FiniteFloat, _share("easy_share")]]
+    quota: NotRequired[Annotated[FiniteFloat, _share("quota")]]
+
+
 def _spec_fields() -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, (field, param) in spec.params().items():
         kind: Any = {"int": int, "str": str, "bool": bool}.get(str(field.type), FiniteFloat)
+        if name == "domains":
+            fields[name] = (dict[DomainName, DomainSpec], Field(default={}, description=_described(param)))
+            continue
         if param.choices:
             kind = Literal[param.choices]
         elif isinstance(field.default, tuple):
@@ -77,7 +100,7 @@ def _spec_fields() -> dict[str, Any]:
             kind = _or_words(kind, param)
         if field.default is None:
             kind = kind | None
-        fields[name] = (kind, Field(default=field.default, description=f"{param.help} (default from: {param.source})"))
+        fields[name] = (kind, Field(default=field.default, description=_described(param)))
     return fields
 
 
@@ -124,6 +147,9 @@ class PoolPrompt(TypedDict):
             int,
             Field(ge=1, le=65_535, description="responses that it was measured on; the run's group_size if left out"),
         ]
+    ]
+    domain: NotRequired[
+        Annotated[str, Field(pattern=spec.DOMAIN_NAME, description="part of the pool that it is of, for good")]
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from greso_service.api.wire import Exploration, Kind, Target, Totals
+from greso_service.api.wire import Domain, Exploration, Kind, Target, Totals
 from greso_service.api.wire_audit import Audit
 from greso_service.api.wire_requests import RunSpec
 
@@ -49,6 +49,7 @@ class _Overview(BaseModel):
     exploration: Exploration
     totals: Totals
     audit: Audit
+    domains: list[Domain]
     saved_estimate: int | None = Field(
         description="responses saved, had the model stayed as it was in the first steps; null if these tell nothing."
         " Of a filter at most totals.rollouts_avoided. Only a run with policy uniform beside this one measures the"

@@ -2,53 +2,126 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from greso_service.core import audit, controller
-from greso_service.core.controller import Counts, Exploration, Progress
+from greso_service.core.controller import Counts, Progress
+from greso_service.core.domains import Domain, bases, spec_of
 from greso_service.core.events import Reported
-from greso_service.core.outcome import JUDGED, Outcome, Outcomes, classify
+from greso_service.core.ledger import Entry, Ledger
+from greso_service.core.outcome import Outcome, Outcomes, classify
 from greso_service.core.policy import RANKINGS, PromptView
 from greso_service.core.prompts import UNKNOWN, Index
 from greso_service.core.spec import RunSpec
-from greso_service.core.target import NOTHING
 from greso_service.core.tried import tried
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What a report means for the state it meets; nothing of it is applied yet."""
+    """What a report means for the state it meets; nothing of it is applied yet.
+
+    `domains`: the same for each of the run's domains, by number; a domain moves with the run, with groups or without.
+    """
 
     outcomes: Outcomes
-    counts: Counts
-    progress: Progress
-    closed_with: Exploration
+    entry: Entry
+    domains: tuple[Entry, ...]
     late: bool
 
+    @property
+    def counts(self) -> Counts:
+        """Of the report's groups."""
+        return self.entry.counts
 
-def assess(report: Reported, known: PromptView, progress: Progress, spec: RunSpec, *, stock: int) -> Assessment:
+    @property
+    def progress(self) -> Progress:
+        """Of the run, after the report."""
+        return self.entry.progress
+
+
+def assess(
+    report: Reported,
+    known: PromptView,
+    run: Ledger,
+    spec: RunSpec,
+    *,
+    stock: int,
+    domains: Sequence[Domain],
+) -> Assessment:
     """What folding `report` would do to a run whose prompts `known` shows; `stock`: those with streak 0."""
     outcomes = classify(report.rewards, spec)
-    number = np.bincount(outcomes.outcome, minlength=len(Outcome))
     named = _named(report.index, known)
-    aside = _aside(report.step, named, spec)
-    steering = (outcomes.outcome != Outcome.UNDETERMINED) & ~aside
-    index, effective = report.index[steering], outcomes.outcome[steering] == Outcome.EFFECTIVE
-    set_aside = np.bincount(outcomes.outcome[aside], minlength=len(Outcome))
-    before = _named(index, known)
-    counts = Counts(
-        effective=int(number[Outcome.EFFECTIVE]),
-        easy=int(number[Outcome.EASY]),
-        hard=int(number[Outcome.HARD]),
-        seen_before=index.size - _first_judged(index, before),
-        **{f"aside_{kind.name.lower()}": int(set_aside[kind]) for kind in JUDGED},
-        tried=NOTHING if progress.tuning is None else tried(before, effective, progress.exploration, spec),
-    )
-    after, closed_with = controller.observe(progress, spec, report.step, counts, final=report.final, stock=stock)
-    return Assessment(outcomes, counts, after, closed_with, progress.is_complete(report.step))
+    groups = _Groups(report.index, outcomes.outcome, _aside(report.step, named, spec), report.rewards.lengths, named)
+    now = run.progress
+    counts = groups.counts()
+    if now.tuning is not None:
+        steering = groups.steering
+        before = _named(report.index[steering], known)
+        in_force = bases(before, now.exploration, domains)
+        evidence = tried(before, outcomes.outcome[steering] == Outcome.EFFECTIVE, in_force, spec)
+        counts = replace(counts, tried=evidence)
+    entry = _entry(groups, counts, now, spec, report, final=report.final, stock=stock)
+    if not domains:
+        return Assessment(outcomes, entry, (), now.is_complete(report.step))
+    numbers = named.column("domain")
+    entries = []
+    for number, domain in enumerate(domains):
+        part = groups.of(np.flatnonzero(numbers == number))
+        own = spec_of(spec, domain.name, now.tuning)
+        # A domain has at most the run's effective groups, so the run's steps end its steps, and nothing else does.
+        final = entry.progress.is_complete(report.step)
+        entries.append(_entry(part, part.counts(), domain.progress, own, report, final=final))
+    return Assessment(outcomes, entry, tuple(entries), now.is_complete(report.step))
+
+
+def _entry(
+    groups: _Groups, counts: Counts, now: Progress, spec: RunSpec, report: Reported, *, final: bool, stock: int = 0
+) -> Entry:
+    after, closed_with = controller.observe(now, spec, report.step, counts, final=final, stock=stock)
+    return Entry(groups.index.size, int(groups.lengths.sum(dtype=np.int64)), counts, after, closed_with)
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """Groups of a report: prompt, outcome, whether set aside, responses; `named`: their prompts before it."""
+
+    index: Index
+    outcome: NDArray[np.int8]
+    aside: NDArray[np.bool_]
+    lengths: NDArray[np.uint16]
+    named: PromptView
+
+    @property
+    def steering(self) -> NDArray[np.bool_]:
+        """bool[n]: the judged groups that are not set aside."""
+        steering: NDArray[np.bool_] = (self.outcome != Outcome.UNDETERMINED) & ~self.aside
+        return steering
+
+    def of(self, rows: Index) -> _Groups:
+        """Some of them."""
+        named = self.named.of(self.named.index[rows])  # type: ignore[index]
+        return _Groups(self.index[rows], self.outcome[rows], self.aside[rows], self.lengths[rows], named)
+
+    def counts(self) -> Counts:
+        """What they add to their step."""
+        number = np.bincount(self.outcome, minlength=len(Outcome))
+        set_aside = np.bincount(self.outcome[self.aside], minlength=len(Outcome))
+        steering = self.steering
+        new = self.index[steering & (self.named.kind == Outcome.UNDETERMINED)]
+        first_judged = int(np.unique(new).size) if new.size else 0
+        return Counts(
+            effective=int(number[Outcome.EFFECTIVE]),
+            easy=int(number[Outcome.EASY]),
+            hard=int(number[Outcome.HARD]),
+            seen_before=int(np.count_nonzero(steering)) - first_judged,
+            aside_effective=int(set_aside[Outcome.EFFECTIVE]),
+            aside_easy=int(set_aside[Outcome.EASY]),
+            aside_hard=int(set_aside[Outcome.HARD]),
+        )
 
 
 def _named(index: Index, known: PromptView) -> PromptView:
@@ -62,8 +135,3 @@ def _aside(step: int, named: PromptView, spec: RunSpec) -> NDArray[np.bool_]:
     if spec.policy in RANKINGS and not spec.shadow:
         return np.zeros(noted.size, np.bool_)
     return audit.brought(noted, step)
-
-
-def _first_judged(index: Index, before: PromptView) -> int:
-    first = index[before.kind == Outcome.UNDETERMINED]
-    return int(np.unique(first).size) if first.size else 0

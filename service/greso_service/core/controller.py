@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from greso_service.core import target
 from greso_service.core.spec import AUTO, RunSpec
@@ -117,8 +119,8 @@ def _steered(progress: Progress, spec: RunSpec) -> Exploration:
     effective, easy, hard = counts.steering
     groups = effective + easy + hard
     return Exploration(
-        _moved(now.easy, easy / groups >= wanted.easy, spec),
-        _moved(now.hard, hard / groups >= wanted.hard, spec),
+        _nudged(now.easy, easy / groups >= wanted.easy, spec),
+        _nudged(now.hard, hard / groups >= wanted.hard, spec),
     )
 
 
@@ -131,6 +133,13 @@ def targets(spec: RunSpec, tuning: Tuning | None) -> Exploration:
     return Exploration(easy, spec.target_zero_variance - easy)
 
 
+def moved(progress: Progress, spec: RunSpec, changes: Mapping[str, Any]) -> Progress:
+    """Progress after a change of the spec, which `spec` has: p_easy and p_hard as given, or kept inside new bounds."""
+    low, high = spec.exploration_bounds
+    easy, hard = changes.get("p_easy", progress.exploration.easy), changes.get("p_hard", progress.exploration.hard)
+    return replace(progress, exploration=Exploration(min(max(easy, low), high), min(max(hard, low), high)))
+
+
 def retuned(progress: Progress, before: RunSpec, spec: RunSpec) -> Tuning | None:
     """The tuning after a change of the spec: begun where the target was, kept inside new bounds, or given up."""
     if spec.target_zero_variance != AUTO:
@@ -141,7 +150,7 @@ def retuned(progress: Progress, before: RunSpec, spec: RunSpec) -> Tuning | None
     return target.begun(spec, now.easy + now.hard)
 
 
-def _moved(p: float, too_many: bool, spec: RunSpec) -> float:
+def _nudged(p: float, too_many: bool, spec: RunSpec) -> float:
     low, high = spec.exploration_bounds
     moved = p - spec.exploration_step if too_many else p + spec.exploration_step
     # Rounding keeps hundreds of steps of 0.01 on the grid that a reader expects: 0.48, not 0.48000000000000004.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from greso_service.core.mark import Mark
 from greso_service.core.outcome import Rewards
-from greso_service.core.pool import Cursor
+from greso_service.core.pool import Cursor, Walk
 from greso_service.core.prompts import Index
 
 
@@ -35,6 +35,18 @@ class Pooled:
 
     new: list[bytes]
     index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Prompts of the pool that had no domain got one. `new` names get the next numbers, the first of all 1.
+
+    `index`: int64[n], distinct; `domain`: uint8[n], their domains' numbers.
+    """
+
+    new: tuple[str, ...]
+    index: Index
+    domain: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +93,23 @@ class Audited:
 
 
 @dataclass(frozen=True, slots=True)
-class Selected:
-    """Candidates of a step were judged. `cursor`: where a draw left the walk of the pool; None for a select.
+class Part:
+    """What a selection did in one domain, by its number. `walk`: where a draw with quotas left it."""
 
-    `skipped`: the prompts of the run's sample among those that were skipped, in order.
+    domain: int
+    examined: int
+    selected: int
+    skipped_easy: int
+    skipped_hard: int
+    walk: Walk | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """Candidates of a step were judged. `cursor`: where a draw left the walk of the pool; None for others.
+
+    `skipped`: the prompts of the run's sample among those that were skipped, in order. `parts`: of a run with domains,
+    those that had a part in it; together they are the whole.
     """
 
     step: int
@@ -96,6 +121,7 @@ class Selected:
     skipped: tuple[int, ...] = ()
     ranked: Ranked | None = None
     audited: Audited | None = None
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +181,7 @@ class Forked:
     step: int | None
 
 
-Event = Created | Patched | Pooled | Priors | Selected | Reported | Rewound | Forked
+Event = Created | Patched | Pooled | Joined | Priors | Selected | Reported | Rewound | Forked
 
 
 def completion(step: int) -> Reported:

@@ -52,7 +52,7 @@ class Figures:
             spec=state.spec,
             step=max(progress.step, 0),
             generation=state.generation,
-            epoch=state.cursor.epoch,
+            epoch=state.epoch,
             prompts=state.table.size,
             pool=state.pool_size,
             exploration=progress.exploration,

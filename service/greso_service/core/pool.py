@@ -40,6 +40,18 @@ class Cursor:
         return Cursor(self.epoch, self.position + places, self.size)
 
 
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """Where draws stand in a part of the pool. `owed`: prompts that the walk still is to bring to draws by rank.
+
+    `due`: prompts that the part still is to give by its quota; below 0: it gave more.
+    """
+
+    cursor: Cursor = Cursor()
+    owed: float = 0.0
+    due: float = 0.0
+
+
 def permuted(places: Index, size: int, key: int) -> Index:
     """int64[n]: where the key's permutation of range(size) sends each of the given places (all < size)."""
     half = max(((size - 1).bit_length() + 1) // 2, 1)

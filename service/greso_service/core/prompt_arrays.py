@@ -40,6 +40,7 @@ class PromptArrays:
     audited: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     heard: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     pooled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    domain: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))  # number; 0: none
     recent: NDArray[np.void] = field(default_factory=lambda: np.zeros((0, RECENT), GROUP_ROW))  # the v-th at v % RECENT
 
     def grow(self, size: int) -> None:

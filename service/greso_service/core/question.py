@@ -56,6 +56,18 @@ class PromptView:
 
 
 @dataclass(frozen=True, slots=True)
+class PerPrompt:
+    """p_easy and p_hard of n candidates, each its own: float64[n]."""
+
+    easy: Floats
+    hard: Floats
+
+
+Bases = Exploration | PerPrompt
+"""The bases of keep probabilities: one pair for all candidates, or one for each."""
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """A decision to make in a step about n candidates.
 
@@ -64,7 +76,7 @@ class Question:
     """
 
     spec: RunSpec
-    exploration: Exploration
+    exploration: Bases
     ability: Ability
     step: int
     batch: int

@@ -9,17 +9,19 @@ shows what the ranking misses. A prompt that was drawn is left alone for `cooldo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core import draws
-from greso_service.core.events import Audited, Ranked
+from greso_service.core import draws, quotas
+from greso_service.core.events import Audited
 from greso_service.core.policy import RANKINGS, PromptView, as_easy, best, known
-from greso_service.core.pool import Cursor
+from greso_service.core.pool import Cursor, Walk
 from greso_service.core.prompts import Index
+from greso_service.core.quotas import Scope
 from greso_service.core.state import RunState
 
 WINDOW: Final = 1 << 20
@@ -35,11 +37,12 @@ _CHUNK: Final = 1 << 15
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Prompts that a draw takes, and where it leaves the walk of the pool."""
+    """Prompts that a draw takes of its scope, by rank (best first) and from the walk, and where it leaves that."""
 
-    ranked: Ranked
+    best: Index
+    walked: Index
     audited: Audited
-    cursor: Cursor
+    walk: Walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +67,31 @@ class Standing:
 
 def standing(state: RunState, step: int, index: int) -> Standing:
     """How a prompt of the pool would fare in a step's next draw, if that is of a round's size."""
-    rows, scores = _ranked(state, step)
+    scopes = state.scopes()
+    number = None if scopes and scopes[0].number is None else int(state.prompts.domain[index])
+    place = next((place for place, scope in enumerate(scopes) if scope.number == number), None)
+    if place is None:  # its domain has no share of the draws
+        return Standing(None, 0, None, 0, 0)
+    scope = scopes[place]
+    rows, scores = _ranked(state, step, scope)
     places = np.flatnonzero(rows == index)
     free_from = rank = None
     if _cooling(state, state.prompts.drawn[index : index + 1], step)[0]:
         free_from = int(state.prompts.drawn[index]) + state.spec.cooldown_steps
     elif places.size:
-        place, drawn = places[0], draws.uniforms(state.table.hashes[rows], state.spec.seed, step)
-        before = (scores > scores[place]) | ((scores == scores[place]) & (drawn < drawn[place]))
+        own, drawn = places[0], draws.uniforms(state.table.hashes[rows], state.spec.seed, step)
+        before = (scores > scores[own]) | ((scores == scores[own]) & (drawn < drawn[own]))
         rank = 1 + int(np.count_nonzero(before))
-    count = state.batch_size(step)
-    walked = min(int(_owed(state, count)), count)
+    count = int(divided(state, step, state.batch_size(step), scopes)[0][place])
+    walked = min(int(_owed(state, scope, count)), count)
     return Standing(rank, int(np.count_nonzero(scores >= 0)), free_from, count - walked, walked)
 
 
-def _owed(state: RunState, count: int) -> float:
+def _owed(state: RunState, scope: Scope, count: int) -> float:
     """Prompts that the walk is to bring by the end of a draw of `count`."""
     spec = state.spec
     share = 1.0 if spec.shadow else max(spec.exploration_share, spec.audit_share)
-    return round(state.owed + share * count, 9)  # ten tenths are one
+    return round(scope.walk.owed + share * count, 9)  # ten tenths are one
 
 
 def looked_at(state: RunState) -> int:
@@ -90,28 +99,37 @@ def looked_at(state: RunState) -> int:
     return min(state.table.size, WINDOW) if state.spec.policy in RANKINGS else 0
 
 
-def draw(state: RunState, step: int, count: int) -> Drawn:
-    """Take `count` prompts of the pool, or as many as there are that this step has not taken yet."""
-    owed = _owed(state, count)
-    walked, cursor = _walk(state, step, min(int(owed), count))
-    top = _top(state, step, count)
+def divided(state: RunState, step: int, count: int, scopes: Sequence[Scope]) -> tuple[quotas.Numbers, quotas.Floats]:
+    """How many prompts a draw takes of each scope, and what is due from it then."""
+    share, due = quotas.shares_of(scopes)
+    if len(scopes) == 1:
+        return np.array([count]), due
+    return quotas.divided(count, share, due, np.array([_left(state, step, scope).size for scope in scopes]))
+
+
+def draw(state: RunState, step: int, count: int, scope: Scope) -> Drawn:
+    """Take `count` prompts of a scope, or as many as there are that this step has not taken yet."""
+    owed = _owed(state, scope, count)
+    walked, cursor = _walk(state, step, min(int(owed), count), scope)
+    top = _top(state, step, count, scope)
     taken = top[~np.isin(top, walked)][: count - walked.size]
     lacking = count - walked.size - taken.size
     if lacking:
-        taken = np.concatenate([taken, _longest_left_alone(state, step, np.concatenate([taken, walked]), lacking)])
+        there = np.concatenate([taken, walked])
+        taken = np.concatenate([taken, _longest_left_alone(state, step, there, lacking, scope)])
     # What the walk could not bring is not owed for ever; a draw of nothing leaves it as it is.
-    owed = min(owed - walked.size, max(state.owed, float(count)))
-    ranked = Ranked((*taken.tolist(), *walked.tolist()), walked.size, owed)
-    return Drawn(ranked, _audited(state, walked[~np.isin(walked, top)]), cursor)
+    owed = min(owed - walked.size, max(scope.walk.owed, float(count)))
+    audited = _audited(state, walked[~np.isin(walked, top)])
+    return Drawn(taken, walked, audited, Walk(cursor, owed, scope.walk.due))
 
 
-def _walk(state: RunState, step: int, count: int) -> tuple[Index, Cursor]:
+def _walk(state: RunState, step: int, count: int, scope: Scope) -> tuple[Index, Cursor]:
     """The next `count` prompts of the walk that are not left alone, and the cursor behind them."""
-    cursor, left = state.cursor, state.pool_size
+    cursor, left = scope.walk.cursor, scope.members.size
     found: list[Index] = []
     while count and left:
-        cursor = cursor.ready(state.pool_size)
-        index = state.places(cursor, min(max(2 * count, 64), _CHUNK, left))
+        cursor = cursor.ready(scope.members.size)
+        index = state.places(scope.members, cursor, min(max(2 * count, 64), _CHUNK, left))
         places = np.flatnonzero(~_cooling(state, state.prompts.drawn[index], step))[:count]
         examined = int(places[-1]) + 1 if places.size == count else index.size
         # An epoch's end may lie within one draw, and the next epoch begin with what this one ended with.
@@ -138,17 +156,17 @@ def _ahead(state: RunState, step: int) -> int:
     return 0 if state.progress.is_complete(step) else AHEAD
 
 
-def _top(state: RunState, step: int, count: int) -> Index:
+def _top(state: RunState, step: int, count: int, scope: Scope) -> Index:
     """The best `count` prompts that are not left alone, best first."""
-    rows, scores = _ranked(state, step)
+    rows, scores = _ranked(state, step, scope)
     top = best(scores, count, lambda places: draws.uniforms(state.table.hashes[rows[places]], state.spec.seed, step))
     chosen: Index = rows[top]
     return chosen
 
 
-def _ranked(state: RunState, step: int) -> tuple[Index, NDArray[np.float32]]:
+def _ranked(state: RunState, step: int, scope: Scope) -> tuple[Index, NDArray[np.float32]]:
     """The prompts that the step ranks, the same ones in each of its draws, and their scores."""
-    stretches = _window(state, step)
+    stretches = _window(state, step, scope)
     scores = np.concatenate([_scores(state, step, stretch) for stretch in stretches])
     rows = np.concatenate([
         np.arange(stretch.start, stretch.stop) if isinstance(stretch, slice) else stretch for stretch in stretches
@@ -156,16 +174,19 @@ def _ranked(state: RunState, step: int) -> tuple[Index, NDArray[np.float32]]:
     return rows, scores
 
 
-def _window(state: RunState, step: int) -> list[slice | Index]:
-    """Stretches of the run's prompts that hold what the step ranks; of a larger run than `WINDOW` only its pool."""
-    whole = state.table.size <= WINDOW or state.pool_size == state.table.size
-    size = state.table.size if whole else state.pool_size
+def _window(state: RunState, step: int, scope: Scope) -> list[slice | Index]:
+    """Stretches of the run's prompts that hold what the step ranks; of a run larger than `WINDOW` only its pool."""
+    members = scope.members
+    # Slices of the columns are several times as fast as prompts picked out of them.
+    whole = scope.number is None and (state.table.size <= WINDOW or members.size == state.table.size)
+    size = state.table.size if whole else members.size
+    most = WINDOW if scope.number is None else max(WINDOW * size // state.pool_size, 1)
     stretches = [slice(0, size)]
-    if size > WINDOW:
+    if size > most and state.pool_size > WINDOW:
         start = draws.window_start(state.spec.seed, step, size)
-        end = start + WINDOW
+        end = start + most
         stretches = [slice(start, end)] if end <= size else [slice(start, size), slice(0, end - size)]
-    return [*stretches] if whole else [state.pool[stretch].astype(np.int64) for stretch in stretches]
+    return [*stretches] if whole else [members[stretch].astype(np.int64) for stretch in stretches]
 
 
 def _scores(state: RunState, step: int, stretch: slice | Index) -> NDArray[np.float32]:
@@ -189,16 +210,23 @@ def _part(stretch: slice | Index, first: int, count: int) -> slice | Index:
     return stretch[first : first + count]
 
 
-def _longest_left_alone(state: RunState, step: int, taken: Index, count: int) -> Index:
-    """Of what is left of the pool, those whose turn is longest ago; none that this step may have taken already."""
-    rows = state.pool[: state.pool_size].astype(np.int64)
-    drawn = state.prompts.drawn[rows]
+def _longest_left_alone(state: RunState, step: int, taken: Index, count: int, scope: Scope) -> Index:
+    """Of what is left of a scope, those whose turn is longest ago; none that this step may have taken already."""
+    rows = _left(state, step, scope)
     left = np.ones(state.table.size, np.bool_)
     left[taken] = False
-    rows = rows[left[rows] & ((drawn < step + 1) | (drawn > step + 1 + _ahead(state, step)))]
+    rows = rows[left[rows]]
     uniforms = draws.uniforms(state.table.hashes[rows], state.spec.seed, step)
     longest: Index = rows[np.lexsort((uniforms, state.prompts.drawn[rows]))[:count]]
     return longest
+
+
+def _left(state: RunState, step: int, scope: Scope) -> Index:
+    """int64: the prompts of a scope that this step can't have taken yet."""
+    drawn = state.prompts.drawn[scope.members]
+    left = (drawn < step + 1) | (drawn > step + 1 + _ahead(state, step))
+    rows: Index = scope.members[left].astype(np.int64)
+    return rows
 
 
 def _audited(state: RunState, index: Index) -> Audited:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,17 @@ MOST_MIXED = 1024
 POLICIES = ("greso", "uniform", "band", "mopps", "p_mixed", "irt")
 AUTO = "auto"
 """The word for a target that the run tunes by itself."""
+
+DOMAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+DOMAIN_FIELDS = {
+    "target_zero_variance": "share of the domain's groups that may be zero-variance (default: the run's)",
+    "easy_share": "part of that target left to easy groups (default: the run's)",
+    "quota": "share of the prompts that draws take (default: with the others, what the quotas leave, by size)",
+}
+"""What may differ in a domain; each in [0, 1]."""
+
+MOST_DOMAINS = 32
+"""Domains of a run: each is a label in its metrics."""
 
 STREAK_RULES = ("zero_variance", "same_kind")
 
@@ -66,7 +78,8 @@ def _param(
 class RunSpec:
     """The parameters of one run. Build it with `RunSpec.of`, which validates.
 
-    Probabilities and shares are in [0, 1]; sizes count prompts, except `group_size` (responses per prompt).
+    Probabilities and shares are in [0, 1]; sizes count prompts, except `group_size` (responses per prompt). `domains`:
+    name -> those of `DOMAIN_FIELDS` that differ in it.
     """
 
     policy: str = _param("greso", "rule that decides which prompts to keep", OURS, choices=POLICIES)
@@ -132,6 +145,10 @@ class RunSpec:
         high=1,
     )
     shadow: bool = _param(False, "roll everything out, and only note what would have been skipped", OURS)
+    domains: Mapping[str, Mapping[str, float]] = field(
+        default_factory=dict,
+        metadata={"param": Param("what differs in a domain, by its name: its own target, its quota of draws", OURS)},
+    )
     easy_min_mean: float | None = _param(
         None, "groups with at least this mean count as easy for the streak", "reference 0.98", low=-1e300, high=1e300
     )
@@ -173,7 +190,8 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Every field by name, JSON-ready."""
-        fields = dataclasses.asdict(self)
+        fields = dataclasses.asdict(dataclasses.replace(self, domains={}))
+        fields["domains"] = {name: dict(domain) for name, domain in self.domains.items()}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     def differences(self, other: RunSpec) -> list[str]:
@@ -198,6 +216,8 @@ def _range_faults(spec: RunSpec) -> list[tuple[str, str]]:
         if param.choices:
             if value not in param.choices:
                 faults.append((name, f"must be one of {', '.join(param.choices)}"))
+        elif name == "domains":
+            faults += _domain_faults(value)
         elif value is not None and value not in param.words:
             numbers = value if isinstance(value, tuple) else (value,)
             if any(isinstance(number, str) for number in numbers) or not all(
@@ -205,6 +225,23 @@ def _range_faults(spec: RunSpec) -> list[tuple[str, str]]:
             ):
                 words = "".join(f' or "{word}"' for word in param.words)
                 faults.append((name, f"must be in [{param.low:g}, {param.high:g}]{words}"))
+    return faults
+
+
+def _domain_faults(domains: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str]]:
+    faults = []
+    if len(domains) > MOST_DOMAINS:
+        faults.append(("domains", f"has {len(domains)} domains; {MOST_DOMAINS} are the most"))
+    for name, own in domains.items():
+        if not re.fullmatch(DOMAIN_NAME, name):
+            faults.append((f"domains/{name}", f"a domain's name must match {DOMAIN_NAME}"))
+        for field_name, value in own.items():
+            if field_name not in DOMAIN_FIELDS:
+                faults.append((f"domains/{name}/{field_name}", f"must be one of {', '.join(DOMAIN_FIELDS)}"))
+            elif not 0 <= value <= 1:
+                faults.append((f"domains/{name}/{field_name}", "must be in [0, 1]"))
+    if math.fsum(own.get("quota", 0) for own in domains.values()) > 1 + 1e-9:
+        faults.append(("domains", "their quotas sum to more than 1"))
     return faults
 
 

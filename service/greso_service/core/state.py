@@ -7,17 +7,20 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core import audit, controller, learning, target
+from greso_service.core import audit, controller, learning, quotas, target
 from greso_service.core.arrays import grown, in_turn
 from greso_service.core.assessment import Assessment, assess
 from greso_service.core.audit import RESTARTS, AuditCounts, Found
 from greso_service.core.controller import Counts, Exploration, Progress
 from greso_service.core.difficulty import Ability, Belief
+from greso_service.core.domains import Domain, bases, begun, rest
 from greso_service.core.draws import U64, Ids, audit_uniforms, epoch_key, uniforms
 from greso_service.core.events import (
     Created,
     Event,
     Forked,
+    Joined,
+    Part,
     Patched,
     Pooled,
     Priors,
@@ -26,23 +29,25 @@ from greso_service.core.events import (
     Selected,
     Span,
 )
+from greso_service.core.ledger import Ledger
 from greso_service.core.mark import START, Mark
 from greso_service.core.outcome import Outcome, Outcomes
 from greso_service.core.passes import Passes
 from greso_service.core.policy import RANKINGS, PromptView, Question, as_easy, known
-from greso_service.core.pool import Cursor, permuted
+from greso_service.core.pool import Cursor, Walk, permuted
 from greso_service.core.prompt_arrays import GROUP_ROW, RECENT, PromptArrays
 from greso_service.core.prompts import Index, PromptTable
+from greso_service.core.quotas import Scope
 from greso_service.core.sample import SKIPPED_EASY, SKIPPED_HARD, Sample
 from greso_service.core.spec import AUTO, RunSpec
-from greso_service.core.steps import LATELY, StepLog
+from greso_service.core.steps import LATELY
 from greso_service.core.streaks import StreakCounts
-from greso_service.core.totals import Totals
 
 
-class RunState:
+class RunState(Ledger):
     """The state of one run after some prefix of its history. `fold` moves it on; the rest only looks.
 
+    `domains`: by number, the prompts without one first; empty while no prompt has one.
     `owed`: prompts that the walk of the pool still is to bring to draws by rank. `audits`: what audits found.
     `told_from`: the first step whose prompts may have had priors before their first group; None: no such step.
     `generation`: how often the run was rewound. What the state is made of: the spans in `past`, which the last rewind
@@ -51,29 +56,30 @@ class RunState:
 
     __slots__ = (
         "_assessed",
+        "_members",
         "ability",
         "audits",
         "created",
         "cursor",
+        "domains",
         "generation",
         "owed",
         "past",
         "pool",
         "pool_size",
-        "progress",
         "prompts",
         "sample",
         "since",
         "spec",
-        "steps",
         "streaks",
         "table",
         "told_from",
-        "totals",
     )
 
     def __init__(self, created: Created) -> None:
         self.spec = self.created = RunSpec.of(created.spec)
+        tuning = target.begun(self.spec) if self.spec.target_zero_variance == AUTO else None
+        super().__init__(Progress(Exploration(self.spec.p_easy, self.spec.p_hard), tuning=tuning))
         self.table = PromptTable()
         self.prompts = PromptArrays()
         self.streaks = StreakCounts()
@@ -81,10 +87,7 @@ class RunState:
         self.pool = np.zeros(0, np.uint32)
         self.pool_size = 0
         self.cursor = Cursor()
-        tuning = target.begun(self.spec) if self.spec.target_zero_variance == AUTO else None
-        self.progress = Progress(Exploration(self.spec.p_easy, self.spec.p_hard), tuning=tuning)
-        self.steps = StepLog()
-        self.totals = Totals()
+        self.domains: list[Domain] = []
         self.ability = Ability()
         self.owed = 0.0
         self.told_from: int | None = None
@@ -93,6 +96,7 @@ class RunState:
         self.past: tuple[Span, ...] = ()
         self.since: Mark = START
         self._assessed: tuple[Reported, Assessment] | None = None
+        self._members: dict[int, NDArray[np.uint32]] = {}
 
     @property
     def view(self) -> PromptView:
@@ -108,7 +112,7 @@ class RunState:
         """The decision to make for these candidates; `hashes`: of their ids."""
         return Question(
             self.spec,
-            self.progress.exploration,
+            bases(candidates, self.progress.exploration, self.domains),
             self.ability,
             step,
             self.batch_size(step),
@@ -132,11 +136,34 @@ class RunState:
         groups, effective = self.steps.judged_lately(progress.step, LATELY - bool(last.groups))
         return controller.first_batch_size(self.spec, groups + last.groups, effective + last.effective)
 
-    def places(self, cursor: Cursor, count: int) -> Index:
-        """int64: the prompts at the next `count` places of the cursor's epoch (fewer at its end)."""
+    def scopes(self) -> list[Scope]:
+        """What draws take prompts from: the whole pool, or, with quotas, each domain that has a share."""
+        if not self.domains or not quotas.in_force(self.spec):
+            return [Scope(None, self.pool[: self.pool_size], Walk(self.cursor, self.owed))]
+        names = [domain.name for domain in self.domains]
+        share = quotas.shares(self.spec, names, np.array([domain.pool for domain in self.domains]))
+        return [
+            Scope(number, self.members(number), self.domains[number].walk, share[number])
+            for number in np.flatnonzero(share).tolist()
+        ]
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the pool's walk; with quotas that of the domain that is least far."""
+        return min((scope.walk.cursor.epoch for scope in self.scopes()), default=0)
+
+    def members(self, number: int) -> NDArray[np.uint32]:
+        """uint32: the pool's prompts of a domain, in the order in which they joined the pool."""
+        if number not in self._members:
+            pool = self.pool[: self.pool_size]
+            self._members[number] = pool[self.prompts.domain[pool] == number]
+        return self._members[number]
+
+    def places(self, members: NDArray[np.uint32], cursor: Cursor, count: int) -> Index:
+        """int64: the prompts at the next `count` places of the cursor's epoch over `members` (fewer at its end)."""
         places = np.arange(cursor.position, min(cursor.position + count, cursor.size))
         order = permuted(places, cursor.size, epoch_key(self.spec.seed, cursor.epoch))
-        return self.pool[order].astype(np.int64)
+        return members[order].astype(np.int64)
 
     def recent(self, index: int) -> NDArray[np.void]:
         """The prompt's last groups (at most `RECENT`), newest first."""
@@ -153,7 +180,8 @@ class RunState:
         """What folding `report` would do, without doing it; remembered for the fold that mostly follows."""
         if self._assessed is not None and self._assessed[0] is report:
             return self._assessed[1]
-        assessed = assess(report, self.view, self.progress, self.spec, stock=int(self.streaks.table[:, 0].sum()))
+        stock = int(self.streaks.table[:, 0].sum())
+        assessed = assess(report, self.view, self, self.spec, stock=stock, domains=self.domains)
         self._assessed = report, assessed
         return assessed
 
@@ -166,6 +194,8 @@ class RunState:
                 self._fold_selected(event)
             case Pooled():
                 self._fold_pooled(event)
+            case Joined():
+                self._fold_joined(event)
             case Priors():
                 self._fold_priors(event)
             case Patched():
@@ -187,12 +217,10 @@ class RunState:
         if any(getattr(before, name) != getattr(self.spec, name) for name in RESTARTS):
             self.audits = AuditCounts()
             audit.lapse(self.prompts)
-        low, high = self.spec.exploration_bounds
-        now = self.progress.exploration
-        easy, hard = (event.changes.get("p_easy", now.easy), event.changes.get("p_hard", now.hard))
-        exploration = Exploration(min(max(easy, low), high), min(max(hard, low), high))
         tuning = controller.retuned(self.progress, before, self.spec)
-        self.progress = replace(self.progress, exploration=exploration, tuning=tuning)
+        self.progress = replace(controller.moved(self.progress, self.spec, event.changes), tuning=tuning)
+        for domain in self.domains:
+            domain.progress = controller.moved(domain.progress, self.spec, event.changes)
 
     def _register(self, new: list[bytes]) -> None:
         if new:
@@ -209,19 +237,30 @@ class RunState:
         self.pool[self.pool_size : end] = event.index
         self.pool_size = end
         self.prompts.pooled[event.index] = True
+        if self.domains:
+            self.domains[0].pool += event.index.size
+            self._members.pop(0, None)
+
+    def _fold_joined(self, event: Joined) -> None:
+        if not self.domains:
+            self.domains.append(rest(self, self.pool_size))
+        self.domains += [begun(name, self.progress) for name in event.new]
+        self.prompts.domain[event.index] = event.domain
+        joined = np.bincount(event.domain, minlength=len(self.domains))
+        joined[0] = -event.index.size
+        for number in np.flatnonzero(joined).tolist():
+            domain, cursor = self.domains[number], self.domains[number].walk.cursor
+            domain.pool += int(joined[number])
+            self._members.pop(number, None)
+            # The members' places have changed under a walk that has begun: it begins a new epoch.
+            if cursor.size:
+                domain.walk = replace(domain.walk, cursor=Cursor(cursor.epoch + 1))
 
     def _fold_selected(self, event: Selected) -> None:
-        amounts = {
-            "examined": event.examined,
-            "selected": event.selected,
-            "skipped_easy": event.skipped_easy,
-            "skipped_hard": event.skipped_hard,
-        }
-        self.totals.add(**amounts)
-        first = event.step not in self.steps
-        self.steps.add(event.step, **amounts)
-        if first or not self.progress.is_complete(event.step):
-            self._note_exploration(event.step, self.progress.exploration)
+        self.enter_selection(event.step, _amounts(event))
+        for part in event.parts:
+            self.domains[part.domain].enter_selection(event.step, _amounts(part))
+            self.domains[part.domain].walk = part.walk or self.domains[part.domain].walk
         if event.cursor is not None:
             self.cursor = event.cursor
         if event.ranked is not None:
@@ -234,30 +273,16 @@ class RunState:
             easy = as_easy(self.spec, PromptView(self.prompts, index))
             self.sample.note(index, event.step, np.where(easy, SKIPPED_EASY, SKIPPED_HARD).astype(np.int8))
 
-    def _note_exploration(self, step: int, exploration: Exploration) -> None:
-        self.steps.set_exploration(step, exploration.easy, exploration.hard)
-
     def _fold_reported(self, event: Reported) -> None:
         assessed = self.assess(event)
         self._register(event.new)
-        self.totals.add_report(event, assessed.counts)
-        if not assessed.late:
-            if event.step > self.progress.step and not self.progress.complete:
-                self._note_exploration(self.progress.step, assessed.closed_with)
-            counts = assessed.counts
-            self.steps.add(
-                event.step,
-                groups=counts.groups,
-                effective=counts.effective,
-                easy=counts.easy,
-                hard=counts.hard,
-                rollouts=event.rewards.values.size,
-                rounds=int(event.index.size > 0),
-            )
-            if event.seconds is not None:
+        self.enter_report(event.step, assessed.entry, late=assessed.late)
+        for domain, entry in zip(self.domains, assessed.domains, strict=True):
+            domain.enter_report(event.step, entry, late=assessed.late)
+        if event.seconds is not None:
+            self.totals.add_seconds(event.seconds, assessed.counts.effective)
+            if not assessed.late:
                 self.steps.add(event.step, rollout_s=event.seconds.rollout, update_s=event.seconds.update)
-            self._note_exploration(event.step, assessed.progress.exploration)
-        self.progress = assessed.progress
         informed = known(self.view.of(event.index))
         found = audit.told(self.prompts, event, assessed.outcomes.outcome, informed)
         self.totals.add_audits(found)
@@ -313,3 +338,12 @@ class RunState:
         now = np.where(kind == Outcome.EFFECTIVE, 0, going)
         self.streaks.move(before, streak, kind, now)
         self.prompts.streak[index], self.prompts.kind[index] = now, kind
+
+
+def _amounts(part: Selected | Part) -> dict[str, int]:
+    return {
+        "examined": part.examined,
+        "selected": part.selected,
+        "skipped_easy": part.skipped_easy,
+        "skipped_hard": part.skipped_hard,
+    }

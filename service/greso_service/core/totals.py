@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from greso_service.core.audit import AuditCounts
 from greso_service.core.controller import Counts
-from greso_service.core.events import Reported
+from greso_service.core.events import Seconds
 
 
 @dataclass(slots=True)
@@ -45,20 +45,22 @@ class Totals:
         for name, amount in amounts.items():
             setattr(self, name, getattr(self, name) + amount)
 
-    def add_report(self, event: Reported, counts: Counts) -> None:
-        """Add a report's groups, whose `counts` these are."""
+    def add_report(self, groups: int, rollouts: int, counts: Counts) -> None:
+        """Add a report of so many groups, judged ones by `counts`, and responses."""
         self.add(
-            groups=event.index.size,
+            groups=groups,
             effective=counts.effective,
             easy=counts.easy,
             hard=counts.hard,
-            undetermined=event.index.size - counts.groups,
-            rollouts=event.rewards.values.size,
+            undetermined=groups - counts.groups,
+            rollouts=rollouts,
         )
-        if event.seconds is not None:
-            self.rollout_seconds += event.seconds.rollout
-            self.update_seconds += event.seconds.update
-            self.timed_effective += counts.effective if event.seconds.rollout else 0
+
+    def add_seconds(self, seconds: Seconds, effective: int) -> None:
+        """Add what a report with so many effective groups says of time."""
+        self.rollout_seconds += seconds.rollout
+        self.update_seconds += seconds.update
+        self.timed_effective += effective if seconds.rollout else 0
 
     def add_audits(self, found: AuditCounts) -> None:
         """Add what a report said of audits."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core.controller import Exploration
 from greso_service.core.filters import keep_probability
 from greso_service.core.outcome import Outcome
-from greso_service.core.question import PromptView
+from greso_service.core.question import Bases, PromptView
 from greso_service.core.spec import RunSpec
 from greso_service.core.target import Tried
 
 
-def tried(prompts: PromptView, effective: NDArray[np.bool_], exploration: Exploration, spec: RunSpec) -> Tried:
+def tried(prompts: PromptView, effective: NDArray[np.bool_], exploration: Bases, spec: RunSpec) -> Tried:
     """Judged groups of these prompts as they were before, bool[n] effective or not, by what their prompts were."""
     streak, kind = prompts.streak, prompts.kind
     explored = keep_probability(streak, kind, exploration, spec) > spec.min_keep_probability

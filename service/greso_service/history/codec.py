@@ -21,6 +21,8 @@ from greso_service.core.events import (
     Created,
     Event,
     Forked,
+    Joined,
+    Part,
     Patched,
     Pooled,
     Priors,
@@ -33,7 +35,7 @@ from greso_service.core.events import (
 )
 from greso_service.core.mark import Mark
 from greso_service.core.outcome import Rewards
-from greso_service.core.pool import Cursor
+from greso_service.core.pool import Cursor, Walk
 
 VERSION = 1
 _HEAD = struct.Struct("<BBBxQQ")
@@ -43,9 +45,11 @@ _REPORTED = struct.Struct("<qB")
 _COUNT = struct.Struct("<I")
 _REWOUND = struct.Struct("<qqI")
 _SPAN = struct.Struct("<qIqIq")
-# What follows in a selection: where it left the pool; the sampled prompts it skipped; a draw by rank; the audited ones.
-_WALKED, _SAMPLED, _RANKED, _AUDITED = 1, 2, 4, 8
+# What follows in a selection: where it left the pool; sampled prompts it skipped; a draw by rank; audits; its domains.
+_WALKED, _SAMPLED, _RANKED, _AUDITED, _BY_DOMAIN = 1, 2, 4, 8, 16
 _RANK = struct.Struct("<Id")
+_PART = struct.Struct("<BqqqqB")
+_DUE = struct.Struct("<dd")
 _FINAL, _TIMED = 1, 2  # of a report
 _SECONDS = struct.Struct("<dd")
 _COMPRESSED = 1
@@ -225,6 +229,7 @@ def _write_selected(event: Selected) -> bytes:
     cursor = event.cursor
     parts = _WALKED * (cursor is not None) | _SAMPLED * bool(event.skipped)
     parts |= _RANKED * (event.ranked is not None) | _AUDITED * (event.audited is not None)
+    parts |= _BY_DOMAIN * bool(event.parts)
     body = _SELECTED.pack(event.step, event.examined, event.selected, event.skipped_easy, event.skipped_hard, parts)
     if cursor is not None:
         body += _CURSOR.pack(cursor.epoch, cursor.position, cursor.size)
@@ -234,7 +239,24 @@ def _write_selected(event: Selected) -> bytes:
         body += _write_numbers(event.ranked.index) + _RANK.pack(event.ranked.walked, event.ranked.owed)
     if event.audited is not None:
         body += _write_numbers(event.audited.easy) + _write_numbers(event.audited.hard)
+    if event.parts:
+        body += _COUNT.pack(len(event.parts)) + b"".join(map(_write_part, event.parts))
     return body
+
+
+def _write_part(part: Part) -> bytes:
+    counts = (part.examined, part.selected, part.skipped_easy, part.skipped_hard)
+    body = _PART.pack(part.domain, *counts, part.walk is not None)
+    if part.walk is None:
+        return body
+    cursor = part.walk.cursor
+    return body + _CURSOR.pack(cursor.epoch, cursor.position, cursor.size) + _DUE.pack(part.walk.owed, part.walk.due)
+
+
+def _read_part(reader: _Reader) -> Part:
+    domain, examined, selected, easy, hard, walked = reader.struct(_PART)
+    walk = Walk(Cursor(*reader.struct(_CURSOR)), *reader.struct(_DUE)) if walked else None
+    return Part(domain, examined, selected, easy, hard, walk)
 
 
 def _read_selected(reader: _Reader) -> Selected:
@@ -243,7 +265,8 @@ def _read_selected(reader: _Reader) -> Selected:
     skipped = _read_numbers(reader) if parts & _SAMPLED else ()
     ranked = Ranked(_read_numbers(reader), *reader.struct(_RANK)) if parts & _RANKED else None
     audited = Audited(_read_numbers(reader), _read_numbers(reader)) if parts & _AUDITED else None
-    return Selected(step, examined, selected, skipped_easy, skipped_hard, cursor, skipped, ranked, audited)
+    by_domain = tuple(_read_part(reader) for _ in range(reader.count())) if parts & _BY_DOMAIN else ()
+    return Selected(step, examined, selected, skipped_easy, skipped_hard, cursor, skipped, ranked, audited, by_domain)
 
 
 def _write_reported(event: Reported) -> bytes:
@@ -259,6 +282,16 @@ def _read_reported(reader: _Reader) -> Reported:
     rewards = _read_rewards(reader, index.size)
     seconds = Seconds(*reader.struct(_SECONDS)) if flags & _TIMED else None
     return Reported(step, bool(flags & _FINAL), new, index, rewards, seconds)
+
+
+def _write_joined(event: Joined) -> bytes:
+    names = _write_ids([name.encode() for name in event.new])
+    return names + _write_index(event.index) + event.domain.tobytes()
+
+
+def _read_joined(reader: _Reader) -> Joined:
+    new, index = tuple(name.decode() for name in _read_ids(reader)), _read_index(reader)
+    return Joined(new, index, reader.array("u1", index.size).astype(np.uint8))
 
 
 def _write_priors(event: Priors) -> bytes:
@@ -299,6 +332,7 @@ _BY_TYPE: dict[type, tuple[int, Callable[[Any], bytes], Callable[[_Reader], Even
     Rewound: (6, _write_rewound, _read_rewound),
     Forked: (7, lambda event: _write_json({"run": event.run, "step": event.step}), _read_forked),
     Priors: (8, _write_priors, _read_priors),
+    Joined: (9, _write_joined, _read_joined),
 }
 _BY_KIND = {kind: read for kind, _, read in _BY_TYPE.values()}
 _NAMES = {kind: event.__name__.lower() for event, (kind, _, _) in _BY_TYPE.items()}

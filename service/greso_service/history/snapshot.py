@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from greso_service.core.audit import AuditCounts, Found
 from greso_service.core.controller import Counts, Exploration, Progress
 from greso_service.core.difficulty import Ability
+from greso_service.core.domains import Domain
 from greso_service.core.events import Created, Span
 from greso_service.core.mark import Mark
-from greso_service.core.pool import Cursor
+from greso_service.core.pool import Cursor, Walk
 from greso_service.core.prompt_arrays import GROUP_ROW, PromptArrays
 from greso_service.core.prompts import PromptTable
 from greso_service.core.sample import VISIT_ROW, Sample
@@ -55,6 +56,7 @@ class Frozen:
         arrays["recent"] = arrays["recent"][visited]
         arrays |= {"words": words, "lengths": lengths, "pool": state.pool[: state.pool_size], "steps": state.steps.rows}
         arrays |= {f"sample_{name}": getattr(state.sample, name) for name in _SAMPLE}
+        arrays |= {f"steps_{number}": domain.steps.rows for number, domain in enumerate(state.domains)}
         self.arrays: dict[str, NDArray[Any]] = {name: array.copy() for name, array in arrays.items()}
         self.header = {
             "written_ms": written_ms,
@@ -62,6 +64,7 @@ class Frozen:
             "spec": state.spec.to_dict(),
             "progress": asdict(state.progress),
             "cursor": asdict(state.cursor),
+            "domains": [_written(domain) for domain in state.domains],
             "totals": asdict(state.totals),
             "ability": asdict(state.ability),
             "owed": state.owed,
@@ -97,7 +100,7 @@ def read(snapshot: bytes) -> tuple[RunState, int]:
         header = json.loads(content[4 : 4 + length])
         arrays, at = {}, 4 + length
         for name, (dtype, shape) in header["arrays"].items():
-            kind = _DTYPES.get(name) or np.dtype(dtype)
+            kind = _DTYPES.get(name.partition("_")[0]) or _DTYPES.get(name) or np.dtype(dtype)
             count = int(np.prod(shape))
             arrays[name] = np.frombuffer(content, kind, count, at).reshape(shape).copy()
             at += count * kind.itemsize
@@ -130,7 +133,21 @@ def _state(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> RunState:
     state.past = tuple(Span(_mark(after), _mark(until), step) for after, until, step in header["past"])
     state.since = _mark(header["since"])
     state.progress = _progress(header["progress"])
+    state.domains = [_domain(fields, arrays[f"steps_{number}"]) for number, fields in enumerate(header["domains"])]
     return state
+
+
+def _written(domain: Domain) -> dict[str, Any]:
+    fields = {name: asdict(getattr(domain, name)) for name in ("progress", "totals", "walk")}
+    return {"name": domain.name, "pool": domain.pool, **fields}
+
+
+def _domain(fields: dict[str, Any], steps: NDArray[Any]) -> Domain:
+    domain = Domain(fields["name"], _progress(fields["progress"]), fields["pool"])
+    domain.steps, domain.totals = StepLog(steps), Totals(**fields["totals"])
+    walk = fields["walk"]
+    domain.walk = Walk(Cursor(**walk["cursor"]), walk["owed"], walk["due"])
+    return domain
 
 
 def _progress(fields: dict[str, Any]) -> Progress:
