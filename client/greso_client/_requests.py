@@ -30,6 +30,7 @@ POOL_PART = 50_000
 MOST_SAMPLES = 65_535
 # Seconds that one report can say (the contract's limit).
 MOST_SECONDS = 1e9
+_DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _WITH_RATE = "name a prompt with its pass rate by PoolPrompt(prompt, pass_rate)"
 
 
@@ -150,7 +151,8 @@ class RunRequests:
 def _item(prompt: str | PoolPrompt) -> str | dict[str, Any]:
     if isinstance(prompt, str):
         return prompt
-    fields = {"prompt": prompt.prompt, "pass_rate": prompt.pass_rate, "samples": prompt.samples}
+    fields: dict[str, Any] = {"prompt": prompt.prompt, "pass_rate": prompt.pass_rate, "samples": prompt.samples}
+    fields["domain"] = prompt.domain
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -193,7 +195,7 @@ def checked_items(prompts: Iterable[str | PoolPrompt]) -> list[str | PoolPrompt]
         pointer = f"/prompts/{index}"
         if isinstance(item, PoolPrompt):
             _check_prompt(item.prompt, f"{pointer}/prompt")
-            checked.append(_checked_rate(item, pointer))
+            checked.append(_checked_item(item, pointer))
         elif isinstance(item, Mapping):
             raise invalid(pointer, f"a mapping is no prompt; {_WITH_RATE}")
         else:
@@ -202,7 +204,9 @@ def checked_items(prompts: Iterable[str | PoolPrompt]) -> list[str | PoolPrompt]
     return checked
 
 
-def _checked_rate(item: PoolPrompt, pointer: str) -> PoolPrompt:
+def _checked_item(item: PoolPrompt, pointer: str) -> PoolPrompt:
+    if item.domain is not None and not _DOMAIN.fullmatch(str(item.domain)):
+        raise invalid(f"{pointer}/domain", f"{item.domain!r} must match {_DOMAIN.pattern}")
     if item.pass_rate is None:
         if item.samples is not None:
             raise invalid(f"{pointer}/samples", "says nothing without a pass_rate")
@@ -213,7 +217,7 @@ def _checked_rate(item: PoolPrompt, pointer: str) -> PoolPrompt:
         raise invalid(f"{pointer}/pass_rate", f"{rate} must be in [0, 1]")
     if samples is not None and not 1 <= samples <= MOST_SAMPLES:
         raise invalid(f"{pointer}/samples", f"{samples} must be 1 to {MOST_SAMPLES}")
-    return PoolPrompt(item.prompt, rate, samples)
+    return PoolPrompt(item.prompt, rate, samples, item.domain)
 
 
 def checked_groups(groups: Iterable[Group]) -> list[Group]:

@@ -37,6 +37,7 @@ class Rollout(Generic[T]):
 class PoolPrompt:
     """A prompt for the pool with what is known of it beforehand.
 
+    `domain`: the part of the pool that it is of, for good; a letter or digit, then up to 63 of these and ``._-``.
     `pass_rate`: share of the responses of the model as it is now that earn their reward, in [0, 1]. `samples`: how many
     it was measured on, from 1 to 65,535; None: as many as the run's group size.
     """
@@ -44,6 +45,7 @@ class PoolPrompt:
     prompt: str
     pass_rate: float | None = None
     samples: int | None = None
+    domain: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

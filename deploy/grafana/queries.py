@@ -55,6 +55,12 @@ def newest(gauge: str, where: str, *by: str) -> str:
     return f"max{_by(('run', *by))} (greso_{gauge}{{{where}}})"
 
 
+def share_of_all(gauge: str, where: str) -> str:
+    """Each domain's part of a gauge of domains."""
+    each = newest(gauge, where, "domain")
+    return f"{each} / on (run) group_left () sum by (run) ({each})"
+
+
 # Runs
 
 

@@ -23,7 +23,7 @@ def board() -> dashboard.Dashboard:
     )
     made.with_variable(frame.run_variable(several=False)).with_variable(frame.window_variable())
     frame.mark_changes(made, W)
-    for add in (_glance, _filter, _yield, _work, _prompts):
+    for add in (_glance, _filter, _yield, _work, _prompts, _domains):
         add(made)
     return made
 
@@ -304,3 +304,48 @@ def _prompts(made: dashboard.Dashboard) -> None:
 def _streak(streak: str) -> Shown:
     where = f'{W}, kind=~"easy|hard", streak="{streak}"'
     return Shown(q.newest("run_prompts_by_streak", where, "kind", "streak"), "{{kind}} {{streak}}")
+
+
+def _domains(made: dashboard.Dashboard) -> None:
+    made.with_row(dashboard.Row("Domains"))
+    made.with_panel(
+        lines(
+            "Effective yield by domain",
+            "Share of effective groups among those of each domain in its newest complete step; empty without domains. "
+            "A domain far below the others costs rollouts that teach little: give it a smaller `quota`, or a lower "
+            "`target_zero_variance` of its own (`domains`).",
+            "percentunit",
+            Shown(q.newest("run_domain_effective_ratio", W, "domain"), "{{domain}}"),
+            most=1,
+        )
+    )
+    made.with_panel(
+        lines(
+            "Zero-variance ratio by domain",
+            "Share of groups whose rewards are all equal among those of each domain, by kind. Each domain is steered "
+            "to its own target: the run's, unless `domains` says another.",
+            "percentunit",
+            Shown(q.newest("run_domain_zero_variance_ratio", W, "domain", "kind"), "{{domain}}, {{kind}}"),
+        )
+    )
+    made.with_panel(
+        lines(
+            "p_easy and p_hard by domain",
+            "The base of the keep probability in each domain. A domain at its high bound skips nothing: it meets its "
+            "target without. Lower the domain's `target_zero_variance` if it should skip more.",
+            "percentunit",
+            Shown(q.newest("run_domain_exploration_probability", W, "domain", "kind"), "{{domain}}, {{kind}}"),
+            most=1,
+        )
+    )
+    made.with_panel(
+        lines(
+            "Share of the selected prompts by domain",
+            "What part of all prompts selected so far each domain had, beside its part of the pool (dashed). With a "
+            "`quota` it nears it; without, the two differ by what is skipped or ranked.",
+            "percentunit",
+            Shown(q.share_of_all("run_domain_selected_prompts", W), "{{domain}}"),
+            Shown(q.share_of_all("run_domain_pool_prompts", W), "target {{domain}}"),
+            most=1,
+        )
+    )

@@ -61,7 +61,7 @@ class Joining:
         moved = rows[(before[rows] > 0) & (before[rows] != number[rows])]
         if moved.size:
             name = self._names[before[moved[0]] - 1]
-            self._refuse(int(self._row[part][moved[0]]), f"the prompt is of domain {name}, and stays there")
+            self._refuse(int(self._row[part][moved[0]]), f"the prompt is of domain {name} and stays")
         rows = rows[before[rows] == 0]
         if not rows.size:
             return None

@@ -124,7 +124,9 @@ def _band(state: RunState, content: dict[str, Any]) -> str:
 
 def _reason(state: RunState, content: dict[str, Any]) -> str:
     streak, kind, probability = content["streak"], content["kind"], content["keep_probability"]
-    p = getattr(state.progress.exploration, kind)
+    index = answers.named_in_path(state, content["prompt"])
+    domain = state.domains[int(state.prompts.domain[index[0]])] if state.domains else state
+    p = getattr(domain.progress.exploration, kind)
     groups = "Its last group" if streak == 1 else f"Its last {streak:,} groups"
     taught = f"taught nothing ({'solved' if kind == 'easy' else 'not solved'}{'' if streak == 1 else ' the last time'})"
     power = _short(p) if streak == 1 else f"{_short(p)}^{streak:,}"

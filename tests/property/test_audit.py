@@ -46,7 +46,7 @@ class Book:
             case Priors():
                 self.known |= set(event.index.tolist())
             case _:
-                assert isinstance(event, Selected | Pooled | Priors)
+                assert isinstance(event, Selected | Pooled | Joined | Priors)
 
     def report(self, event: Reported) -> None:
         outcomes = classify(event.rewards, self.spec).outcome.tolist()

@@ -10,10 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from greso_service.core.events import Created, Event, Forked, Patched, Pooled, Priors, Reported, Rewound, Selected, Span
+from greso_service.core.events import (
+    Created,
+    Event,
+    Forked,
+    Joined,
+    Part,
+    Patched,
+    Pooled,
+    Priors,
+    Reported,
+    Rewound,
+    Selected,
+    Span,
+)
 from greso_service.core.mark import START, Mark
 from greso_service.core.outcome import Rewards
-from greso_service.core.pool import Cursor
+from greso_service.core.pool import Cursor, Walk
 from greso_service.history.codec import CodecError, Recorded, decode, encode
 
 counts = st.integers(0, 2**63 - 1)
@@ -44,6 +57,15 @@ def priors(draw: st.DrawFn) -> Priors:
     return Priors(index, passed, tried)
 
 
+@st.composite
+def joined(draw: st.DrawFn) -> Joined:
+    index = draw(indices)
+    return Joined(tuple(draw(st.lists(names))), index, draw(npst.arrays(np.uint8, index.size)))
+
+
+cursors = st.builds(Cursor, counts, counts, counts)
+walks = st.none() | st.builds(Walk, cursors, floats, floats)
+parts = st.builds(Part, st.integers(0, 255), counts, counts, counts, counts, walks)
 marks = st.builds(Mark, counts, st.integers(0, 2**32 - 1))
 spans = st.builds(Span, marks, marks, counts)
 
@@ -53,7 +75,8 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(Created, json_objects),
     st.builds(Patched, json_objects),
     st.builds(Pooled, ids, indices),
-    st.builds(Selected, counts, counts, counts, counts, counts, st.none() | st.builds(Cursor, counts, counts, counts)),
+    st.builds(Selected, *[counts] * 5, st.none() | cursors, parts=st.lists(parts, max_size=3).map(tuple)),
+    joined(),
     reported(),
     priors(),
 )
@@ -94,7 +117,7 @@ def test_any_bytes_are_an_event_or_refused(payload: bytes) -> None:
         return
 
 
-@given(st.integers(1, 8), st.booleans(), st.binary(max_size=80))
+@given(st.integers(1, 9), st.booleans(), st.binary(max_size=80))
 def test_any_body_is_an_event_or_refused(kind: int, compressed: bool, body: bytes) -> None:
     payload = bytes([1, kind, compressed, 0]) + bytes(16) + body
     try:

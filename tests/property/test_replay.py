@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greso_service.answers import Answer
-from greso_service.errors import Conflict
+from greso_service.errors import Conflict, InvalidInput
 from greso_service.given import Given, Idempotency
 from greso_service.history.base import RunKey
 from greso_service.history.memory import MemoryHistory
@@ -25,7 +25,7 @@ KEY = RunKey("default", "run")
 async def ask(runs: Runs, action: Action, given: Given) -> Answer:
     match action:
         case Pool(prompts):
-            return await runs.add_prompts(KEY, prompts, given=given, rates=action.rates)
+            return await runs.add_prompts(KEY, prompts, given=given, rates=action.rates, domains=action.named)
         case Select(step, prompts, limit, at_least):
             return await runs.select(KEY, step, prompts, limit=limit, at_least=at_least, given=given)
         case Draw(step, count):
@@ -73,7 +73,7 @@ async def _replaying(spec: dict[str, Any], trace: list[Action], again: list[int]
             continue
         try:
             answers[number] = await ask(replicas[number % 2], action, named(number, action))
-        except Conflict:  # a draw from an empty pool
+        except (Conflict, InvalidInput):  # a draw from an empty pool, a prompt that would change its domain
             continue
         if number < len(again) and again[number] in answers:
             await replayed(again[number])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from greso_service.core.events import Created, Event, Patched, Reported, Selected, completion
 from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState
-from greso_service.errors import Conflict
+from greso_service.errors import Conflict, InvalidInput
 from greso_service.given import BARE
 from greso_service.history.base import RunKey
 from greso_service.history.memory import MemoryHistory
@@ -115,7 +115,7 @@ async def _played(spec: dict[str, Any], trace: list[Deed], often: int) -> None:
 async def refused(asking: Any) -> bool:
     try:
         await asking
-    except Conflict:
+    except (Conflict, InvalidInput):
         return True
     return False
 

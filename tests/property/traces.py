@@ -12,8 +12,11 @@ from greso_service import plans
 from greso_service.core.events import Created, Event, Patched
 from greso_service.core.spec import POLICIES, RunSpec
 from greso_service.core.state import RunState
-from greso_service.errors import Conflict
+from greso_service.errors import Conflict, InvalidInput
+from greso_service.joining import Named
 from greso_service.priors import Rates
+
+from ..folding import named  # noqa: TID252
 
 PROMPTS = ["a", "b", "c", "d", "a\0", "é", "漢字", "x" * 64, "e\u0301", " "]
 
@@ -26,6 +29,17 @@ rewards = st.lists(
 solved_or_not = st.sampled_from([[1.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0], [1.0], [], [0.5, 0.5]])
 
 
+domains = st.sampled_from(["math", "code", ""])
+differing = st.fixed_dictionaries(
+    {},
+    optional={
+        "target_zero_variance": st.sampled_from([0.0, 0.4]),
+        "easy_share": st.just(1),
+        "quota": st.sampled_from([0, 0.25, 0.5]),
+    },
+)
+by_domain = st.dictionaries(st.sampled_from(["math", "code", "art"]), differing, max_size=2)
+
 # What policies beside greso go by.
 rankings: dict[str, st.SearchStrategy[Any]] = {
     "pass_rate_band": st.sampled_from([[0.1, 0.9], [0.4, 0.6], [0.0, 1.0]]),
@@ -34,15 +48,17 @@ rankings: dict[str, st.SearchStrategy[Any]] = {
     "cooldown_steps": st.integers(0, 3),
     "audit_share": st.sampled_from([0.0, 0.3, 1.0]),
     "shadow": st.booleans(),
+    "domains": by_domain,
 }
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Prompts that join, `rated` of them with a pass rate and the samples it was measured on."""
+    """Prompts that join, the first with a pass rate and the samples it was measured on, the first with a domain."""
 
     prompts: list[str]
     rated: tuple[tuple[float, int], ...] = ()
+    domains: tuple[str, ...] = ()
 
     @property
     def rates(self) -> Rates | None:
@@ -50,6 +66,11 @@ class Pool:
         rated = self.rated[: len(self.prompts)]
         rate, samples = [rate for rate, _ in rated], [number for _, number in rated]
         return Rates(np.arange(len(rated)), np.array(rate, np.float64), np.array(samples, np.int64)) if rated else None
+
+    @property
+    def named(self) -> Named | None:
+        """The first prompts' domains."""
+        return named(self.domains[: len(self.prompts)])
 
 
 @dataclass(frozen=True)
@@ -95,6 +116,7 @@ actions: st.SearchStrategy[Action] = st.one_of(
         st.lists(prompts, max_size=6),
         st.lists(st.tuples(st.floats(0, 1), st.sampled_from([0, 1, 8, 65_535])), max_size=6).map(tuple),
     ),
+    st.builds(Pool, st.lists(prompts, max_size=9), st.just(()), st.lists(domains, max_size=9).map(tuple)),
     st.builds(Select, steps, st.lists(prompts, max_size=8), st.none() | st.integers(0, 5), st.integers(0, 4)),
     st.builds(Draw, steps, st.none() | st.integers(0, 12)),
     st.builds(Report, steps, st.lists(st.tuples(prompts, rewards | solved_or_not), max_size=8), st.booleans()),
@@ -137,7 +159,10 @@ def plan(state: RunState, action: Action) -> list[Event]:
     """The events that a service would append for an action."""
     match action:
         case Pool(names):
-            return list(plans.pool(state, names, "", rates=action.rates).events)
+            try:
+                return list(plans.pool(state, names, "", rates=action.rates, domains=action.named).events)
+            except InvalidInput:  # a prompt would change its domain
+                return []
         case Select(step, names, limit, at_least):
             chosen = plans.select(state, step, names, limit=limit, at_least=at_least, explain=False, stale=False)
             return list(chosen.events)

@@ -17,6 +17,8 @@ from greso_service.core.events import (
     Created,
     Event,
     Forked,
+    Joined,
+    Part,
     Patched,
     Pooled,
     Priors,
@@ -29,7 +31,7 @@ from greso_service.core.events import (
 )
 from greso_service.core.mark import START, Mark
 from greso_service.core.outcome import Rewards
-from greso_service.core.pool import Cursor
+from greso_service.core.pool import Cursor, Walk
 from greso_service.history.codec import CodecError, Recorded, decode, encode
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -76,6 +78,11 @@ EVENTS: dict[str, Event] = {
     "selected-audited": Selected(5, 9, 7, 1, 1, skipped=(4,), audited=Audited((1, 2), (3,))),
     "reported-timed": Reported(2, True, [], index(1), Rewards.of([[0, 1]]), Seconds(12.5, 3.25)),
     "priors": Priors(index(0, 7), np.array([1.5, 0.0]), np.array([8.0, 4.0])),
+    "joined": Joined(("math", "code"), index(4, 0, 9), np.array([1, 2, 32], np.uint8)),
+    "selected-by-domain": Selected(5, 9, 7, 1, 1, parts=(Part(0, 4, 4, 0, 0), Part(2, 5, 3, 1, 1))),
+    "drawn-by-quota": Selected(
+        5, 3, 3, 0, 0, parts=(Part(1, 3, 3, 0, 0, Walk(Cursor(1, 2, 7), 0.25, -0.5)), Part(2, 0, 0, 0, 0, Walk()))
+    ),
 }  # fmt: skip
 RECORDED = {
     name: Recorded(event, 1_764_000_000_123, 2**64 - 1 - place) for place, (name, event) in enumerate(EVENTS.items())
@@ -128,7 +135,17 @@ def test_the_envelope_is_as_documented() -> None:
 
 def test_type_numbers() -> None:
     numbers = {type(event): encode(RECORDED[name])[1] for name, event in EVENTS.items()}
-    assert numbers == {Created: 1, Patched: 2, Pooled: 3, Selected: 4, Reported: 5, Rewound: 6, Forked: 7, Priors: 8}
+    assert numbers == {
+        Created: 1,
+        Patched: 2,
+        Pooled: 3,
+        Selected: 4,
+        Reported: 5,
+        Rewound: 6,
+        Forked: 7,
+        Priors: 8,
+        Joined: 9,
+    }
 
 
 def test_large_bodies_are_compressed_and_small_ones_are_not() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ def default_text(default: Any) -> str:
         return "1/3"
     if isinstance(default, tuple):
         return json.dumps(list(default))
+    if default is MISSING:  # that of `domains`
+        return "none"
     if default is None or default is False:
         return "off"
     return default if isinstance(default, str) else f"{default:g}"
@@ -70,7 +73,9 @@ def parameter_table() -> str:
     for name, (field, param) in params().items():
         marked = f"`{name}`" + (" *" if name in FIXED_AT_CREATION else "")
         source = {PAPER: "paper", REFERENCE: "reference"}.get(param.source, param.source)
-        allowed = "true, false" if field.type == "bool" else allowed_text(param)
+        allowed = {"bool": "true, false", "domains": "[domains](policies.md#domains)"}.get(
+            name if name == "domains" else str(field.type)
+        ) or allowed_text(param)
         lines.append(f"| {marked} | {default_text(field.default)} | {allowed} | {param.help} | {source} |")
     return "\n".join(lines)
 

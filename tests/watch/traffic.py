@@ -46,7 +46,8 @@ def play(watched: Watched, run: str, steps: int = STEPS) -> None:
     """Some steps of a run through both replicas in turn, each step scraped before the next begins."""
     replicas, path = watched.replicas, f"/v1/runs/{run}"
     replicas[0].json("PUT", path, SPEC)
-    replicas[1].json("PUT", f"{path}/pool", {"prompts": POOL})
+    prompts = [{"prompt": name, "domain": name.partition("-")[0]} for name in POOL]
+    replicas[1].json("PUT", f"{path}/pool", {"prompts": prompts})
     watched.scraped(f'min(sum by (instance) (greso_groups_total{{run="{run}"}}))', 0)
     rounds = itertools.count()
     for step in range(1, steps + 1):

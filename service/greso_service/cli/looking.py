@@ -61,6 +61,9 @@ def show_run(service: Service, name: str, steps: int, as_json: bool) -> None:
         f"\nepoch {run['epoch']}, generation {run['generation']}"
         "\navoided: skips x group size, an upper estimate of the rollouts saved\n"
     )
+    if run["domains"]:
+        _print(_domains_table(run["domains"]))
+        _print("")
     if rows:
         _print(_steps_table(rows))
 
@@ -99,6 +102,25 @@ def _summary(run: Object) -> Iterable[str]:
     yield f"{run['exploration']['hard']:.2f}"
 
 
+def _domains_table(domains: Iterable[Mapping[str, Any]]) -> Table:
+    table = _table("domain", "pool", "share", "selected", "skipped", "groups", "effective", "p_easy", "p_hard")
+    for domain in domains:
+        totals, exploration = domain["totals"], domain["exploration"]
+        skipped, judged = sum(totals["skipped"].values()), totals["groups"] - totals["undetermined"]
+        table.add_row(
+            domain["domain"] or "(none)",
+            _cell(domain["pool"]),
+            "-" if domain["share"] is None else f"{domain['share']:.1%}",
+            _cell(totals["selected"]),
+            f"{skipped / totals['examined']:.1%}" if totals["examined"] else "-",
+            _cell(totals["groups"]),
+            f"{totals['effective'] / judged:.1%}" if judged else "-",
+            f"{exploration['easy']:.2f}",
+            f"{exploration['hard']:.2f}",
+        )
+    return table
+
+
 def _steps_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     flat = [dict(_flatten(row)) for row in rows]
     table = _table(*(name.replace("_", " ") for name in flat[0]))
@@ -128,7 +150,7 @@ def _cell(value: object) -> str:
 def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:
-        textual = name in {"run", "policy", "outcome", "kind"}
+        textual = name in {"run", "policy", "outcome", "kind", "domain"}
         table.add_column(name, justify="left" if textual else "right", overflow="fold")
     return table
 

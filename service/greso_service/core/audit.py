@@ -32,6 +32,7 @@ RESTARTS: Final = (
     "target_zero_variance",
     "min_keep_probability",
     "pass_rate_band",
+    "domains",
 )
 """Fields of a spec with which audits begin anew when they change: what was found is of another policy or measure."""
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from greso_service.core import controller
 from greso_service.core.controller import Exploration
+from greso_service.core.ledger import Ledger
 from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState
-from greso_service.core.steps import StepLog
 from greso_service.core.streaks import StreakCounts
 
 _BACK = 64  # rows looked at for the newest complete step: those behind it are steps selected for and not reported
@@ -24,6 +24,17 @@ class StepFigures:
     hard: float
     effective: float
     rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class DomainFigures:
+    """A domain at a glance; `name` is empty for the prompts without one, else as in `Figures`."""
+
+    name: str
+    pool: int
+    selected: int
+    exploration: Exploration
+    last: StepFigures | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,7 @@ class Figures:
     next_rollout_batch_size: int
     streaks: StreakCounts
     last: StepFigures | None
+    domains: tuple[DomainFigures, ...]
 
     @classmethod
     def of(cls, state: RunState) -> Figures:
@@ -59,12 +71,19 @@ class Figures:
             target=controller.targets(state.spec, progress.tuning),
             next_rollout_batch_size=state.batch_size(progress.step),
             streaks=streaks,
-            last=_last(state.steps, progress.step if progress.complete else progress.step - 1),
+            last=_last(state),
+            domains=tuple(
+                DomainFigures(
+                    domain.name, domain.pool, domain.totals.selected, domain.progress.exploration, _last(domain)
+                )
+                for domain in state.domains
+            ),
         )
 
 
-def _last(steps: StepLog, newest_complete: int) -> StepFigures | None:
-    rows = steps.rows[-_BACK:]
+def _last(ledger: Ledger) -> StepFigures | None:
+    rows, progress = ledger.steps.rows[-_BACK:], ledger.progress
+    newest_complete = progress.step if progress.complete else progress.step - 1
     judged = np.flatnonzero((rows["step"] <= newest_complete) & (rows["groups"] > 0))
     if not judged.size:
         return None

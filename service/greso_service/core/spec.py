@@ -191,7 +191,7 @@ class RunSpec:
     def to_dict(self) -> dict[str, Any]:
         """Every field by name, JSON-ready."""
         fields = dataclasses.asdict(dataclasses.replace(self, domains={}))
-        fields["domains"] = {name: dict(domain) for name, domain in self.domains.items()}
+        fields["domains"] = {name: dict(sorted(domain.items())) for name, domain in sorted(self.domains.items())}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     def differences(self, other: RunSpec) -> list[str]:
@@ -240,7 +240,7 @@ def _domain_faults(domains: Mapping[str, Mapping[str, float]]) -> list[tuple[str
                 faults.append((f"domains/{name}/{field_name}", f"must be one of {', '.join(DOMAIN_FIELDS)}"))
             elif not 0 <= value <= 1:
                 faults.append((f"domains/{name}/{field_name}", "must be in [0, 1]"))
-    if math.fsum(own.get("quota", 0) for own in domains.values()) > 1 + 1e-9:
+    if not faults and math.fsum(own.get("quota", 0) for own in domains.values()) > 1 + 1e-9:
         faults.append(("domains", "their quotas sum to more than 1"))
     return faults
 

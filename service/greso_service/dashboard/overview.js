@@ -4,6 +4,7 @@ import { get, of } from "./api.js";
 import { Charts } from "./charts.js";
 import { facts, fill, h, keyed, number, table } from "./dom.js";
 import { audited } from "./audit.js";
+import { domains } from "./domains.js";
 import { about, count, decimal, estimate, percent, plural, short } from "./format.js";
 import { ranks, steers } from "./policies.js";
 
@@ -19,6 +20,7 @@ export class OverviewTab {
     this.advice = h("ul", { class: "advice", "aria-label": "Advice" });
     this.facts = h("div");
     this.audit = h("div");
+    this.domains = h("div");
     this.charts = new Charts();
     this.figures = h("div");
     this.spec = h("div");
@@ -32,6 +34,7 @@ export class OverviewTab {
       h("h2", {}, "Figures"),
       this.facts,
       this.audit,
+      this.domains,
       h("h2", {}, "Step by step"),
       this.charts.element,
       h(
@@ -61,6 +64,7 @@ export class OverviewTab {
     }
     fill(this.facts, figures(overview));
     fill(this.audit, audited(overview));
+    fill(this.domains, domains(overview));
     const told = overview.advice.length ? overview.advice : [silence(overview)];
     this.#tellHow(advised(overview.advice));
     keyed(this.advice, told, (advice) => JSON.stringify(advice), makeAdvice);

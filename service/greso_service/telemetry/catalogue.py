@@ -32,6 +32,10 @@ class Metric:
 
 
 RUN: Final[Mapping[str, None]] = {"run": None}
+DOMAIN: Final[Mapping[str, None]] = {**RUN, "domain": None}
+
+WITHOUT_DOMAIN: Final = "(none)"
+"""The domain label of the prompts without one; no domain can be called so."""
 
 COUNTED: Final = (
     Metric("prompts_examined", "counter", "sum", "Candidates judged.", RUN),
@@ -118,6 +122,23 @@ STATE: Final = (
         "Prompts by the kind of their latest group and their streak.",
         {**RUN, "kind": ("new", "effective", "easy", "hard"), "streak": tuple(STREAKS)},
     ),
+    Metric("run_domain_pool_prompts", "gauge", "max", "Prompts of the domain in the pool.", DOMAIN),
+    Metric("run_domain_selected_prompts", "gauge", "max", "Prompts of it selected so far.", DOMAIN),
+    Metric(
+        "run_domain_exploration_probability",
+        "gauge",
+        "max",
+        "p_easy and p_hard in force in the domain.",
+        {**DOMAIN, "kind": KINDS},
+    ),
+    Metric(
+        "run_domain_zero_variance_ratio",
+        "gauge",
+        "max",
+        "Share of zero-variance groups among the domain's in its newest complete step.",
+        {**DOMAIN, "kind": KINDS},
+    ),
+    Metric("run_domain_effective_ratio", "gauge", "max", "Share of effective groups there.", DOMAIN),
     Metric("run_events", "gauge", "max", "Events in the run's history.", RUN),
     Metric("run_lag_events", "gauge", "each", "Others' events found at the last look that were not folded yet.", RUN),
     Metric("run_unsaved_events", "gauge", "min", "Age of the snapshot: events that a start would fold behind it.", RUN),

@@ -14,10 +14,11 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter
 
 from greso_service.core.events import Event, Patched, Rewound
+from greso_service.core.figures import DomainFigures
 from greso_service.core.outcome import Outcome
 from greso_service.core.totals import Totals
 from greso_service.observed import ACTIVE, Standing
-from greso_service.telemetry.catalogue import BOUNDS, COUNTED, KINDS, OTHER, STATE, STREAKS, TOLD
+from greso_service.telemetry.catalogue import BOUNDS, COUNTED, KINDS, OTHER, STATE, STREAKS, TOLD, WITHOUT_DOMAIN
 
 
 class RunMetrics:
@@ -132,10 +133,24 @@ def _samples(seen: Standing) -> Iterator[tuple[str, str, float]]:
     table = figures.streaks.table
     for labels, kind, streaks in _STREAKS:
         yield "run_prompts_by_streak", labels, int(table[kind, streaks].sum())
+    for domain in figures.domains:
+        yield from _of_domain(domain)
     yield "run_events", "", seen.events
     yield "run_lag_events", "", seen.lag
     yield "run_unsaved_events", "", seen.unsaved
     yield "run_last_event_timestamp_seconds", "", seen.written
+
+
+def _of_domain(domain: DomainFigures) -> Iterator[tuple[str, str, float]]:
+    named = f',domain="{domain.name or WITHOUT_DOMAIN}"'
+    yield "run_domain_pool_prompts", named, domain.pool
+    yield "run_domain_selected_prompts", named, domain.selected
+    yield "run_domain_exploration_probability", f"{named}{_EASY}", domain.exploration.easy
+    yield "run_domain_exploration_probability", f"{named}{_HARD}", domain.exploration.hard
+    if (last := domain.last) is not None:
+        yield "run_domain_zero_variance_ratio", f"{named}{_EASY}", last.easy
+        yield "run_domain_zero_variance_ratio", f"{named}{_HARD}", last.hard
+        yield "run_domain_effective_ratio", named, last.effective
 
 
 _EASY, _HARD = ',kind="easy"', ',kind="hard"'

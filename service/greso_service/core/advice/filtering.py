@@ -195,7 +195,7 @@ def pool_exhausted(signals: Signals) -> Iterator[Advice]:
     late, state = signals.late, signals.state
     rate, scarce = late.skip_rate or 0.0, hardly_any_teaches(signals)
     a_step = late.sum("examined") / late.steps if late.steps else 0.0
-    walked = bool(state.cursor.size) and a_step >= state.pool_size and rate >= 0.5
+    walked = any(scope.walk.cursor.size for scope in state.scopes()) and a_step >= state.pool_size and rate >= 0.5
     used_up = scarce if signals.ranking else walked or rate >= 0.9 or (rate >= 0.5 and scarce)
     if not _telling(signals) or signals.spec.shadow or not used_up:
         return

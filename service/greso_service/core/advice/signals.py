@@ -201,7 +201,8 @@ class Signals:
         """Whether the service chooses from the pool, not the trainer's own candidates."""
         state = self.state
         chosen = state.totals.selected and not state.totals.skipped_easy + state.totals.skipped_hard
-        return bool(state.cursor.size) or bool(self.ranking and state.pool_size and chosen)
+        walked = any(scope.walk.cursor.size for scope in state.scopes())
+        return walked or bool(self.ranking and state.pool_size and chosen)
 
     @property
     def judged(self) -> int:

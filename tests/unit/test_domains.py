@@ -1,0 +1,274 @@
+"""Domains: controllers and counts of their own, quotas, and who may join what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.folding import content, draw, fold, pool, report, run, select
+
+from greso_service import answers, by_domain, plans
+from greso_service.core.events import Joined, Patched, Pooled
+from greso_service.core.spec import RunSpec, SpecError
+from greso_service.core.state import RunState
+from greso_service.errors import Conflict, InvalidInput
+from greso_service.history import snapshot
+from greso_service.history.codec import Recorded, decode, encode
+from greso_service.joining import Named
+
+NAMES = [f"{domain}{number}" for domain in ("math", "code", "rest") for number in range(20)]
+DOMAINS = ["math"] * 20 + ["code"] * 20
+RANKED = ["irt", "p_mixed", "mopps"]
+EVERY = ["greso", "uniform", "band", *RANKED]
+
+
+def pooled(**spec: Any) -> RunState:
+    state = run(**{"train_batch_size": 4, "rollout_batch_size": 12, "seed": 3, **spec})
+    pool(state, NAMES, domains=DOMAINS)
+    return state
+
+
+def told(state: RunState) -> dict[str | None, Any]:
+    return {row["domain"]: row for row in by_domain.content(state)}
+
+
+def earned(prompt: str, step: int) -> list[float]:
+    """Math is mostly solved, code never, the rest is a matter of luck."""
+    number = int(prompt[4:])
+    match prompt[:4]:
+        case "math":
+            return [1, 1] if number % 5 else [0, 1]
+        case "code":
+            return [0, 0]
+        case _:
+            return [0, 1] if (number + step) % 2 else [1, 1]
+
+
+def train(state: RunState, steps: int, first: int = 0) -> Counter[str]:
+    drawn: Counter[str] = Counter()
+    for step in range(first, first + steps):
+        prompts = draw(state, step)["prompts"]
+        drawn.update(prompt[:4] for prompt in prompts)
+        report(state, step, [(prompt, earned(prompt, step)) for prompt in prompts], final=True)
+    return drawn
+
+
+def test_a_run_without_domains_tells_of_none() -> None:
+    state = run()
+    pool(state, ["a"])
+    assert by_domain.content(state) == []
+    assert state.domains == []
+
+
+def test_each_domain_steers_its_own() -> None:
+    state = pooled(p_easy=0.5, p_hard=0.5)
+    train(state, 12)
+    rows = told(state)
+    # Of math all but a fifth is easy and nothing hard, of code the other way round.
+    assert rows["math"]["exploration"]["easy"] < 0.5 < rows["math"]["exploration"]["hard"]
+    assert rows["code"]["exploration"]["hard"] < 0.5 < rows["code"]["exploration"]["easy"]
+    of = {name: select(state, 20, [name])["decisions"][0]["keep_probability"] for name in ("math1", "code1")}
+    view = state.view.of(np.array([1, 21]))
+    z = view.streak.tolist()
+    assert of["math1"] == pytest.approx(max(rows["math"]["exploration"]["easy"] ** z[0], 0.01))
+    assert of["code1"] == pytest.approx(max(rows["code"]["exploration"]["hard"] ** z[1], 0.01))
+
+
+def test_a_domains_controller_is_that_of_a_run_of_its_own() -> None:
+    state = pooled(train_batch_size=1000)
+    alone = run(train_batch_size=1000)
+    for step in range(6):
+        groups = [(prompt, earned(prompt, step)) for prompt in NAMES]
+        report(state, step, groups, final=True)
+        report(alone, step, groups[:20], final=True)
+    assert told(state)["math"]["exploration"] == answers.summary("alone", alone)["exploration"]
+
+
+def test_a_target_of_its_own() -> None:
+    state = pooled(domains={"math": {"target_zero_variance": 0.9, "easy_share": 1.0}})
+    train(state, 8)
+    rows = told(state)
+    assert rows["math"]["target"] == {"easy": 0.9, "hard": 0.0}
+    assert rows["code"]["target"] == pytest.approx({"easy": 0.25 / 3, "hard": 0.5 / 3})
+    assert rows["math"]["exploration"]["easy"] > 0.5
+
+
+def test_a_target_that_tunes_itself_is_the_runs() -> None:
+    state = pooled(target_zero_variance="auto", domains={"code": {"target_zero_variance": 0.3}})
+    train(state, 8)
+    whole = answers.summary("r", state)["target"]
+    rows = told(state)
+    assert rows["math"]["target"] == pytest.approx({"easy": whole["easy"], "hard": whole["hard"]})
+    assert sum(rows["code"]["target"].values()) == pytest.approx(0.3)
+
+
+def test_a_change_of_the_spec_reaches_every_domain() -> None:
+    state = pooled()
+    train(state, 6)
+    fold(state, [Patched({"exploration_bounds": [0.49, 0.51]})])
+    assert all(0.49 <= p <= 0.51 for row in told(state).values() for p in row["exploration"].values())
+    fold(state, [Patched({"p_easy": 0.5})])
+    assert {row["exploration"]["easy"] for row in told(state).values()} == {0.5}
+
+
+@pytest.mark.parametrize("policy", EVERY)
+def test_quotas_divide_draws(policy: str) -> None:
+    state = pooled(policy=policy, domains={"math": {"quota": 0.5}, "code": {"quota": 0.25}}, min_keep_probability=0.5)
+    drawn = train(state, 20)
+    total = sum(drawn.values())
+    assert abs(drawn["math"] - total / 2) <= 1
+    assert abs(drawn["code"] - total / 4) <= 1
+    assert [told(state)[name]["share"] for name in ("math", "code", None)] == [0.5, 0.25, 0.25]
+
+
+@pytest.mark.parametrize("policy", EVERY)
+def test_a_quota_of_0_gives_nothing_and_a_full_one_everything(policy: str) -> None:
+    state = pooled(policy=policy, domains={"math": {"quota": 0}})
+    assert set(train(state, 6)) == {"code", "rest"}
+    state = pooled(policy=policy, domains={"math": {"quota": 1}})
+    assert set(train(state, 6)) == {"math"}
+    assert len(draw(state, 50, 30)["prompts"]) <= 20
+
+
+def test_nothing_to_draw_from_is_said() -> None:
+    state = run(domains={"math": {"quota": 0}})
+    pool(state, ["a"], domains=["math"])
+    with pytest.raises(Conflict, match="quota 0"):
+        plans.draw(state, 0, 3)
+
+
+@pytest.mark.parametrize("policy", RANKED)
+def test_a_ranked_draw_by_quota_is_full_and_never_takes_a_prompt_twice_in_a_step(policy: str) -> None:
+    state = pooled(policy=policy, domains={"math": {"quota": 0.1}})
+    taken = [prompt for count in (25, 20, 30) for prompt in draw(state, 0, count)["prompts"]]
+    assert sorted(taken) == sorted(NAMES)
+
+
+def test_an_epoch_of_each_domain_is_a_permutation_of_it() -> None:
+    state = pooled(policy="uniform", domains={"math": {"quota": 0.5}})
+    seen: dict[str, list[str]] = {"math": [], "code": [], "rest": []}
+    for step in range(16):
+        for prompt in draw(state, step, 10)["prompts"]:
+            seen[prompt[:4]].append(prompt)
+    for domain, prompts in seen.items():
+        for epoch in range(len(prompts) // 20):
+            assert len(set(prompts[20 * epoch : 20 * epoch + 20])) == 20, domain
+
+
+def test_quotas_may_come_and_go_while_it_trains() -> None:
+    state = pooled(policy="uniform")
+    train(state, 3)
+    epoch = state.epoch
+    fold(state, [Patched({"domains": {"code": {"quota": 1}}})])
+    assert set(train(state, 3, 3)) == {"code"}
+    fold(state, [Patched({"domains": {}})])
+    assert set(train(state, 4, 6)) == {"math", "code", "rest"}
+    assert state.epoch >= epoch
+
+
+def test_domains_are_kept_by_snapshots() -> None:
+    state = pooled(domains={"math": {"quota": 0.3}})
+    train(state, 7)
+    back = snapshot.decode(snapshot.Frozen(state).encode())
+    assert content(back) == content(state)
+    assert train(back, 3, 7) == train(state, 3, 7)
+    assert content(back) == content(state)
+
+
+def test_prompts_may_join_later_and_their_domain_begins_a_new_epoch() -> None:
+    state = run(policy="uniform", domains={"math": {"quota": 0.5}})
+    pool(state, [f"math{number}" for number in range(4)], domains=["math"] * 4)
+    pool(state, ["rest0", "rest1"])
+    draw(state, 0, 4)
+    before = state.domains[1].walk.cursor
+    assert (before.epoch, before.position) == (0, 2)
+    pool(state, ["rest1", "math9"], domains=["math", "math"])
+    assert state.domains[1].walk.cursor.epoch == 1
+    assert sorted(state.table.texts(state.members(1).tolist())) == [
+        "math0",
+        "math1",
+        "math2",
+        "math3",
+        "math9",
+        "rest1",
+    ]
+    assert [told(state)[name]["pool"] for name in ("math", None)] == [6, 1]
+
+
+def test_what_happened_before_the_first_domain_is_of_prompts_without_one() -> None:
+    state = run(train_batch_size=4)
+    report(state, 0, [("a", [0, 1]), ("b", [1, 1])], final=True)
+    pool(state, ["c"], domains=["math"])
+    report(state, 1, [("c", [0, 1])], final=True)
+    assert told(state)[None]["totals"]["groups"] == 2
+    assert told(state)["math"]["totals"]["groups"] == 1
+
+
+def test_steps_and_prompts_by_domain() -> None:
+    state = pooled()
+    train(state, 3)
+    rows = [by_domain.ledger(state, name).steps.rows for name in ("math", "code", "", None)]
+    assert (rows[0]["groups"] + rows[1]["groups"] + rows[2]["groups"]).tolist() == rows[3]["groups"].tolist()
+    with pytest.raises(InvalidInput, match="it has: math, code"):
+        by_domain.ledger(state, "maths")
+    named = [row["domain"] for row in answers.prompt_rows(state, np.array([0, 20, 40]))]
+    assert named == ["math", "code", None]
+
+
+def refused(state: RunState, prompts: list[str], named: Named) -> tuple[str, str]:
+    before = content(state)
+    with pytest.raises(InvalidInput) as caught:
+        plans.pool(state, prompts, "/prompts", domains=named)
+    assert content(state) == before
+    [fault] = caught.value.faults
+    return fault.pointer, fault.detail
+
+
+def test_who_may_not_join() -> None:
+    state = pooled()
+    moved = Named(np.array([1]), ["code"])
+    assert refused(state, ["x", "math3"], moved) == (
+        "/prompts/1/domain",
+        "the prompt is of domain math and stays",
+    )
+    twice = Named(np.array([0, 2]), ["a", "b"])
+    assert refused(state, ["x", "y", "x"], twice) == ("/prompts/2/domain", "is given two domains")
+    many = [f"p{number}" for number in range(40)]
+    pointer, detail = refused(state, many, Named(np.arange(40), [f"d{number}" for number in range(40)]))
+    assert (pointer, detail) == ("/prompts/30/domain", "would be the run's domain 33")
+
+
+def test_an_upload_names_a_prompt_twice_the_same_way() -> None:
+    state = run()
+    pool(state, ["a", "b", "a"], domains=["math", "", "math"])
+    assert told(state)["math"]["pool"] == 1
+
+
+def test_events_of_a_large_upload_number_domains_as_they_come() -> None:
+    names = [f"p{number}" for number in range(70_000)]
+    state = run()
+    late = Named(np.array([0, 69_999]), ["math", "code"])
+    events = plans.pool(state, names, "", domains=late).events
+    assert [type(event) for event in events] == [Pooled, Joined, Pooled, Joined]
+    fold(state, [decode(encode(Recorded(event, 0, 0))).event for event in events])
+    assert {name: row["pool"] for name, row in told(state).items()} == {"math": 1, "code": 1, None: 69_998}
+
+
+@pytest.mark.parametrize(
+    ("domains", "place"),
+    [
+        ({"math": {"quota": 1.5}}, "domains/math/quota"),
+        ({"math": {"quota": float("nan")}}, "domains/math/quota"),
+        ({"math": {"weight": 1}}, "domains/math/weight"),
+        ({"a b": {}}, "domains/a b"),
+        ({"": {}}, "domains/"),
+        ({"a": {"quota": 0.6}, "b": {"quota": 0.6}}, "domains"),
+        ({f"d{number}": {} for number in range(33)}, "domains"),
+    ],
+)
+def test_a_spec_that_can_not_be(domains: dict[str, Any], place: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        RunSpec.of({"domains": domains})
+    assert [name for name, _ in refused.value.faults] == [place]

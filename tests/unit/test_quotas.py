@@ -1,0 +1,85 @@
+"""How draws are divided among domains."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from greso_service.core import quotas
+from greso_service.core.spec import RunSpec
+
+
+def spec(**domains: float) -> RunSpec:
+    return RunSpec.of({"domains": {name: {"quota": quota} for name, quota in domains.items()}})
+
+
+@pytest.mark.parametrize(
+    ("quota", "pools", "shares"),
+    [
+        (
+            {"a": 0.25},
+            [100, 10, 290],
+            [75 / 390, 0.25, 0.75 * 290 / 390],
+        ),  # the others share what is left by their size
+        ({"a": 0.25, "b": 0.75}, [100, 10, 290], [0, 0.25, 0.75]),
+        ({"a": 0.2, "b": 0.2}, [0, 10, 10], [0, 0.5, 0.5]),  # nobody is left to take the rest
+        ({"a": 0.25, "b": 0.5}, [100, 0, 290], [1 / 3, 0, 2 / 3]),  # an empty domain's quota goes to the others
+        ({"a": 1.0}, [100, 0, 290], [0, 0, 0]),
+        ({"a": 0.0}, [0, 10, 0], [0, 0, 0]),
+        ({"elsewhere": 0.5}, [20, 10, 10], [0.5, 0.25, 0.25]),
+    ],
+)
+def test_shares(quota: dict[str, float], pools: list[int], shares: list[float]) -> None:
+    assert quotas.shares(spec(**quota), ["", "a", "b"], np.array(pools)).tolist() == pytest.approx(shares)
+
+
+def test_a_run_without_quotas_is_not_divided() -> None:
+    assert not quotas.in_force(RunSpec.of({"domains": {"a": {"target_zero_variance": 0.1}}}))
+    assert quotas.in_force(spec(a=0.0))
+
+
+def divided(count: int, share: list[float], due: list[float] | None = None, room: list[int] | None = None) -> list[int]:
+    size = len(share)
+    numbers, _ = quotas.divided(count, np.array(share), np.array(due or [0.0] * size), np.array(room or [10**6] * size))
+    listed: list[int] = numbers.tolist()
+    return listed
+
+
+def test_what_a_domain_has_not_got_the_others_give() -> None:
+    assert divided(100, [0.5, 0.3, 0.2]) == [50, 30, 20]
+    assert divided(100, [0.5, 0.3, 0.2], room=[10, 1000, 1000]) == [10, 54, 36]
+    assert divided(100, [0.5, 0.5, 0.0], room=[10, 20, 1000]) == [10, 20, 0]
+    assert divided(0, [0.5, 0.5]) == [0, 0]
+
+
+def test_what_is_due_comes_first() -> None:
+    assert divided(1, [0.5, 0.5], [-0.5, 0.5]) == [0, 1]
+    assert divided(1, [0.5, 0.5], [0.5, -0.5]) == [1, 0]
+
+
+shares = st.lists(st.integers(0, 20), min_size=1, max_size=6).filter(any)
+
+
+@given(shares, st.lists(st.integers(0, 40), min_size=1, max_size=30))
+def test_shares_are_kept_in_the_long_run(weights: list[int], counts: list[int]) -> None:
+    share = np.array(weights) / sum(weights)
+    due, given_ = np.zeros(share.size), np.zeros(share.size, np.int64)
+    for count in counts:
+        numbers, due = quotas.divided(count, share, due, np.full(share.size, 10**6))
+        assert numbers.sum() == count
+        assert (numbers >= 0).all()
+        given_ += numbers
+    assert (np.abs(given_ - share * sum(counts)) <= 1 + 1e-6).all()
+
+
+@given(st.data(), shares)
+def test_a_draw_is_full_if_the_domains_with_a_share_have_enough(data: st.DataObject, weights: list[int]) -> None:
+    share = np.array(weights) / sum(weights)
+    room = np.array(data.draw(st.lists(st.integers(0, 9), min_size=share.size, max_size=share.size)))
+    count = data.draw(st.integers(0, 60))
+    numbers, due = quotas.divided(count, share, np.zeros(share.size), room)
+    assert (numbers <= room).all()
+    assert numbers.sum() == min(count, room[share > 0].sum())
+    assert (np.abs(due) <= 1).all()
