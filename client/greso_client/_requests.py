@@ -205,8 +205,9 @@ def checked_items(prompts: Iterable[str | PoolPrompt]) -> list[str | PoolPrompt]
 
 
 def _checked_item(item: PoolPrompt, pointer: str) -> PoolPrompt:
-    if item.domain is not None and not _DOMAIN.fullmatch(str(item.domain)):
-        raise invalid(f"{pointer}/domain", f"{item.domain!r} must match {_DOMAIN.pattern}")
+    domain: Any = item.domain
+    if domain is not None and not (isinstance(domain, str) and _DOMAIN.fullmatch(domain)):
+        raise invalid(f"{pointer}/domain", f"{domain!r} must match {_DOMAIN.pattern}")
     if item.pass_rate is None:
         if item.samples is not None:
             raise invalid(f"{pointer}/samples", "says nothing without a pass_rate")

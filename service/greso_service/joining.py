@@ -45,7 +45,7 @@ class Joining:
         self._row = np.full(size, _UNSAID)
         self._row[place[said.row][::-1]] = said.row[::-1]  # the first row that says something of a prompt
         self._number = np.full(size, _UNSAID, np.int16)
-        self._number[place[said.row]] = number
+        self._number[place[said.row][::-1]] = number[::-1]
         if (again := np.flatnonzero(self._number[place[said.row]] != number)).size:
             self._refuse(int(said.row[again[0]]), "is given two domains")
 

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 
 from greso_service.core.audit import RESTARTS
-from greso_service.core.events import Event, Patched, Pooled, Priors, Reported, Selected
+from greso_service.core.events import Event, Joined, Patched, Pooled, Priors, Reported, Selected
 from greso_service.core.outcome import Outcome, classify
 from greso_service.core.policy import RANKINGS
 from greso_service.core.spec import RunSpec

@@ -22,7 +22,7 @@ def spec(**domains: float) -> RunSpec:
             {"a": 0.25},
             [100, 10, 290],
             [75 / 390, 0.25, 0.75 * 290 / 390],
-        ),  # the others share what is left by their size
+        ),  # the others share the rest by size
         ({"a": 0.25, "b": 0.75}, [100, 10, 290], [0, 0.25, 0.75]),
         ({"a": 0.2, "b": 0.2}, [0, 10, 10], [0, 0.5, 0.5]),  # nobody is left to take the rest
         ({"a": 0.25, "b": 0.5}, [100, 0, 290], [1 / 3, 0, 2 / 3]),  # an empty domain's quota goes to the others

@@ -16,7 +16,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import units
 from tests.watch.committed import DASHBOARDS, ROOT, Query, dashboard, panels, queries
 
-from greso_service.core.spec import params
+from greso_service.core.spec import DOMAIN_FIELDS, params
 from greso_service.settings import Settings, option
 from greso_service.telemetry.catalogue import ALL, STATE, exposed
 
@@ -72,6 +72,7 @@ def test_every_panel_says_what_it_shows_in_which_unit_and_what_to_do(panel: tupl
 
 OTHER_WORDS = {
     *("uniform", "other", "budget"),
+    *("domains", *DOMAIN_FIELDS),
     *("read", "append", "load", "unavailable", "error", "maxmemory", "appendfsync always"),
     *("/readyz", "DELETE /v1/runs/{run}"),
 }

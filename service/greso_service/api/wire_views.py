@@ -119,6 +119,7 @@ class MappedPrompt(BaseModel):
     """A sampled prompt with its last visits, oldest first."""
 
     prompt: str
+    domain: str | None
     streak: int
     kind: Kind
     keep_probability: float = Field(description="of a ranking: its score")

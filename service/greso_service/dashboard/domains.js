@@ -41,7 +41,7 @@ export function domains({ domains: rows, policy }) {
   );
   return h(
     "section",
-    { "aria-label": "Domains" },
+    {},
     h("h2", {}, "Domains"),
     h(
       "div",

@@ -34,6 +34,13 @@ def test_rates_go_with_their_prompts(core: Core, service: FakeService) -> None:
     assert sent(service) == [["a", *told, {"prompt": "d"}]]
 
 
+def test_domains_go_with_their_prompts(core: Core, service: FakeService) -> None:
+    run(core.add_prompts([PoolPrompt("a", domain="math"), PoolPrompt("b", 0.5, domain="c.1-x"), "c"]))
+    assert sent(service) == [[
+        {"prompt": "a", "domain": "math"}, {"prompt": "b", "pass_rate": 0.5, "domain": "c.1-x"}, "c",
+    ]]  # fmt: skip
+
+
 def test_numbers_of_numpy_are_taken(core: Core, service: FakeService) -> None:
     run(core.add_prompts([PoolPrompt("a", np.float32(0.5), np.int64(3))]))  # type: ignore[arg-type]
     assert sent(service) == [[{"prompt": "a", "pass_rate": 0.5, "samples": 3}]]
@@ -111,6 +118,9 @@ def test_while_the_service_is_away_everything_is_remembered(
         ([PoolPrompt("a", 0.5, 0)], None, "/prompts/0/samples"),
         ([PoolPrompt("a", 0.5, 65_536)], None, "/prompts/0/samples"),
         ([PoolPrompt("a", samples=8)], None, "/prompts/0/samples"),
+        ([PoolPrompt("a", domain="")], None, "/prompts/0/domain"),
+        (["b", PoolPrompt("a", domain="x" * 65)], None, "/prompts/1/domain"),
+        ([PoolPrompt("a", domain=7)], None, "/prompts/0/domain"),  # type: ignore[arg-type]
         (["a"], "", "/from_run"),
         (None, "a/b", "/from_run"),
     ],
