@@ -15,6 +15,7 @@ from greso_service.core.difficulty import Ability
 from greso_service.core.domains import Domain
 from greso_service.core.draws import Ids
 from greso_service.core.events import Created, Event
+from greso_service.core.fold import fold as fold_one
 from greso_service.core.policy import PromptView, Question
 from greso_service.core.prompt_arrays import PromptArrays
 from greso_service.core.spec import RunSpec
@@ -36,7 +37,7 @@ def run(**spec: Any) -> RunState:
 def fold(state: RunState, events: Iterable[Event]) -> RunState:
     """The state, moved on."""
     for event in events:
-        state.fold(event)
+        fold_one(state, event)
     return state
 
 

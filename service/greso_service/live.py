@@ -19,6 +19,7 @@ from greso_service import replay
 from greso_service.answers import Answer
 from greso_service.core.events import Event
 from greso_service.core.figures import Figures
+from greso_service.core.fold import fold
 from greso_service.core.mark import START, Mark
 from greso_service.core.state import RunState
 from greso_service.core.totals import Totals
@@ -284,7 +285,7 @@ class LiveRuns:
 
 def _fold_events(state: RunState, events: Sequence[Event]) -> None:
     for event in events:
-        state.fold(event)
+        fold(state, event)
 
 
 def _weight(payload: bytes) -> int:

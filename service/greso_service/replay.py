@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from greso_service.core.events import Created, Event, Reported, Rewound, Span, completion
+from greso_service.core.fold import fold, rewound
 from greso_service.core.mark import START, Mark
 from greso_service.core.state import RunState
 from greso_service.errors import Conflict
@@ -43,15 +44,15 @@ async def catch_up(history: History, key: RunKey, folded: Folded) -> AsyncIterat
         state, mark = folded.state, folded.mark
         folded.state = None  # until the page is folded: if it breaks off, a part of it may be in the state
         try:
-            state, mark, rewound = await asyncio.to_thread(_fold_payloads, state, mark, payloads)
+            state, mark, rewind = await asyncio.to_thread(_fold_payloads, state, mark, payloads)
         except BaseException:
             folded.forget()
             raise
         folded.state, folded.mark = state, mark
-        if rewound is not None:
-            event, mark = rewound
+        if rewind is not None:
+            event, mark = rewind
             state = await refold(history, key, event.kept)
-            state.rewound(event, mark)
+            rewound(state, event, mark)
             folded.state, folded.mark = state, mark
         yield payloads
 
@@ -70,7 +71,7 @@ def _fold_payloads(
 
 def _folded(state: RunState | None, event: Event) -> RunState:
     if state is not None:
-        state.fold(event)
+        fold(state, event)
         return state
     if not isinstance(event, Created):
         raise CodecError(f"a history must begin with its creation, not with {type(event).__name__}")
@@ -89,7 +90,7 @@ async def refold(history: History, key: RunKey, kept: Sequence[Span]) -> RunStat
         async for events in _events(history, key, span):
             state = await asyncio.to_thread(_fold_events, state, [event for _, event in events])
         if state is not None and span.step is not None:
-            state.fold(completion(span.step))
+            fold(state, completion(span.step))
     if state is None:
         raise CodecError(f"a rewind of run {key.run} kept nothing of its history")
     return state
@@ -115,10 +116,10 @@ async def back_to(history: History, key: RunKey, past: Sequence[Span], step: int
         async for events in _events(history, key, last):
             state, until, found = await asyncio.to_thread(_fold_until, state, until, events, step)
             if found and state is not None:
-                state.fold(completion(step))
+                fold(state, completion(step))
                 return (*kept, Span(last.after, until, last.step)), state
         if state is not None and span.step is not None:
-            state.fold(completion(min(span.step, step)))
+            fold(state, completion(min(span.step, step)))
             if span.step >= step:
                 return (*kept, last), state
         kept.append(span)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from greso_service import answers, replay
 from greso_service.answers import Answer
 from greso_service.core.events import Forked, Rewound
+from greso_service.core.fold import rewound
 from greso_service.core.mark import START
 from greso_service.core.state import RunState
 from greso_service.errors import Conflict, busy
@@ -93,7 +94,7 @@ class TimeTravel:
     async def _rewound(self, key: RunKey, live: Live, state: RunState, step: int) -> Plan:
         kept, then = await replay.back_to(self._history, key, replay.spans(state, live.mark), step)
         event = Rewound(step, state.generation + 1, kept)
-        then.rewound(event, live.mark)  # its own mark is known when it is appended
+        rewound(then, event, live.mark)  # its own mark is known when it is appended
         return Plan([event], answers.run(key.run, then).body, then)
 
 

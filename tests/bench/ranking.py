@@ -20,6 +20,7 @@ from rich.table import Table
 
 from greso_service.core import ranked_draw
 from greso_service.core.events import Created, Reported
+from greso_service.core.fold import fold
 from greso_service.core.outcome import Rewards
 from greso_service.core.policy import RANKINGS
 from greso_service.core.prompt_arrays import PromptArrays
@@ -77,7 +78,7 @@ def fold_times(prompts: int, times: int) -> str:
         for number in range(times)
     ]
     coming = iter(reports)
-    return took(lambda: state.fold(next(coming)), times)
+    return took(lambda: fold(state, next(coming)), times)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import given
 
 from greso_service.core.events import Created
+from greso_service.core.fold import fold
 from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState
 
@@ -43,7 +44,7 @@ def test_members_and_walks_stay_sound(spec: dict[str, Any], trace: list[Action])
     state = RunState(Created(RunSpec.of(spec).to_dict()))
     for action in trace:
         for event in plan(state, action):
-            state.fold(event)
+            fold(state, event)
         members = [state.members(number) for number in range(len(state.domains))]
         if members:
             assert sorted(np.concatenate(members).tolist()) == sorted(state.pool[: state.pool_size].tolist())

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from greso_service.core.controller import Progress
 from greso_service.core.events import Created, Event, Reported
+from greso_service.core.fold import fold
 from greso_service.core.outcome import Outcome
 from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState
@@ -34,10 +35,10 @@ def test_in_one_go_in_pieces_and_from_its_log(spec: dict[str, Any], trace: list[
     decoded = [codec.decode(codec.encode(codec.Recorded(event, 0, place))).event for place, event in enumerate(events)]
     replayed, in_pieces = begun(decoded[0]), begun(decoded[0])
     for place, event in enumerate(decoded[1:], 1):
-        replayed.fold(event)
+        fold(replayed, event)
         if place in pieces:  # as by a replica that starts from a snapshot here
             in_pieces = snapshot.decode(snapshot.Frozen(in_pieces).encode())
-        in_pieces.fold(event)
+        fold(in_pieces, event)
     assert content(replayed) == content(state)
     assert content(in_pieces) == content(state)
     assert snapshot.Frozen(in_pieces).encode() == snapshot.Frozen(state).encode()
@@ -61,7 +62,7 @@ def test_exploration_stays_in_its_bounds_and_moves_at_most_once_a_step(
     moved: list[int] = []
     for event in events[1:]:
         before = state.progress
-        state.fold(event)
+        fold(state, event)
         now = state.progress.exploration
         low, high = state.spec.exploration_bounds
         assert low <= now.easy <= high

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from greso_service import plans
 from greso_service.core.events import Created, Selected
+from greso_service.core.fold import fold
 from greso_service.core.policy import RANKINGS
 from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState
@@ -42,7 +43,7 @@ def test_draws_by_rank(spec: dict[str, Any], trace: list[Action]) -> None:
                 assert event.selected + event.skipped_easy + event.skipped_hard == event.examined
             if isinstance(action, Select) and isinstance(event, Selected) and action.limit is not None:
                 assert event.selected <= max(action.limit, action.at_least)
-            state.fold(event)
+            fold(state, event)
 
 
 @given(specs, traces)

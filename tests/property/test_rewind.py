@@ -61,7 +61,7 @@ class Model:
         state = RunState(first)
         for place, event in enumerate(others, start=1):
             if not (isinstance(event, Reported) and event.step > step):
-                state.fold(event)
+                fold(state, [event])
                 place += 1  # noqa: PLW2901 - with this event
                 if not state.progress.is_complete(step):
                     continue

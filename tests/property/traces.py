@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from greso_service import plans
 from greso_service.core.events import Created, Event, Patched
+from greso_service.core.fold import fold
 from greso_service.core.spec import POLICIES, RunSpec
 from greso_service.core.state import RunState
 from greso_service.errors import Conflict, InvalidInput
@@ -184,6 +185,6 @@ def play(spec: dict[str, Any], trace: list[Action]) -> tuple[RunState, list[Even
     state = RunState(Created(RunSpec.of(spec).to_dict()))
     for action in trace:
         for event in plan(state, action):
-            state.fold(event)
+            fold(state, event)
             events.append(event)
     return state, events

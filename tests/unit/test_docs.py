@@ -15,6 +15,7 @@ from greso_service import answers, plans
 from greso_service.api import problems
 from greso_service.api.app import create_app
 from greso_service.core.events import Created
+from greso_service.core.fold import fold
 from greso_service.core.spec import FIXED_AT_CREATION, PAPER, REFERENCE, Param, params
 from greso_service.core.state import RunState
 from greso_service.history.memory import MemoryHistory
@@ -90,10 +91,10 @@ def seen(groups: list[list[float]], **spec: Any) -> dict[str, Any]:
     state = RunState(Created(spec))
     for rewards in groups:
         for event in plans.report(state, 0, ["p"], [rewards], final=False).events:
-            state.fold(event)
+            fold(state, event)
     if not groups:
         for event in plans.pool(state, ["p"], "").events:
-            state.fold(event)
+            fold(state, event)
     answer = answers.prompt(state, "p")
     assert answer is not None
     told: dict[str, Any] = json.loads(answer.body)
@@ -116,12 +117,12 @@ def test_the_worked_step_holds() -> None:
     state = RunState(Created({}))
     names = [f"p{row}" for row in range(384)]
     for event in plans.report(state, 0, names, [[0.0, 1.0]] * 384, final=True).events:
-        state.fold(event)
+        fold(state, event)
     plan = plans.report(state, 1, names, kinds, final=False)
     told = json.loads(plan.answer)
     assert (told["step"]["missing"], told["next_rollout_batch_size"]) == (25, 52)
     for event in [*plan.events]:
-        state.fold(event)
+        fold(state, event)
     told = json.loads(plans.report(state, 1, [], [], final=True).answer)
     assert told["exploration"] == {"easy": 0.49, "hard": 0.51}
     for fact in ("missing = 25", "= 52", "p_easy goes to 0.49", "p_hard goes to 0.51"):

@@ -120,7 +120,7 @@ def test_the_share_of_the_walk_is_exact_in_the_long_run(share: float, count: int
         [event] = plans.draw(state, step, count).events
         assert isinstance(event, Selected)
         assert event.ranked is not None
-        state.fold(event)
+        fold(state, [event])
         walked, total = walked + event.ranked.walked, total + len(event.ranked.index)
         assert abs(walked - share * total) <= 1 + 1e-6
         assert 0 <= state.owed < 1 + 1e-6

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from greso_service.core.events import Rewound, Span
+from greso_service.core.fold import rewound
 from greso_service.core.mark import START, Mark
 from greso_service.core.state import RunState
 from greso_service.history import snapshot
@@ -30,7 +31,7 @@ def grown_state() -> RunState:
     select(state, 12, ["new", "pool/0", "pool/499"], limit=2)
     report(state, 3, mixed(1, 1, 1, "late"))
     pool(state, ["told"], rates([0.5]))
-    state.rewound(Rewound(9, 4, (Span(START, Mark(7, 2**32 - 1), 9),)), Mark(31, 5))
+    rewound(state, Rewound(9, 4, (Span(START, Mark(7, 2**32 - 1), 9),)), Mark(31, 5))
     return state
 
 

@@ -10,6 +10,7 @@ import pytest
 from greso_service.core.controller import Exploration
 from greso_service.core.draws import Ids
 from greso_service.core.events import Created, Patched, Reported
+from greso_service.core.fold import fold
 from greso_service.core.outcome import Outcome, Rewards
 from greso_service.core.prompt_arrays import RECENT
 from greso_service.core.state import RunState
@@ -87,9 +88,9 @@ def test_a_prompt_twice_in_a_report_is_folded_in_the_order_given() -> None:
 
 def test_a_change_of_bounds_moves_the_exploration_in_force_inside() -> None:
     state = run()
-    state.fold(Patched({"exploration_bounds": [0.6, 0.9]}))
+    fold(state, Patched({"exploration_bounds": [0.6, 0.9]}))
     assert state.progress.exploration == Exploration(0.6, 0.6)
-    state.fold(Patched({"p_easy": 0.8}))
+    fold(state, Patched({"p_easy": 0.8}))
     assert state.progress.exploration == Exploration(0.8, 0.6)
 
 
@@ -97,21 +98,21 @@ def test_a_change_of_the_step_size_counts_from_the_next_completion() -> None:
     state = run(train_batch_size=100)
     report(state, 0, mixed(1, 1, 1), final=True)
     report(state, 1, mixed(1, 1, 1))
-    state.fold(Patched({"exploration_step": 0.2}))
+    fold(state, Patched({"exploration_step": 0.2}))
     assert report(state, 1, [], final=True)["exploration"] == pytest.approx({"easy": 0.3, "hard": 0.3})
 
 
 def test_a_smaller_batch_completes_the_step_with_the_next_report() -> None:
     state = run(train_batch_size=10)
     report(state, 0, mixed(5, 0, 0))
-    state.fold(Patched({"train_batch_size": 4}))
+    fold(state, Patched({"train_batch_size": 4}))
     answer = report(state, 0, [])
     assert answer["step"] == {"number": 0, "groups": 5, "effective": 5, "missing": 0, "complete": True}
 
 
 def test_a_history_has_one_beginning() -> None:
     with pytest.raises(ValueError, match="first"):
-        run().fold(Created({}))
+        fold(run(), Created({}))
 
 
 def test_candidates_of_a_select_are_not_registered() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from greso_service.core import controller
 from greso_service.core.controller import Exploration, Progress
@@ -29,15 +30,19 @@ REST: Final = ""
 
 
 class Domain(Ledger):
-    """One domain. `pool`: its prompts in the run's pool; `walk`: of these, where draws have quotas."""
+    """One domain. `pool`: how many of the run's pool are its; `walk`: of these, where draws have quotas.
 
-    __slots__ = ("name", "pool", "walk")
+    `members`: see `RunState.members`, which makes them when they are asked for; None until then.
+    """
+
+    __slots__ = ("members", "name", "pool", "walk")
 
     def __init__(self, name: str, progress: Progress, pool: int = 0) -> None:
         super().__init__(progress)
         self.name = name
         self.pool = pool
         self.walk = Walk()
+        self.members: NDArray[np.uint32] | None = None
 
 
 def rest(run: Ledger, pool: int) -> Domain:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from greso_service.core import difficulty
 from greso_service.core.events import Created, Reported
+from greso_service.core.fold import fold
 from greso_service.core.outcome import classify
 from greso_service.core.passes import Passes
 from greso_service.core.prompts import UNKNOWN, Index
@@ -133,7 +134,7 @@ def calibrated(log: Log, seen: Sequence[Seen], spec: RunSpec, told: Told = lambd
             plain = plain and bool(np.isin(entry.rewards.values, (0.0, spec.solved_reward)).all())
             number += 1
             told(entry.index.size)
-        state.fold(entry)
+        fold(state, entry)
     _add_constant(found, np.concatenate([*rates, np.zeros(0)]))
     found.gap = _gap(np.concatenate([*gaps, np.zeros(0)]))
     several = np.concatenate([*luck, np.zeros(0)])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from greso_service.core.controller import Exploration
 from greso_service.core.events import Created, Reported
+from greso_service.core.fold import fold
 from greso_service.core.policy import RANKINGS, as_easy, best, decide
 from greso_service.core.prompts import Index
 from greso_service.core.spec import RunSpec
@@ -110,11 +111,11 @@ def replayed(log: Log, seen: Sequence[Seen], spec: RunSpec, quota: Quota, told: 
     number = 0
     for entry in log.entries:
         if not isinstance(entry, Reported):
-            state.fold(entry)
+            fold(state, entry)
             continue
         keep, easy = _decided(state, entry, seen[number], partial(quota, number), judged)
         judged.add(seen[number], keep, easy)
-        state.fold(part(entry, keep))
+        fold(state, part(entry, keep))
         number += 1
         told(entry.index.size)
     judged.exploration = state.progress.exploration
