@@ -284,6 +284,7 @@ def test_what_nothing_can_be_told_of_is_refused(rows: list[Row], message: str) -
         ([(0, "a", EASY), (1, "a", EASY)], "No group is effective: all were solved"),
         ([(0, "a", HARD), (1, "a", HARD)], "No group is effective: all were failed"),
         ([(0, "a", HARD), (1, "a", BOTH)], "none is solved as a whole at solved_reward 1"),
+        ([(0, "a", [-1.0, 1.0]), (1, "a", BOTH)], "25.0% of the rewards lie outside of 0 to 1"),
         ([(0, "a", BOTH), (1, "a", BOTH)], "Every group is effective"),
         ([(0, "a", [1.0]), (1, "a", BOTH)], "1 groups have fewer than two rewards"),
         ([(0, name, EASY) for name in "abcdefgh"] + [(1, "a", BOTH)], "Only 11% of the groups are of prompts seen"),

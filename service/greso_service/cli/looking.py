@@ -98,8 +98,9 @@ def _summary(run: Object) -> Iterable[str]:
     yield f"{skipped / totals['examined']:.1%}" if totals["examined"] else "-"
     yield f"{totals['rollouts']:,}"
     yield f"{totals['rollouts_avoided']:,}"
-    yield f"{run['exploration']['easy']:.2f}"
-    yield f"{run['exploration']['hard']:.2f}"
+    steered = run["spec"]["policy"] == "greso"  # the policy that p_easy and p_hard decide in
+    yield f"{run['exploration']['easy']:.2f}" if steered else "-"
+    yield f"{run['exploration']['hard']:.2f}" if steered else "-"
 
 
 def _domains_table(domains: Iterable[Mapping[str, Any]]) -> Table:

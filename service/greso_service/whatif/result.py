@@ -96,7 +96,7 @@ def result(
         leader.name,
         {one.name: judged[one.name] for one in contenders},
         calibration,
-        (*log.notes, *_notes(sums, again, spec)),
+        (*log.notes, *_notes(sums, again, spec), *_outside(log, spec)),
     )
 
 
@@ -159,3 +159,16 @@ def _notes(sums: Sums, again: Sums, spec: RunSpec) -> Iterator[str]:
         )
     if sums.undetermined:
         yield f"{sums.undetermined:,} groups have fewer than two rewards and count as neither effective nor not."
+
+
+def _outside(log: Log, spec: RunSpec) -> Iterator[str]:
+    """Pass rates are made of rewards from 0 to `solved_reward`."""
+    values = np.concatenate([step.rewards.values for step in log.steps])
+    outside = int(np.count_nonzero((values < 0) | (values > spec.solved_reward)))
+    if outside and spec.solved_reward > 0:
+        goes = ", ".join(sorted({*RANKINGS, "band"}))
+        yield (
+            f"{outside / values.size:.1%} of the rewards lie outside of 0 to {spec.solved_reward:g}. As pass rates they"
+            f" count as 0 or 1, so what is said of {goes} and of predicted pass rates may mislead: give the outcome's"
+            " reward, or say what a solved one earns with --set solved_reward=..."
+        )
