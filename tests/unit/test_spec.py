@@ -9,7 +9,9 @@ import pytest
 
 from greso_service.core.spec import FIXED_AT_CREATION, RunSpec, SpecError, params
 
-NUMBERS = {name: param for name, (_, param) in params().items() if not param.choices and name != "shadow"}
+NUMBERS = {
+    name: param for name, (_, param) in params().items() if not param.choices and name not in {"shadow", "domains"}
+}
 # The other fields that let a value at the end of a field's range pass the checks across fields.
 COMPANIONS: dict[str, dict[str, Any]] = {
     "rollout_batch_size": {"min_rollout_batch_size": 1},
@@ -58,6 +60,7 @@ def test_defaults_are_those_of_the_paper() -> None:
         "cooldown_steps": 2,
         "rest_steps": 20.0,
         "audit_share": 0.0,
+        "domains": {},
         "shadow": False,
         "easy_min_mean": None,
         "hard_max_mean": None,

@@ -29,6 +29,9 @@ DOMAIN_FIELDS = {
 }
 """What may differ in a domain; each in [0, 1]."""
 
+_ROUNDING = 1e-9
+"""By how much quotas that were meant to sum to 1 may be above it."""
+
 MOST_DOMAINS = 32
 """Domains of a run: each is a label in its metrics."""
 
@@ -240,7 +243,7 @@ def _domain_faults(domains: Mapping[str, Mapping[str, float]]) -> list[tuple[str
                 faults.append((f"domains/{name}/{field_name}", f"must be one of {', '.join(DOMAIN_FIELDS)}"))
             elif not 0 <= value <= 1:
                 faults.append((f"domains/{name}/{field_name}", "must be in [0, 1]"))
-    if not faults and math.fsum(own.get("quota", 0) for own in domains.values()) > 1 + 1e-9:
+    if not faults and math.fsum(own.get("quota", 0) for own in domains.values()) > 1 + _ROUNDING:
         faults.append(("domains", "their quotas sum to more than 1"))
     return faults
 
