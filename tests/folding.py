@@ -172,4 +172,4 @@ def content(state: RunState) -> dict[str, Any]:
 
 def _domain(domain: Domain) -> dict[str, Any]:
     fields = {name: asdict(getattr(domain, name)) for name in ("progress", "totals", "walk")}
-    return {"name": domain.name, "pool": domain.pool, "steps": domain.steps.rows.tobytes(), **fields}
+    return {"name": domain.name, "pool": domain.pooled, "steps": domain.steps.rows.tobytes(), **fields}

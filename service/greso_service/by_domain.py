@@ -4,34 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from greso_service.core import domains, quotas
-from greso_service.core.domains import REST, Domain
+from greso_service.core import controller, domains, quotas
+from greso_service.core.domains import REST, Domain, begun
 from greso_service.core.ledger import Ledger
 from greso_service.core.state import RunState
 from greso_service.errors import Fault, InvalidInput
 
 
 def content(state: RunState) -> list[dict[str, Any]]:
-    """Every domain, in the order in which they came; the prompts without one last, named None, if there are any."""
+    """Every domain in the order in which they came, those that only the spec names, prompts without one (None) last."""
     if not state.domains:
         return []
-    names = [domain.name for domain in state.domains]
-    share = quotas.shares(state.spec, names, np.array([domain.pool for domain in state.domains])).tolist()
-    divided = quotas.in_force(state.spec)
-    rows = [
-        _row(state, domain, own if divided else None) for domain, own in zip(state.domains, share, strict=True)
-    ]  # fmt: skip
-    return [*rows[1:], *(rows[:1] if state.domains[0].pool or state.domains[0].totals.groups else [])]
+    named = {domain.name for domain in state.domains}
+    share = quotas.shares(state.spec, state.domains) if quotas.in_force(state.spec) else [None] * len(state.domains)
+    first, *rows = [_row(state, *each) for each in zip(state.domains, share, strict=True)]
+    waiting = [_row(state, begun(name, state.progress), None) for name in state.spec.domains if name not in named]
+    return [*rows, *waiting, *([first] if state.domains[0].told else [])]
 
 
 def _row(state: RunState, domain: Domain, share: float | None) -> dict[str, Any]:
     totals, exploration = domain.totals, domain.progress.exploration
-    wanted = domains.targets(state.spec, domain.name, state.progress.tuning)
+    wanted = domains.targets(state.spec, domain.name, controller.targets(state.spec, state.progress.tuning))
     return {
         "domain": domain.name or None,
-        "pool": domain.pool,
+        "pool": domain.pooled,
         "share": share,
         "exploration": {"easy": exploration.easy, "hard": exploration.hard},
         "target": {"easy": wanted.easy, "hard": wanted.hard},

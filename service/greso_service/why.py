@@ -67,7 +67,14 @@ def _filtered(state: RunState, index: Index, content: dict[str, Any]) -> dict[st
         "keep": bool(selection.keep[0]),
         "next_kept_step": int(steps[kept[0]]) if kept.size else None,
     }
-    return {**told, "sentence": _sentence(state, {**content, **told}, bool(selection.audited[0]))}
+    sentence = _sentence(state, {**content, **told}, bool(selection.audited[0]))
+    return {**told, "sentence": f"{sentence} {_NO_QUOTA}." if _undrawn(state, int(index[0])) else sentence}
+
+
+def _undrawn(state: RunState, index: int) -> bool:
+    """Whether a prompt is of a domain that has prompts in the pool, and no share of the draws."""
+    numbers = {scope.number for scope in state.scopes()}
+    return bool(state.prompts.pooled[index]) and None not in numbers and int(state.prompts.domain[index]) not in numbers
 
 
 def _over_steps(state: RunState, index: Index, steps: NDArray[np.int64]) -> tuple[NDArray[np.float64], Selection]:
@@ -171,9 +178,16 @@ def _expected(state: RunState, content: dict[str, Any]) -> str:
     return f"{known}{text}."
 
 
+_NO_QUOTA = "Its domain has quota 0, so draws take none of it"
+
+
 def _place(state: RunState, stands: Standing | None, step: int) -> str:
     if stands is None:
         return "It is not in the pool: the best of the candidates that are offered with it are taken."
+    if not stands.among:
+        return f"{_NO_QUOTA}."
+    if stands.rank is None and stands.free_from is None:
+        return f"Step {step} ranks another part of the pool: it is taken only if the walk brings it."
     if stands.free_from is not None:
         return f"It was drawn lately, so draws leave it alone until step {stands.free_from}."
     text = f"That is rank {stands.rank:,} of {stands.among:,} prompts that step {step} ranks;"

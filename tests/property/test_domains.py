@@ -29,9 +29,9 @@ def test_domains_sum_to_the_run(spec: dict[str, Any], trace: list[Action]) -> No
         parts = [domain.steps.rows[domain.steps.rows["step"] == row["step"]] for domain in state.domains]
         for name in SUMMED:
             assert sum(int(part[name].sum()) for part in parts) == row[name], name
-    assert sum(domain.pool for domain in state.domains) == state.pool_size
+    assert sum(domain.pooled for domain in state.domains) == state.pool_size
     for number, domain in enumerate(state.domains):
-        assert domain.pool == state.members(number).size
+        assert domain.pooled == state.members(number).size
         assert (domain.progress.step, domain.progress.complete) == (state.progress.step, state.progress.complete)
         low, high = state.spec.exploration_bounds
         assert low <= domain.progress.exploration.easy <= high
@@ -50,5 +50,5 @@ def test_members_and_walks_stay_sound(spec: dict[str, Any], trace: list[Action])
             assert sorted(np.concatenate(members).tolist()) == sorted(state.pool[: state.pool_size].tolist())
         for domain in state.domains:
             cursor = domain.walk.cursor
-            assert 0 <= cursor.position <= cursor.size <= domain.pool
+            assert 0 <= cursor.position <= cursor.size <= domain.pooled
             assert abs(domain.walk.due) <= 1

@@ -18,7 +18,7 @@ from greso_service.core.audit import AuditCounts, Found
 from greso_service.core.spec import params
 from greso_service.core.state import RunState
 
-from ..folding import mixed, report, run, select  # noqa: TID252
+from ..folding import mixed, pool, report, run, select  # noqa: TID252
 from ..simulated import Trainer, mixture, right_or_wrong  # noqa: TID252
 
 USUAL = mixture(600, easy=0.2, hard=0.3)
@@ -189,6 +189,16 @@ def test_a_healthy_run_has_it_not(code: str) -> None:
     assert code not in told(HEALTHY)[2]
 
 
+def different() -> RunState:
+    """One domain may keep nearly all easy groups, one none: the run's own pair is at its bound, and neither's is."""
+    trainer = Trainer(
+        USUAL, {"domains": {"calm": {"target_zero_variance": 0.95}, "busy": {"target_zero_variance": 0.0}}}
+    )
+    names = [f"set/{number}" for number in range(len(USUAL))]
+    pool(trainer.state, names, domains=["calm", "busy"] * (len(USUAL) // 2))
+    return trainer.train(80).state
+
+
 HEALTHY = healthy()
 
 QUIET: list[tuple[str, Callable[[], RunState]]] = [
@@ -212,6 +222,7 @@ QUIET: list[tuple[str, Callable[[], RunState]]] = [
     ("a band", lambda: healthy(policy="band")),
     ("a shadow run", lambda: healthy(shadow=True)),
     ("audits", lambda: healthy(audit_share=0.1)),
+    ("domains that want different things", different),
 ]  # fmt: skip
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.folding import content, draw, fold, pool, report, run, select
 
-from greso_service import answers, by_domain, plans
+from greso_service import answers, by_domain, plans, why
+from greso_service.core import ranked_draw
+from greso_service.core.controller import Exploration
 from greso_service.core.events import Joined, Patched, Pooled
 from greso_service.core.spec import RunSpec, SpecError
 from greso_service.core.state import RunState
@@ -177,24 +181,179 @@ def test_domains_are_kept_by_snapshots() -> None:
     assert content(back) == content(state)
 
 
-def test_prompts_may_join_later_and_their_domain_begins_a_new_epoch() -> None:
+def walks(state: RunState) -> list[tuple[int, int, int]]:
+    cursors = [domain.walk.cursor for domain in state.domains]
+    return [(cursor.epoch, cursor.position, cursor.size) for cursor in cursors]
+
+
+def test_prompts_that_join_with_their_domain_come_in_the_next_epoch() -> None:
     state = run(policy="uniform", domains={"math": {"quota": 0.5}})
-    pool(state, [f"math{number}" for number in range(4)], domains=["math"] * 4)
-    pool(state, ["rest0", "rest1"])
+    pool(state, ["rest0", "math0", "rest1", "math1", "math2", "rest2"], domains=["", "math", "", "math", "math", ""])
     draw(state, 0, 4)
-    before = state.domains[1].walk.cursor
-    assert (before.epoch, before.position) == (0, 2)
-    pool(state, ["rest1", "math9"], domains=["math", "math"])
-    assert state.domains[1].walk.cursor.epoch == 1
-    assert sorted(state.table.texts(state.members(1).tolist())) == [
-        "math0",
-        "math1",
-        "math2",
-        "math3",
-        "math9",
-        "rest1",
-    ]
-    assert [told(state)[name]["pool"] for name in ("math", None)] == [6, 1]
+    before = walks(state)
+    assert before == [(0, 2, 3), (0, 2, 3)]
+    pool(state, ["math3", "rest3", "code0"], domains=["math", "", "code"])
+    assert walks(state) == [*before, (0, 0, 0)]
+    first = draw(state, 1, 2)["prompts"]  # the last of both epochs; code has no place yet, and its quota none
+    assert not set(first) & {"math3", "rest3"}
+    assert {"math3", "rest3"} <= {prompt for step in (2, 3, 4, 5) for prompt in draw(state, step, 4)["prompts"]}
+
+
+def test_a_prompt_that_gets_a_domain_begins_a_new_epoch_where_it_stands_among_others() -> None:
+    state = run(policy="uniform", domains={"math": {"quota": 0.5}})
+    pool(state, ["rest0", "math0", "rest1", "math1"], domains=["", "math", "", "math"])
+    draw(state, 0, 2)
+    assert walks(state) == [(0, 1, 2), (0, 1, 2)]
+    pool(state, ["rest0"], domains=["math"])  # before all others of math, and one less of the rest
+    assert walks(state) == [(1, 0, 0), (1, 0, 0)]
+    assert [told(state)[name]["pool"] for name in ("math", None)] == [3, 1]
+    assert sorted(state.table.texts(state.members(1).tolist())) == ["math0", "math1", "rest0"]
+
+
+def test_uploads_while_it_trains_starve_nobody() -> None:
+    """Each step uploads a prompt: the walks go on all the same."""
+    state = run(policy="uniform", domains={"math": {"quota": 0.5}})
+    names = [f"{domain}{number}" for domain in ("math", "rest") for number in range(40)]
+    pool(state, names, domains=["math"] * 40)
+    drawn: set[str] = set()
+    for step in range(16):
+        pool(state, [f"late{step}"], domains=["math"])
+        drawn.update(draw(state, step, 10)["prompts"])
+    assert set(names) <= drawn
+
+
+@pytest.mark.parametrize("policy", EVERY)
+def test_whatever_is_cut_off_a_draw_the_mix_stays(policy: str) -> None:
+    state = pooled(policy=policy, domains={"math": {"quota": 0.5}, "code": {"quota": 0.25}}, exploration_share=0)
+    prompts = draw(state, 0, 24)["prompts"]
+    for first in range(1, 25):
+        there = Counter(prompt[:4] for prompt in prompts[:first])
+        assert abs(there["math"] - first / 2) <= 1.5
+        assert abs(there["code"] - first / 4) <= 1.5
+
+
+@pytest.mark.parametrize("policy", ["uniform", "irt"])
+def test_odd_quotas_are_kept_over_many_small_draws(policy: str) -> None:
+    state = pooled(policy=policy, domains={"math": {"quota": 0.37}, "code": {"quota": 0.21}}, cooldown_steps=0)
+    drawn = Counter(prompt[:4] for step in range(60) for prompt in draw(state, step, 3)["prompts"])
+    assert sum(drawn.values()) == 180
+    assert abs(drawn["math"] - 0.37 * 180) <= 1.5
+    assert abs(drawn["code"] - 0.21 * 180) <= 1.5
+
+
+def test_what_one_domain_skips_to_its_end_the_others_give() -> None:
+    state = pooled(
+        train_batch_size=100,
+        min_keep_probability=0,
+        p_hard=0.05,
+        domains={"code": {"quota": 0.5}},
+        streak_rule="same_kind",
+    )
+    for step in range(8):  # never solved: kept with 0.05 ** 8
+        report(state, step, [(prompt, [0, 0]) for prompt in NAMES[20:40]], final=True)
+    prompts = draw(state, 9, 12)["prompts"]
+    assert len(prompts) == 12
+    assert not [prompt for prompt in prompts if prompt.startswith("code")]
+
+
+@pytest.mark.parametrize("policy", RANKED)
+def test_the_walk_of_each_domain_brings_its_share(policy: str) -> None:
+    state = pooled(policy=policy, exploration_share=0.25, domains={"math": {"quota": 0.5}})
+    for step in range(4):
+        draw(state, step, 8)
+    # A quarter of 16 prompts of math, one at a time in the fourth of each two.
+    assert state.domains[1].walk.cursor.position >= 4
+
+
+def test_audited_groups_do_not_steer_a_domain() -> None:
+    shadow, plain = pooled(shadow=True), pooled()
+    for state in (shadow, plain):
+        for step in range(4):
+            report(state, step, [(prompt, [0, 0]) for prompt in NAMES[20:40]], final=True)
+    select(shadow, 4, NAMES[20:40])
+    report(shadow, 4, [(prompt, [0, 0]) for prompt in NAMES[20:40]], final=True)
+    # All were noted as audited: nothing of that step steers, in the domain as in the run.
+    assert told(shadow)["code"]["exploration"] == told(plain)["code"]["exploration"]
+    assert shadow.progress.exploration == plain.progress.exploration
+
+
+def test_the_evidence_of_a_target_that_tunes_itself_is_by_the_domains_pairs() -> None:
+    """At the floor of the keep probability exploring says nothing; a domain's own pair decides whether it is there."""
+    state = pooled(target_zero_variance="auto", p_hard=0.5, min_keep_probability=0.2)
+    state.domains[2].progress = replace(state.domains[2].progress, exploration=Exploration(0.5, 0.1))
+    report(state, 0, [(prompt, [0, 0]) for prompt in NAMES[20:40]], final=True)
+    before = state.progress.tuning
+    report(state, 1, [(prompt, [0, 0]) for prompt in NAMES[20:40]], final=True)
+    assert before is not None
+    assert state.progress.tuning is not None
+    assert state.progress.tuning.tried.hard == 0
+
+
+def test_audits_begin_anew_when_domains_change() -> None:
+    state = pooled(audit_share=1.0)
+    train(state, 6)
+    assert state.audits.all.groups
+    fold(state, [Patched({"domains": {"math": {"target_zero_variance": 0.1}}})])
+    assert not state.audits.all.groups
+
+
+def test_a_domain_without_its_own_target_has_the_runs_to_the_bit() -> None:
+    """(easy + hard) * share would round otherwise, and a tie would be decided the other way."""
+    every, alone = (run(target_zero_variance=0.08, easy_share=0.1, train_batch_size=1000) for _ in range(2))
+    groups: list[tuple[str, list[float]]] = [(f"p{number}", [1, 1] if number < 1 else [0, 1]) for number in range(125)]
+    pool(every, [name for name, _ in groups], domains=["all"] * 125)
+    for state in (every, alone):
+        for step in range(3):
+            report(state, step, groups, final=True)
+    assert told(every)["all"]["exploration"] == answers.summary("r", alone)["exploration"]
+    assert told(every)["all"]["target"] == {
+        name: answers.summary("r", alone)["target"][name] for name in ("easy", "hard")
+    }
+
+
+def test_prompts_without_a_domain_tune_nothing_of_their_own() -> None:
+    state = run(target_zero_variance="auto", train_batch_size=4)
+    report(state, 0, [("a", [0, 1])], final=True)
+    pool(state, ["c"], domains=["math"])
+    assert state.domains[0].progress.tuning is None
+    assert state.progress.tuning is not None
+
+
+def test_domains_that_only_the_spec_names_are_told_of() -> None:
+    state = run(domains={"mth": {"quota": 0.9}})
+    pool(state, ["a"], domains=["math"])
+    assert {name: row["pool"] for name, row in told(state).items()} == {"math": 1, "mth": 0}
+    select(state, 0, ["new"])
+    assert told(state)[None]["totals"]["examined"] == 1
+
+
+def test_a_step_without_groups_of_a_domain_is_no_row_of_it() -> None:
+    state = pooled()
+    report(state, 0, [("math1", [0, 1])], final=True)
+    report(state, 1, [("code1", [0, 1])], final=True)
+    report(state, 2, [("math1", [0, 1])], final=True)
+    assert by_domain.ledger(state, "math").steps.rows["step"].tolist() == [0, 2]
+    assert by_domain.ledger(state, "").steps.rows["step"].tolist() == []
+
+
+@pytest.mark.parametrize("policy", EVERY)
+def test_why_says_that_a_domain_with_quota_0_is_not_drawn(policy: str) -> None:
+    state = pooled(policy=policy, domains={"math": {"quota": 0}})
+    answer = why.answer(state, "math1")
+    assert answer is not None
+    content = json.loads(answer.body)
+    assert "quota 0" in content["sentence"]
+    assert content["keep"] in {False, None} or policy not in RANKED
+    other = why.answer(state, "code1")
+    assert other is not None
+    assert "quota 0" not in json.loads(other.body)["sentence"]
+
+
+@pytest.mark.parametrize("policy", RANKED)
+def test_why_counts_what_a_draw_takes_of_the_prompts_domain(policy: str) -> None:
+    state = pooled(policy=policy, domains={"math": {"quota": 0.25}}, exploration_share=0)
+    stands = ranked_draw.standing(state, 0, 0)
+    assert (stands.by_rank, stands.among) == (3, 20)
 
 
 def test_what_happened_before_the_first_domain_is_of_prompts_without_one() -> None:

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.folding import EVEN
 
 from greso_service.core import quotas
+from greso_service.core.controller import Progress
+from greso_service.core.domains import Domain
 from greso_service.core.spec import RunSpec
 
 
@@ -18,21 +21,17 @@ def spec(**domains: float) -> RunSpec:
 @pytest.mark.parametrize(
     ("quota", "pools", "shares"),
     [
-        (
-            {"a": 0.25},
-            [100, 10, 290],
-            [75 / 390, 0.25, 0.75 * 290 / 390],
-        ),  # the others share the rest by size
+        ({"a": 0.25}, [100, 10, 290], [75 / 390, 0.25, 0.75 * 290 / 390]),  # the others share the rest by size
         ({"a": 0.25, "b": 0.75}, [100, 10, 290], [0, 0.25, 0.75]),
         ({"a": 0.2, "b": 0.2}, [0, 10, 10], [0, 0.5, 0.5]),  # nobody is left to take the rest
-        ({"a": 0.25, "b": 0.5}, [100, 0, 290], [1 / 3, 0, 2 / 3]),  # an empty domain's quota goes to the others
-        ({"a": 1.0}, [100, 0, 290], [0, 0, 0]),
+        ({"a": 1.0}, [100, 10, 290], [0, 1, 0]),
         ({"a": 0.0}, [0, 10, 0], [0, 0, 0]),
-        ({"elsewhere": 0.5}, [20, 10, 10], [0.5, 0.25, 0.25]),
+        ({"elsewhere": 0.5}, [20, 10, 10], [0.5, 0.25, 0.25]),  # a domain that has no prompts yet
     ],
 )
 def test_shares(quota: dict[str, float], pools: list[int], shares: list[float]) -> None:
-    assert quotas.shares(spec(**quota), ["", "a", "b"], np.array(pools)).tolist() == pytest.approx(shares)
+    domains = [Domain(name, Progress(EVEN), pooled) for name, pooled in zip(["", "a", "b"], pools, strict=True)]
+    assert quotas.shares(spec(**quota), domains) == pytest.approx(shares)
 
 
 def test_a_run_without_quotas_is_not_divided() -> None:
@@ -59,6 +58,16 @@ def test_what_is_due_comes_first() -> None:
     assert divided(1, [0.5, 0.5], [0.5, -0.5]) == [1, 0]
 
 
+@pytest.mark.parametrize("numbers", [[6, 6], [9, 3], [1, 0, 11], [5, 4, 3, 2, 1], [0, 0], [40]])
+def test_each_beginning_of_a_draw_has_its_mix(numbers: list[int]) -> None:
+    of = np.repeat(np.arange(len(numbers)), numbers)
+    order = quotas.mixed(numbers)
+    assert sorted(order.tolist()) == list(range(sum(numbers)))
+    for first in range(1, sum(numbers) + 1):
+        there = np.bincount(of[order[:first]], minlength=len(numbers))
+        assert (np.abs(there - first * np.array(numbers) / sum(numbers)) <= 1.5).all()
+
+
 shares = st.lists(st.integers(0, 20), min_size=1, max_size=6).filter(any)
 
 
@@ -82,4 +91,4 @@ def test_a_draw_is_full_if_the_domains_with_a_share_have_enough(data: st.DataObj
     numbers, due = quotas.divided(count, share, np.zeros(share.size), room)
     assert (numbers <= room).all()
     assert numbers.sum() == min(count, room[share > 0].sum())
-    assert (np.abs(due) <= 1).all()
+    assert not due[share == 0].any()

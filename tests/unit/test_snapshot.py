@@ -77,7 +77,7 @@ def test_equal_states_have_equal_snapshots() -> None:
 
 @pytest.mark.parametrize("version", [0, 1, 2, 255])
 def test_other_versions_are_refused(version: int) -> None:
-    with pytest.raises(CodecError, match="version 3"):
+    with pytest.raises(CodecError, match="version 4"):
         snapshot.decode(bytes([version]) + kept(run())[1:])
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greso_service.core.draws import Ids
-from greso_service.core.events import Pooled, Priors, Reported
+from greso_service.core.events import Joined, Pooled, Priors, Reported
 from greso_service.core.outcome import Rewards
 from greso_service.core.policy import RANKINGS
 from greso_service.core.prompts import PromptTable
@@ -181,6 +181,21 @@ def test_a_sure_prediction_that_fails_is_no_infinity() -> None:
     assert score.brier == 1
     assert math.isfinite(score.log_loss)
     assert (score.bins[0, 0], score.bins[9, 0]) == (1, 1)
+
+
+def test_domains_of_an_export_count() -> None:
+    """A prompt of a domain is decided on by the domain's pair: here by one that a target of 1 has driven up."""
+    names = [b"a", b"b"]
+    entries: list[Any] = [Pooled(names, np.arange(2))]
+    steps = [Reported(step, True, [], np.arange(2), Rewards.of([EASY, BOTH])) for step in range(60)]
+    joined = Joined(("calm",), np.array([0]), np.array([1], np.uint8))
+    spec = RunSpec.of({"domains": {"calm": {"target_zero_variance": 1, "easy_share": 1}}, "train_batch_size": 99})
+    skipped = {}
+    for name, with_domains in (("with", [joined]), ("without", [])):
+        log = Log("test", [*entries, *with_domains, *steps], {})
+        seen = observe(log, spec)
+        skipped[name] = replayed(log, seen, spec, Share(1.0)).skipped_easy
+    assert skipped["with"] > skipped["without"] > 0
 
 
 def test_priors_of_an_export_count() -> None:

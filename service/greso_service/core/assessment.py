@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from greso_service.core import audit, controller
-from greso_service.core.controller import Counts, Progress
-from greso_service.core.domains import Domain, bases, spec_of
+from greso_service.core.controller import Counts, Exploration, Progress
+from greso_service.core.domains import Domain, bases, targets
 from greso_service.core.events import Reported
 from greso_service.core.ledger import Entry, Ledger
 from greso_service.core.outcome import Outcome, Outcomes, classify
@@ -64,25 +64,29 @@ def assess(
         in_force = bases(before, now.exploration, domains)
         evidence = tried(before, outcomes.outcome[steering] == Outcome.EFFECTIVE, in_force, spec)
         counts = replace(counts, tried=evidence)
-    entry = _entry(groups, counts, now, spec, report, final=report.final, stock=stock)
-    if not domains:
-        return Assessment(outcomes, entry, (), now.is_complete(report.step))
-    numbers = named.column("domain")
-    entries = []
+    after, closed_with = controller.observe(now, spec, report.step, counts, final=report.final, stock=stock)
+    entry = Entry(groups.index.size, groups.rollouts, counts, after, closed_with)
+    by_domain: tuple[Entry, ...] = ()
+    if domains:
+        wanted = controller.targets(spec, now.tuning)
+        by_domain = tuple(_by_domain(groups, entry, report.step, spec=spec, wanted=wanted, domains=domains))
+    return Assessment(outcomes, entry, by_domain, now.is_complete(report.step))
+
+
+def _by_domain(
+    groups: _Groups, run: Entry, step: int, *, spec: RunSpec, wanted: Exploration, domains: Sequence[Domain]
+) -> Iterator[Entry]:
+    numbers = groups.named.column("domain")
+    there = np.bincount(numbers, minlength=len(domains))
     for number, domain in enumerate(domains):
-        part = groups.of(np.flatnonzero(numbers == number))
-        own = spec_of(spec, domain.name, now.tuning)
+        part, counts = None, Counts()
+        if there[number]:
+            part = groups.of(np.flatnonzero(numbers == number))
+            counts = part.counts()
         # A domain has at most the run's effective groups, so the run's steps end its steps, and nothing else does.
-        final = entry.progress.is_complete(report.step)
-        entries.append(_entry(part, part.counts(), domain.progress, own, report, final=final))
-    return Assessment(outcomes, entry, tuple(entries), now.is_complete(report.step))
-
-
-def _entry(
-    groups: _Groups, counts: Counts, now: Progress, spec: RunSpec, report: Reported, *, final: bool, stock: int = 0
-) -> Entry:
-    after, closed_with = controller.observe(now, spec, report.step, counts, final=final, stock=stock)
-    return Entry(groups.index.size, int(groups.lengths.sum(dtype=np.int64)), counts, after, closed_with)
+        final, own = run.progress.is_complete(step), targets(spec, domain.name, wanted)
+        after, closed_with = controller.observe(domain.progress, spec, step, counts, final=final, wanted=own)
+        yield Entry(int(there[number]), part.rollouts if part else 0, counts, after, closed_with)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,11 @@ class _Groups:
     aside: NDArray[np.bool_]
     lengths: NDArray[np.uint16]
     named: PromptView
+
+    @property
+    def rollouts(self) -> int:
+        """Their responses."""
+        return int(self.lengths.sum(dtype=np.int64))
 
     @property
     def steering(self) -> NDArray[np.bool_]:

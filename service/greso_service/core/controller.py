@@ -83,39 +83,46 @@ class Progress:
 
 
 def observe(
-    progress: Progress, spec: RunSpec, step: int, added: Counts, *, final: bool, stock: int = 0
+    progress: Progress,
+    spec: RunSpec,
+    step: int,
+    added: Counts,
+    *,
+    final: bool,
+    stock: int = 0,
+    wanted: Exploration | None = None,
 ) -> tuple[Progress, Exploration]:
     """Progress after a report for `step`, and the exploration that the step before it was closed with.
 
     A report for a complete step changes nothing. The first report of a later step completes the one before.
-    `stock`: prompts of the run with streak 0.
+    `stock`: prompts of the run with streak 0; `wanted`: what is steered to, if not the run's own targets.
     """
     if progress.is_complete(step):
         return progress, progress.exploration
     closed = progress
     if step > progress.step and not progress.complete:
-        closed = _completed(progress, spec, stock)
+        closed = _completed(progress, spec, stock, wanted)
     counts = progress.counts if step == progress.step else Counts()
     counts = counts.plus(added)
     now = Progress(closed.exploration, step, complete=False, counts=counts, tuning=closed.tuning)
     if final or counts.effective >= spec.train_batch_size:
-        now = _completed(now, spec, stock)
+        now = _completed(now, spec, stock, wanted)
     return now, closed.exploration
 
 
-def _completed(progress: Progress, spec: RunSpec, stock: int) -> Progress:
+def _completed(progress: Progress, spec: RunSpec, stock: int, wanted: Exploration | None) -> Progress:
     tuning, counts = progress.tuning, progress.counts
     if tuning is not None and counts.seen_before:
         effective, easy, hard = counts.steering
         tuning = target.tuned(tuning, spec, counts.tried, easy=easy, hard=hard, effective=effective, stock=stock)
-    return replace(progress, complete=True, exploration=_steered(progress, spec), tuning=tuning)
+    exploration = _steered(progress, spec, wanted or targets(spec, progress.tuning))
+    return replace(progress, complete=True, exploration=exploration, tuning=tuning)
 
 
-def _steered(progress: Progress, spec: RunSpec) -> Exploration:
+def _steered(progress: Progress, spec: RunSpec, wanted: Exploration) -> Exploration:
     counts, now = progress.counts, progress.exploration
     if not counts.seen_before:  # nothing could have been filtered, so nothing is learnt of it
         return now
-    wanted = targets(spec, progress.tuning)
     effective, easy, hard = counts.steering
     groups = effective + easy + hard
     return Exploration(

@@ -16,39 +16,54 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core import controller
 from greso_service.core.controller import Exploration, Progress
-from greso_service.core.ledger import Ledger
+from greso_service.core.ledger import Entry, Ledger
 from greso_service.core.pool import Walk
 from greso_service.core.question import Bases, PerPrompt, PromptView
 from greso_service.core.spec import RunSpec
 from greso_service.core.steps import StepLog
-from greso_service.core.target import Tuning
+from greso_service.core.target import NOTHING
 
 REST: Final = ""
 """The name of the prompts without a domain."""
 
 
 class Domain(Ledger):
-    """One domain. `pool`: how many of the run's pool are its; `walk`: of these, where draws have quotas.
+    """One domain. `pooled`: how many prompts of the pool are its; `walk`: of these, where draws have quotas.
 
     `members`: see `RunState.members`, which makes them when they are asked for; None until then.
     """
 
-    __slots__ = ("members", "name", "pool", "walk")
+    __slots__ = ("members", "name", "pooled", "walk")
 
-    def __init__(self, name: str, progress: Progress, pool: int = 0) -> None:
+    def __init__(self, name: str, progress: Progress, pooled: int = 0) -> None:
         super().__init__(progress)
         self.name = name
-        self.pool = pool
+        self.pooled = pooled
         self.walk = Walk()
         self.members: NDArray[np.uint32] | None = None
 
+    @property
+    def told(self) -> bool:
+        """Whether there is anything to tell of it."""
+        return bool(self.pooled or self.totals.examined or self.totals.groups)
 
-def rest(run: Ledger, pool: int) -> Domain:
+    def enter_report(self, step: int, entry: Entry, *, late: bool) -> None:
+        """As a run does, but a step in which nothing was of the domain gets no row."""
+        if entry.groups or step in self.steps:
+            super().enter_report(step, entry, late=late)
+            return
+        if self.progress.step in self.steps and not late:
+            self.note(self.progress.step, entry.closed_with)
+        self.progress = entry.progress
+
+
+def rest(run: Ledger, pooled: int) -> Domain:
     """The prompts without a domain when the first one comes: all that happened in the run so far was theirs."""
-    domain = Domain(REST, run.progress, pool)
+    counts = dataclasses.replace(run.progress.counts, tried=NOTHING)
+    domain = Domain(REST, dataclasses.replace(run.progress, counts=counts, tuning=None), pooled)
     domain.steps = StepLog(run.steps.rows)
+    domain.steps.rows["rollout_s"] = domain.steps.rows["update_s"] = 0.0
     domain.totals = dataclasses.replace(run.totals)
     return domain
 
@@ -58,23 +73,18 @@ def begun(name: str, run: Progress) -> Domain:
     return Domain(name, Progress(run.exploration, run.step, run.complete))
 
 
-def spec_of(spec: RunSpec, name: str, tuning: Tuning | None) -> RunSpec:
-    """The run's spec as it holds for a domain: with the domain's own target, if it has one.
+def targets(spec: RunSpec, name: str, run: Exploration) -> Exploration:
+    """The shares of easy and of hard groups that a domain is steered to; `run`: those of the run.
 
-    A target that tunes itself is the run's; domains without their own are steered to what it says.
+    What it has not of its own is the run's, also where the run tunes its target by itself.
     """
     own = spec.domains.get(name, {})
-    wanted = controller.targets(spec, tuning)
-    total = own.get("target_zero_variance", wanted.easy + wanted.hard)
-    easy = own.get("easy_share", spec.easy_share)
-    if "easy_share" not in own and isinstance(spec.target_zero_variance, str) and wanted.easy + wanted.hard:
-        easy = wanted.easy / (wanted.easy + wanted.hard)
-    return dataclasses.replace(spec, target_zero_variance=total, easy_share=easy)
-
-
-def targets(spec: RunSpec, name: str, tuning: Tuning | None) -> Exploration:
-    """The shares of easy and of hard groups that a domain is steered to."""
-    return controller.targets(spec_of(spec, name, tuning), None)
+    if not {"target_zero_variance", "easy_share"} & own.keys():
+        return run
+    total = own.get("target_zero_variance", run.easy + run.hard)
+    share = own.get("easy_share", run.easy / (run.easy + run.hard) if run.easy + run.hard else spec.easy_share)
+    easy = share * total
+    return Exploration(easy, total - easy)
 
 
 def bases(candidates: PromptView, run: Exploration, domains: Sequence[Domain]) -> Bases:

@@ -66,7 +66,7 @@ class _Taken:
 def _walked(state: RunState, step: int, count: int, scopes: Sequence[Scope]) -> _Taken:
     walkers = [Walker(state, step, scope) for scope in scopes]
     share, due = quotas.shares_of(scopes)
-    room = np.array([scope.members.size for scope in scopes])
+    room = np.array([scope.size for scope in scopes])
     taken = np.zeros(len(scopes), np.int64)
     numbers, due = quotas.divided(count, share, due, room)
     while numbers.any():
@@ -90,7 +90,7 @@ def _walked(state: RunState, step: int, count: int, scopes: Sequence[Scope]) -> 
         scope.number or 0: Walk(walker.cursor, scope.walk.owed, float(due[place]))
         for place, (scope, walker) in enumerate(zip(scopes, walkers, strict=True))
     }
-    return _Taken(np.concatenate([walker.taken for walker in walkers]), event, tally, walks)
+    return _Taken(_in_turns([walker.taken for walker in walkers]), event, tally, walks)
 
 
 def _by_rank(state: RunState, step: int, count: int, scopes: Sequence[Scope]) -> _Taken:
@@ -99,7 +99,7 @@ def _by_rank(state: RunState, step: int, count: int, scopes: Sequence[Scope]) ->
     drawn = [
         ranked_draw.draw(state, step, number, scope) for scope, number in zip(scopes, numbers.tolist(), strict=True)
     ]
-    best, walked = (np.concatenate(part) for part in zip(*((one.best, one.walked) for one in drawn), strict=True))
+    best, walked = (_in_turns(parts) for parts in zip(*((one.best, one.walked) for one in drawn), strict=True))
     index = np.concatenate([best, walked])
     audited = Audited(
         tuple(index for one in drawn for index in one.audited.easy),
@@ -123,3 +123,9 @@ def _by_rank(state: RunState, step: int, count: int, scopes: Sequence[Scope]) ->
     tally = np.zeros((taken.size, 4), np.int64)
     tally[:, :2] = taken[:, None]
     return _Taken(index, event, tally, walks)
+
+
+def _in_turns(parts: Sequence[Index]) -> Index:
+    """One sequence of the domains' prompts, in which they take turns."""
+    turns: Index = np.concatenate(parts)[quotas.mixed([part.size for part in parts])]
+    return turns

@@ -74,9 +74,10 @@ class Figures:
             last=_last(state),
             domains=tuple(
                 DomainFigures(
-                    domain.name, domain.pool, domain.totals.selected, domain.progress.exploration, _last(domain)
+                    domain.name, domain.pooled, domain.totals.selected, domain.progress.exploration, _last(domain)
                 )
                 for domain in state.domains
+                if domain.told
             ),
         )
 

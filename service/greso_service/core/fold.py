@@ -93,24 +93,31 @@ def _fold_pooled(state: RunState, event: Pooled) -> None:
     state.pool_size = end
     state.prompts.pooled[event.index] = True
     if state.domains:
-        state.domains[0].pool += event.index.size
+        state.domains[0].pooled += event.index.size
         state.domains[0].members = None
 
 
 def _fold_joined(state: RunState, event: Joined) -> None:
     if not state.domains:
         state.domains.append(rest(state, state.pool_size))
+    walked = {number: _walked(state, number) for number, domain in enumerate(state.domains) if domain.walk.cursor.size}
     state.domains += [begun(name, state.progress) for name in event.new]
     state.prompts.domain[event.index] = event.domain
     joined = np.bincount(event.domain, minlength=len(state.domains))
     joined[0] = -event.index.size
-    for number in np.flatnonzero(joined).tolist():
-        domain, cursor = state.domains[number], state.domains[number].walk.cursor
-        domain.pool += int(joined[number])
+    for number, domain in enumerate(state.domains):
+        domain.pooled += int(joined[number])
         domain.members = None
-        # The members' places have changed under a walk that has begun: it begins a new epoch.
-        if cursor.size:
-            domain.walk = replace(domain.walk, cursor=Cursor(cursor.epoch + 1))
+    for number, before in walked.items():
+        domain = state.domains[number]
+        # Prompts that came behind those of a walk come in its next epoch. With others among them that is begun.
+        if not np.array_equal(before, _walked(state, number)):
+            domain.walk = replace(domain.walk, cursor=Cursor(domain.walk.cursor.epoch + 1))
+
+
+def _walked(state: RunState, number: int) -> NDArray[np.uint32]:
+    """The prompts that a domain's epoch is made of."""
+    return state.members(number)[: state.domains[number].walk.cursor.size]
 
 
 def _fold_selected(state: RunState, event: Selected) -> None:

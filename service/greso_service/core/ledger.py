@@ -40,7 +40,7 @@ class Ledger:
         first = step not in self.steps
         self.steps.add(step, **amounts)
         if first or not self.progress.is_complete(step):
-            self._note(step, self.progress.exploration)
+            self.note(step, self.progress.exploration)
 
     def enter_report(self, step: int, entry: Entry, *, late: bool) -> None:
         """Enter a report. One that is `late`, for a complete step, only adds to the totals."""
@@ -48,7 +48,7 @@ class Ledger:
         self.totals.add_report(entry.groups, entry.rollouts, counts)
         if not late:
             if step > self.progress.step and not self.progress.complete:
-                self._note(self.progress.step, entry.closed_with)
+                self.note(self.progress.step, entry.closed_with)
             self.steps.add(
                 step,
                 groups=counts.groups,
@@ -58,8 +58,9 @@ class Ledger:
                 rollouts=entry.rollouts,
                 rounds=int(entry.groups > 0),
             )
-            self._note(step, entry.progress.exploration)
+            self.note(step, entry.progress.exploration)
         self.progress = entry.progress
 
-    def _note(self, step: int, exploration: Exploration) -> None:
+    def note(self, step: int, exploration: Exploration) -> None:
+        """Note the exploration that a step has left behind so far."""
         self.steps.set_exploration(step, exploration.easy, exploration.hard)

@@ -2,18 +2,21 @@
 
 Each quota is a share of the prompts that draws take. Domains without one share the rest by the size of their pools, so
 that naming one quota says nothing of how the others compare. What a draw can't give exactly, as prompts come whole, is
-due in the next: in the long run the shares are exact. What a domain has not got, the others give.
+due in the next, one prompt at most. What a domain has not got, the others give, and it is not made up for.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from greso_service.core.domains import Domain
 from greso_service.core.pool import Walk
+from greso_service.core.prompts import Index
 from greso_service.core.spec import RunSpec
 
 Floats = NDArray[np.float64]
@@ -24,11 +27,11 @@ Numbers = NDArray[np.int64]
 class Scope:
     """What a draw takes prompts from: the whole pool (`number` None), or a domain's part of it.
 
-    `members`: uint32[n], its prompts, in the order in which they joined the pool; `share`: of the draw.
+    `size`: its prompts; `share`: of the draw.
     """
 
     number: int | None
-    members: NDArray[np.uint32]
+    size: int
     walk: Walk
     share: float = 1.0
 
@@ -38,21 +41,17 @@ def in_force(spec: RunSpec) -> bool:
     return any("quota" in domain for domain in spec.domains.values())
 
 
-def shares(spec: RunSpec, names: Sequence[str], pools: Numbers) -> Floats:
-    """float64[n]: each domain's share of a draw, which sum to 1; `pools`: int64[n], the sizes of their pools.
+def shares(spec: RunSpec, domains: Sequence[Domain]) -> list[float]:
+    """Each domain's share of a draw; they sum to 1, or are all 0.
 
-    Without prompts a domain has no share, and its quota goes to the others.
+    What the quotas of domains with prompts leave, the others share by size; without others it is shared as the quotas.
     """
-    quotas = np.array([spec.domains.get(name, {}).get("quota", -1.0) for name in names])
-    named, filled = quotas >= 0, pools > 0
-    given = np.where(named & filled, quotas, 0.0)
-    others = np.where(~named & filled, pools, 0).astype(np.float64)
-    left = max(1.0 - float(quotas[named].sum()), 0.0)
-    if others.sum():
-        given += left * others / others.sum()
-    total = float(given.sum())
-    even: Floats = given / total if total else given
-    return even
+    quota = [spec.domains.get(domain.name, {}).get("quota") for domain in domains]
+    sizes = [domain.pooled if own is None else 0 for domain, own in zip(domains, quota, strict=True)]
+    left = max(1.0 - math.fsum(own or 0.0 for own in quota), 0.0)
+    given = [left * size / (sum(sizes) or 1) if own is None else own for size, own in zip(sizes, quota, strict=True)]
+    total = math.fsum(given)
+    return [own / total if total else 0.0 for own in given]
 
 
 def shares_of(scopes: Sequence[Scope]) -> tuple[Floats, Floats]:
@@ -74,8 +73,17 @@ def divided(count: int, share: Floats, due: Floats, room: Numbers) -> tuple[Numb
             break
         numbers = np.minimum(numbers + _whole(left, part / part.sum() * left + extra, part > 0), room)
         extra = np.zeros(share.size)
-    # What a domain has not got is not due for ever; nor is it due to a domain that gave for another.
+    # What a domain has not got is not due for ever, nor is it due to a domain that gave for another.
     return numbers, np.round(np.clip(np.where(share > 0, wanted - numbers, 0.0), -1.0, 1.0), 9)
+
+
+def mixed(numbers: Sequence[int]) -> Index:
+    """int64: how to order so many prompts of each domain, one domain's behind the other's, so that they take turns.
+
+    Each beginning of the draw then has the draw's mix: trainers cut off at its end what they do not need.
+    """
+    turns = [(np.arange(number) + 0.5) / number for number in numbers if number]
+    return np.argsort(np.concatenate([*turns, np.zeros(0)]), kind="stable")
 
 
 def _whole(count: int, wanted: Floats, able: NDArray[np.bool_]) -> Numbers:

@@ -95,8 +95,9 @@ def _owed(state: RunState, scope: Scope, count: int) -> float:
 
 
 def looked_at(state: RunState) -> int:
-    """Prompts that a draw looks at to rank them; 0 where it does not rank."""
-    return min(state.table.size, WINDOW) if state.spec.policy in RANKINGS else 0
+    """Prompts that a draw looks at: to rank them, or with quotas to find those of each domain; 0 if neither."""
+    divided = bool(state.domains) and quotas.in_force(state.spec)
+    return min(state.table.size, WINDOW) if state.spec.policy in RANKINGS or divided else 0
 
 
 def divided(state: RunState, step: int, count: int, scopes: Sequence[Scope]) -> tuple[quotas.Numbers, quotas.Floats]:
@@ -109,6 +110,9 @@ def divided(state: RunState, step: int, count: int, scopes: Sequence[Scope]) -> 
 
 def draw(state: RunState, step: int, count: int, scope: Scope) -> Drawn:
     """Take `count` prompts of a scope, or as many as there are that this step has not taken yet."""
+    if not count:
+        none = np.zeros(0, np.int64)
+        return Drawn(none, none, Audited((), ()), scope.walk)
     owed = _owed(state, scope, count)
     walked, cursor = _walk(state, step, min(int(owed), count), scope)
     top = _top(state, step, count, scope)
@@ -125,11 +129,11 @@ def draw(state: RunState, step: int, count: int, scope: Scope) -> Drawn:
 
 def _walk(state: RunState, step: int, count: int, scope: Scope) -> tuple[Index, Cursor]:
     """The next `count` prompts of the walk that are not left alone, and the cursor behind them."""
-    cursor, left = scope.walk.cursor, scope.members.size
+    cursor, left, members = scope.walk.cursor, scope.size, state.members(scope.number)
     found: list[Index] = []
     while count and left:
-        cursor = cursor.ready(scope.members.size)
-        index = state.places(scope.members, cursor, min(max(2 * count, 64), _CHUNK, left))
+        cursor = cursor.ready(scope.size)
+        index = state.places(members, cursor, min(max(2 * count, 64), _CHUNK, left))
         places = np.flatnonzero(~_cooling(state, state.prompts.drawn[index], step))[:count]
         examined = int(places[-1]) + 1 if places.size == count else index.size
         # An epoch's end may lie within one draw, and the next epoch begin with what this one ended with.
@@ -176,16 +180,16 @@ def _ranked(state: RunState, step: int, scope: Scope) -> tuple[Index, NDArray[np
 
 def _window(state: RunState, step: int, scope: Scope) -> list[slice | Index]:
     """Stretches of the run's prompts that hold what the step ranks; of a run larger than `WINDOW` only its pool."""
-    members = scope.members
     # Slices of the columns are several times as fast as prompts picked out of them.
-    whole = scope.number is None and (state.table.size <= WINDOW or members.size == state.table.size)
-    size = state.table.size if whole else members.size
+    whole = scope.number is None and (state.table.size <= WINDOW or scope.size == state.table.size)
+    size = state.table.size if whole else scope.size
     most = WINDOW if scope.number is None else max(WINDOW * size // state.pool_size, 1)
     stretches = [slice(0, size)]
     if size > most and state.pool_size > WINDOW:
         start = draws.window_start(state.spec.seed, step, size)
         end = start + most
         stretches = [slice(start, end)] if end <= size else [slice(start, size), slice(0, end - size)]
+    members = state.members(scope.number)
     return [*stretches] if whole else [members[stretch].astype(np.int64) for stretch in stretches]
 
 
@@ -223,9 +227,10 @@ def _longest_left_alone(state: RunState, step: int, taken: Index, count: int, sc
 
 def _left(state: RunState, step: int, scope: Scope) -> Index:
     """int64: the prompts of a scope that this step can't have taken yet."""
-    drawn = state.prompts.drawn[scope.members]
+    members = state.members(scope.number)
+    drawn = state.prompts.drawn[members]
     left = (drawn < step + 1) | (drawn > step + 1 + _ahead(state, step))
-    rows: Index = scope.members[left].astype(np.int64)
+    rows: Index = members[left].astype(np.int64)
     return rows
 
 

@@ -123,12 +123,11 @@ class RunState(Ledger):
     def scopes(self) -> list[Scope]:
         """What draws take prompts from: the whole pool, or, with quotas, each domain that has a share."""
         if not self.domains or not quotas.in_force(self.spec):
-            return [Scope(None, self.pool[: self.pool_size], Walk(self.cursor, self.owed))]
-        names = [domain.name for domain in self.domains]
-        share = quotas.shares(self.spec, names, np.array([domain.pool for domain in self.domains]))
+            return [Scope(None, self.pool_size, Walk(self.cursor, self.owed))]
         return [
-            Scope(number, self.members(number), self.domains[number].walk, share[number])
-            for number in np.flatnonzero(share).tolist()
+            Scope(number, self.domains[number].pooled, self.domains[number].walk, share)
+            for number, share in enumerate(quotas.shares(self.spec, self.domains))
+            if share
         ]
 
     @property
@@ -136,13 +135,20 @@ class RunState(Ledger):
         """The epoch of the pool's walk; with quotas that of the domain that is least far."""
         return min((scope.walk.cursor.epoch for scope in self.scopes()), default=0)
 
-    def members(self, number: int) -> NDArray[np.uint32]:
-        """uint32: the pool's prompts of a domain, in the order in which they joined the pool."""
-        domain = self.domains[number]
-        if domain.members is None:
-            pool = self.pool[: self.pool_size]
-            domain.members = pool[self.prompts.domain[pool] == number]
-        return domain.members
+    def members(self, number: int | None) -> NDArray[np.uint32]:
+        """uint32: the pool's prompts, of a domain or (None) all, in the order in which they joined it."""
+        pool = self.pool[: self.pool_size]
+        if number is None:
+            return pool
+        if self.domains[number].members is None:
+            # Of all domains at once: for each by itself the whole pool would be looked through.
+            own = self.prompts.domain[pool]
+            ends = np.cumsum(np.bincount(own, minlength=len(self.domains)))
+            parts = np.split(pool[np.argsort(own, kind="stable")], ends[:-1])
+            for domain, members in zip(self.domains, parts, strict=True):
+                domain.members = members
+        found: NDArray[np.uint32] = self.domains[number].members  # type: ignore[assignment]
+        return found
 
     def places(self, members: NDArray[np.uint32], cursor: Cursor, count: int) -> Index:
         """int64: the prompts at the next `count` places of the cursor's epoch over `members` (fewer at its end)."""

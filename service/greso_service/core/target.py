@@ -13,7 +13,7 @@ brings counts for more by the groups of a step over the prompts in stock (those 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from greso_service.core.spec import AUTO, RunSpec
@@ -54,8 +54,16 @@ class Tried:
 
     def plus(self, other: Tried, weight: float = 1.0) -> Tried:
         """The sum of `weight` times this and the other."""
-        mine, theirs = asdict(self), asdict(other)
-        return Tried(**{name: weight * mine[name] + theirs[name] for name in mine})
+        if other is NOTHING and self is NOTHING:  # the run's target is a number
+            return self
+        return Tried(
+            weight * self.easy + other.easy,
+            weight * self.easy_found + other.easy_found,
+            weight * self.hard + other.hard,
+            weight * self.hard_found + other.hard_found,
+            weight * self.kept + other.kept,
+            weight * self.kept_found + other.kept_found,
+        )
 
 
 NOTHING: Final = Tried()

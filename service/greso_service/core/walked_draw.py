@@ -22,8 +22,8 @@ class Walker:
     """One draw's walk over a scope: at most its length, so that it ends."""
 
     def __init__(self, state: RunState, step: int, scope: Scope) -> None:
-        self._state, self._step, self._members = state, step, scope.members
-        self._left = scope.members.size
+        self._state, self._step, self._scope = state, step, scope
+        self._left = scope.size
         self.cursor = scope.walk.cursor
         self.taken = np.zeros(0, np.int64)
         self.tally = np.zeros((max(len(state.domains), 1), 4), np.int64)
@@ -35,8 +35,8 @@ class Walker:
         state, wanted = self._state, self.taken.size + count
         chunk = min(max(2 * count, 64), _CHUNK)
         while self.taken.size < wanted and self._left:
-            self.cursor = self.cursor.ready(self._members.size)
-            index = state.places(self._members, self.cursor, min(chunk, self._left))
+            self.cursor = self.cursor.ready(self._scope.size)
+            index = state.places(state.members(self._scope.number), self.cursor, min(chunk, self._left))
             selection = policy.select(state.question(self._step, index), limit=wanted - self.taken.size)
             self.taken = np.concatenate([self.taken, index[: selection.examined][selection.keep]])
             self.tally += tally(state, index, selection)

@@ -35,10 +35,17 @@ from greso_service.core.target import Tried, Tuning
 from greso_service.core.totals import Totals
 from greso_service.history.codec import CodecError
 
-VERSION = 3  # 2 had no ability, audits and counts of passes; 1 had no sample
+VERSION = 4  # 3 had no domains; 2 had no ability, audits and counts of passes; 1 had no sample
 _LEVEL = 1
 _SAMPLE = ("index", "count", "rows")
 _DTYPES = {"recent": GROUP_ROW, "steps": STEP_ROW, "sample_rows": VISIT_ROW}
+
+_OF_DOMAIN = "domain_steps_"
+
+
+def _steps_of(number: int) -> str:
+    """The name of the array of a domain's steps."""
+    return f"{_OF_DOMAIN}{number}"
 
 
 class Frozen:
@@ -56,7 +63,7 @@ class Frozen:
         arrays["recent"] = arrays["recent"][visited]
         arrays |= {"words": words, "lengths": lengths, "pool": state.pool[: state.pool_size], "steps": state.steps.rows}
         arrays |= {f"sample_{name}": getattr(state.sample, name) for name in _SAMPLE}
-        arrays |= {f"steps_{number}": domain.steps.rows for number, domain in enumerate(state.domains)}
+        arrays |= {_steps_of(number): domain.steps.rows for number, domain in enumerate(state.domains)}
         self.arrays: dict[str, NDArray[Any]] = {name: array.copy() for name, array in arrays.items()}
         self.header = {
             "written_ms": written_ms,
@@ -100,7 +107,7 @@ def read(snapshot: bytes) -> tuple[RunState, int]:
         header = json.loads(content[4 : 4 + length])
         arrays, at = {}, 4 + length
         for name, (dtype, shape) in header["arrays"].items():
-            kind = _DTYPES.get(name.partition("_")[0]) or _DTYPES.get(name) or np.dtype(dtype)
+            kind = STEP_ROW if name.startswith(_OF_DOMAIN) else _DTYPES.get(name) or np.dtype(dtype)
             count = int(np.prod(shape))
             arrays[name] = np.frombuffer(content, kind, count, at).reshape(shape).copy()
             at += count * kind.itemsize
@@ -133,13 +140,13 @@ def _state(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> RunState:
     state.past = tuple(Span(_mark(after), _mark(until), step) for after, until, step in header["past"])
     state.since = _mark(header["since"])
     state.progress = _progress(header["progress"])
-    state.domains = [_domain(fields, arrays[f"steps_{number}"]) for number, fields in enumerate(header["domains"])]
+    state.domains = [_domain(fields, arrays[_steps_of(number)]) for number, fields in enumerate(header["domains"])]
     return state
 
 
 def _written(domain: Domain) -> dict[str, Any]:
     fields = {name: asdict(getattr(domain, name)) for name in ("progress", "totals", "walk")}
-    return {"name": domain.name, "pool": domain.pool, **fields}
+    return {"name": domain.name, "pool": domain.pooled, **fields}
 
 
 def _domain(fields: dict[str, Any], steps: NDArray[Any]) -> Domain:

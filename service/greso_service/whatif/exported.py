@@ -10,6 +10,7 @@ import numpy as np
 from greso_service.core.events import (
     Created,
     Event,
+    Joined,
     Patched,
     Pooled,
     Priors,
@@ -81,7 +82,7 @@ def _entries(events: Iterable[Event]) -> list[Entry]:
     entries: list[Entry] = []
     step: list[Reported] = []
     for event in events:
-        if not isinstance(event, Reported | Pooled | Priors):
+        if not isinstance(event, Reported | Pooled | Joined | Priors):
             continue
         if not isinstance(event, Reported) or (step and event.step != step[0].step):
             entries += _joined(step)

@@ -9,14 +9,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core.events import Pooled, Priors, Reported
+from greso_service.core.events import Joined, Pooled, Priors, Reported
 from greso_service.core.outcome import Outcome, Rewards, classify
 from greso_service.core.spec import RunSpec
 from greso_service.errors import GresoError
 
 Bools = NDArray[np.bool_]
 
-Entry: TypeAlias = Pooled | Priors | Reported
+Entry: TypeAlias = Pooled | Joined | Priors | Reported
 
 
 class LogError(GresoError):

@@ -126,6 +126,8 @@ def _learning(signals: Signals, advice: list[Advice]) -> str:
     skipped = "Skips nothing yet" if not rate else f"Skips {percent(rate)} of the candidates so far"
     if signals.spec.policy != "greso":
         return f"{skipped}; {percent(signals.recent.effective or 0)} of the groups teach."
+    if signals.state.domains:
+        return f"{skipped}; p_easy and p_hard of its domains are still being steered."
     return f"{skipped}; p_easy is at {p.easy:.2f} and p_hard at {p.hard:.2f}, still being steered."
 
 

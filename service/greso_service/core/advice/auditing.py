@@ -54,7 +54,7 @@ def _skip_less(signals: Signals, kind: str) -> str:
     if spec.policy == "band":
         low, high = spec.pass_rate_band
         return patch(run, pass_rate_band=[low, (1 + high) / 2] if kind == "easy" else [low / 2, high])
-    if getattr(signals.state.progress.exploration, kind) >= spec.exploration_bounds[1]:
+    if signals.state.domains or getattr(signals.state.progress.exploration, kind) >= spec.exploration_bounds[1]:
         return patch(run, min_keep_probability=min(max(4 * spec.min_keep_probability, 0.05), 1.0))
     target, share = (
         getattr(controller.targets(spec, signals.state.progress.tuning), kind),

@@ -38,6 +38,8 @@ def steering(signals: Signals) -> Iterator[Advice]:
     late = signals.late
     if not _telling(signals) or signals.spec.policy != "greso" or signals.spec.shadow:
         return  # in a shadow run there are groups that the policy would have skipped, and steers by the others alone
+    if signals.state.domains:
+        return  # each steers for itself, and the sum of them hides what it does
     skip_rate, total = signals.recent.skip_rate or 0.0, late.sum("easy") + late.sum("hard")
     if total < SKIPS * late.groups and skip_rate < SKIPS:
         yield Advice(
