@@ -31,7 +31,7 @@ MOST_SAMPLES = 65_535
 # Seconds that one report can say (the contract's limit).
 MOST_SECONDS = 1e9
 _DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_WITH_RATE = "name a prompt with its pass rate by PoolPrompt(prompt, pass_rate)"
+_WITH_RATE = "name a prompt with its pass rate or domain by PoolPrompt(prompt, pass_rate, domain=...)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,11 @@ from greso_service.errors import Fault, InvalidInput
 
 def content(state: RunState) -> list[dict[str, Any]]:
     """Every domain in the order in which they came, those that only the spec names, prompts without one (None) last."""
-    if not state.domains:
-        return []
     named = {domain.name for domain in state.domains}
     share = quotas.shares(state.spec, state.domains) if quotas.in_force(state.spec) else [None] * len(state.domains)
-    first, *rows = [_row(state, *each) for each in zip(state.domains, share, strict=True)]
+    rows = [_row(state, *each) for each in zip(state.domains, share, strict=True)]
     waiting = [_row(state, begun(name, state.progress), None) for name in state.spec.domains if name not in named]
-    return [*rows, *waiting, *([first] if state.domains[0].told else [])]
+    return [*rows[1:], *waiting, *(rows[:1] if state.domains and state.domains[0].told else [])]
 
 
 def _row(state: RunState, domain: Domain, share: float | None) -> dict[str, Any]:
@@ -51,12 +49,14 @@ def number(state: RunState, name: str) -> int:
     for place, domain in enumerate(state.domains):
         if domain.name == name:
             return place
-    there = ", ".join(domain.name for domain in state.domains[1:]) or "none"
-    raise InvalidInput(Fault("/query/domain", f"the run has no domain {name!r}; it has: {there}"))
+    there = ", ".join(domain.name for domain in state.domains[1:])
+    raise InvalidInput(Fault("/query/domain", f"the run has no domain {name!r}; it has {there or 'no domains'}"))
 
 
 def ledger(state: RunState, name: str | None) -> Ledger:
     """What happened in a domain, None: in the whole run. Raises `InvalidInput`."""
     if name is None or (not state.domains and name == REST):
         return state
+    if name in state.spec.domains and name not in {domain.name for domain in state.domains}:
+        return begun(name, state.progress)
     return state.domains[number(state, name)]

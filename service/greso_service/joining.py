@@ -39,7 +39,8 @@ class Joining:
         self._begun = len(known)
         if len(self._names) > MOST_DOMAINS:
             row = said.row[said.domain.index(self._names[MOST_DOMAINS])]
-            raise InvalidInput(Fault(f"{pointer}/{row}/domain", f"would be the run's domain {MOST_DOMAINS + 1}"))
+            detail = f"would be one domain too many; a run has {MOST_DOMAINS} at most"
+            raise InvalidInput(Fault(f"{pointer}/{row}/domain", detail))
         numbers = {name: number for number, name in enumerate(self._names, 1)}
         number = np.fromiter((numbers[name] for name in said.domain), np.int16, len(said.domain))
         self._row = np.full(size, _UNSAID)
@@ -61,7 +62,8 @@ class Joining:
         moved = rows[(before[rows] > 0) & (before[rows] != number[rows])]
         if moved.size:
             name = self._names[before[moved[0]] - 1]
-            self._refuse(int(self._row[part][moved[0]]), f"the prompt is of domain {name} and stays")
+            row = int(self._row[part][moved[0]])
+            self._refuse(row, f"the prompt is in the pool as one of domain {name}, and can't change it")
         rows = rows[before[rows] == 0]
         if not rows.size:
             return None

@@ -124,10 +124,10 @@ async def back_to(history: History, key: RunKey, past: Sequence[Span], step: int
                 return (*kept, last), state
         kept.append(span)
     newest = "no step has" if state is None else _newest_complete(state)
-    raise Conflict(
-        f"step {step} of run {key.run} has not completed ({newest}); a report of it with final: true and no results"
-        " completes it"
-    )
+    detail = f"step {step} of run {key.run} has not completed ({newest})"
+    if state is not None and step == state.progress.step:  # the one at work: of another it would be a trap
+        detail += "; a report of it with final: true and no results completes it"
+    raise Conflict(detail)
 
 
 def _fold_until(

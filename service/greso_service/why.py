@@ -68,7 +68,10 @@ def _filtered(state: RunState, index: Index, content: dict[str, Any]) -> dict[st
         "next_kept_step": int(steps[kept[0]]) if kept.size else None,
     }
     sentence = _sentence(state, {**content, **told}, bool(selection.audited[0]))
-    return {**told, "sentence": f"{sentence} {_NO_QUOTA}." if _undrawn(state, int(index[0])) else sentence}
+    if _undrawn(state, int(index[0])):
+        told |= {"keep": False, "next_kept_step": None}
+        sentence = f"{_NO_SHARE}. If the trainer offers it: {sentence[0].lower()}{sentence[1:]}"
+    return {**told, "sentence": sentence}
 
 
 def _undrawn(state: RunState, index: int) -> bool:
@@ -178,14 +181,14 @@ def _expected(state: RunState, content: dict[str, Any]) -> str:
     return f"{known}{text}."
 
 
-_NO_QUOTA = "Its domain has quota 0, so draws take none of it"
+_NO_SHARE = "Its domain has no share of the draws, so none takes it"
 
 
 def _place(state: RunState, stands: Standing | None, step: int) -> str:
     if stands is None:
         return "It is not in the pool: the best of the candidates that are offered with it are taken."
     if not stands.among:
-        return f"{_NO_QUOTA}."
+        return f"{_NO_SHARE}."
     if stands.rank is None and stands.free_from is None:
         return f"Step {step} ranks another part of the pool: it is taken only if the walk brings it."
     if stands.free_from is not None:

@@ -166,6 +166,8 @@ HAVE: list[tuple[str, str, Callable[[], RunState]]] = [
     ("filtering", "hint", lambda: ranked([0.5] * 600)),
     ("first_epoch", "hint", lambda: ranked(steps=3)),
     ("pool_exhausted", "warning", lambda: ranked(mixture(600, 0.5, 0.48), 60)),
+    ("never_drawn", "warning", lambda: divided({"calm": 1.0})),
+    ("quota_not_met", "hint", lambda: divided({"calm": 0.5}, [1.0] * 60 + [0.5] * 540, calm=60)),
 ]
 
 
@@ -187,6 +189,14 @@ def test_a_run_that_has_it(code: str, level: str, state: Callable[[], RunState])
 @pytest.mark.parametrize("code", sorted({code for code, _, _ in HAVE} - {"saving", "large_rounds", "not_audited"}))
 def test_a_healthy_run_has_it_not(code: str) -> None:
     assert code not in told(HEALTHY)[2]
+
+
+def divided(quota: dict[str, float], solved: Sequence[float] = USUAL, calm: int = 40) -> RunState:
+    """A run whose first prompts are of domain calm, and the others of busy."""
+    trainer = Trainer(solved, {"domains": {name: {"quota": each} for name, each in quota.items()}})
+    names = [f"set/{number}" for number in range(len(solved))]
+    pool(trainer.state, names, domains=["calm"] * calm + ["busy"] * (len(solved) - calm))
+    return trainer.train(60).state
 
 
 def different() -> RunState:

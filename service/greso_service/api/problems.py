@@ -68,7 +68,9 @@ def faults_of(error: ValidationError | RequestValidationError) -> list[Fault]:
 
 
 def _pointer(location: Sequence[int | str]) -> str:
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    # Of a mapping's key that is wrong pydantic says so behind the key; what is wrong has no further place.
+    parts = [part for part in location if part != "[key]"]
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 def _message(error: Any) -> str:

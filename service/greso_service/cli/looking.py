@@ -62,7 +62,7 @@ def show_run(service: Service, name: str, steps: int, as_json: bool) -> None:
         "\navoided: skips x group size, an upper estimate of the rollouts saved\n"
     )
     if run["domains"]:
-        _print(_domains_table(run["domains"]))
+        _print(domains_table(run["domains"], steered=run["spec"]["policy"] == "greso"))
         _print("")
     if rows:
         _print(_steps_table(rows))
@@ -98,28 +98,37 @@ def _summary(run: Object) -> Iterable[str]:
     yield f"{skipped / totals['examined']:.1%}" if totals["examined"] else "-"
     yield f"{totals['rollouts']:,}"
     yield f"{totals['rollouts_avoided']:,}"
-    steered = run["spec"]["policy"] == "greso"  # the policy that p_easy and p_hard decide in
+    # Only in policy greso they decide, and where there are domains those of each domain.
+    steered = run["spec"]["policy"] == "greso" and not any(row["domain"] for row in run["domains"])
     yield f"{run['exploration']['easy']:.2f}" if steered else "-"
     yield f"{run['exploration']['hard']:.2f}" if steered else "-"
 
 
-def _domains_table(domains: Iterable[Mapping[str, Any]]) -> Table:
-    table = _table("domain", "pool", "share", "selected", "skipped", "groups", "effective", "p_easy", "p_hard")
-    for domain in domains:
-        totals, exploration = domain["totals"], domain["exploration"]
-        skipped, judged = sum(totals["skipped"].values()), totals["groups"] - totals["undetermined"]
+def domains_table(domains: Iterable[Mapping[str, Any]], *, steered: bool) -> Table:
+    """The domains of a run side by side; `steered`: whether their p_easy and p_hard decide."""
+    rows = list(domains)
+    names = ("domain", "pool", "share", "selected", "of all", "skipped", "groups", "effective")
+    table = _table(*names, *(("target easy", "target hard", "p_easy", "p_hard") if steered else ()))
+    selected = sum(row["totals"]["selected"] for row in rows)
+    for row in rows:
+        totals, exploration, target = row["totals"], row["exploration"], row["target"]
+        steering = (target["easy"], target["hard"], exploration["easy"], exploration["hard"]) if steered else ()
         table.add_row(
-            domain["domain"] or "(none)",
-            _cell(domain["pool"]),
-            "-" if domain["share"] is None else f"{domain['share']:.1%}",
+            row["domain"] or "(none)",
+            _cell(row["pool"]),
+            "-" if row["share"] is None else f"{row['share']:.1%}",
             _cell(totals["selected"]),
-            f"{skipped / totals['examined']:.1%}" if totals["examined"] else "-",
+            _part(totals["selected"], selected),
+            _part(sum(totals["skipped"].values()), totals["examined"]),
             _cell(totals["groups"]),
-            f"{totals['effective'] / judged:.1%}" if judged else "-",
-            f"{exploration['easy']:.2f}",
-            f"{exploration['hard']:.2f}",
+            _part(totals["effective"], totals["groups"] - totals["undetermined"]),
+            *(f"{value:.2f}" for value in steering),
         )
     return table
+
+
+def _part(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "-"
 
 
 def _steps_table(rows: Iterable[Mapping[str, Any]]) -> Table:

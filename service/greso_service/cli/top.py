@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from greso_service.cli.looking import domains_table
 from greso_service.cli.service import Object, Service, ServiceError
 from greso_service.core.advice.words import short
 from greso_service.core.policy import RANKINGS
@@ -137,12 +138,17 @@ COLUMNS: dict[str, Callable[[Object], str]] = {
     "saved": lambda run: _estimated(run["saved_estimate"]),
     "at most": lambda run: "-" if run["policy"] in RANKINGS else f"{run['totals']['rollouts_avoided']:,}",
     "rollouts": lambda run: f"{run['totals']['rollouts']:,}",
-    "p_easy": lambda run: f"{run['exploration']['easy']:.2f}" if run["policy"] == STEERED else "-",
-    "p_hard": lambda run: f"{run['exploration']['hard']:.2f}" if run["policy"] == STEERED else "-",
+    "p_easy": lambda run: f"{run['exploration']['easy']:.2f}" if _steered(run) else "-",
+    "p_hard": lambda run: f"{run['exploration']['hard']:.2f}" if _steered(run) else "-",
     "step": lambda run: f"{run['step']:,}",
     "rounds": lambda run: "-" if run["recent"]["rounds"] is None else f"{run['recent']['rounds']:.1f}",
     "pool": lambda run: f"{run['pool']:,}",
 }
+
+
+def _steered(run: Object) -> bool:
+    """Whether p_easy and p_hard of the run decide: where it has domains, each has its own."""
+    return run["policy"] == STEERED and not any(row["domain"] for row in run["domains"])
 
 
 def _runs(content: Object, console: Console) -> RenderableType:
@@ -203,6 +209,8 @@ def _run(content: Object, console: Console) -> RenderableType:
             Text(f"  {text}") for text in (advice["detail"], advice["change"] and f"-> {advice['change']}") if text
         ]
     parts += [Text(""), *map(Text, facts), Text("")]
+    if content["domains"]:
+        parts += [domains_table(content["domains"], steered=content["policy"] == STEERED), Text("")]
     if content["curves"]["step"]:
         parts.append(_curves(content, console))
     return Group(*parts)
@@ -237,7 +245,7 @@ def _taught(found: Object) -> str:
 
 
 def _curves(content: Object, console: Console) -> Table:
-    curves, target, steered = content["curves"], content["target"], content["policy"] == STEERED
+    curves, target, steered = content["curves"], content["target"], _steered(content)
     skipped = [easy + hard for easy, hard in zip(curves["skipped_easy"], curves["skipped_hard"], strict=True)]
     lines: dict[str, list[float | None]] = {
         "skip rate": _ratios(skipped, curves["examined"]),

@@ -2,7 +2,7 @@
 
 import { fill, h, say } from "./dom.js";
 import { about, count, decimal, percent } from "./format.js";
-import { ranks, steers } from "./policies.js";
+import { ranks, steersWhole } from "./policies.js";
 
 /* global uPlot */
 const HEIGHT = 180;
@@ -10,7 +10,7 @@ const ratio = (above, below) => above.map((value, at) => (below[at] ? value / be
 const sum = (...columns) => columns[0].map((_, at) => columns.reduce((total, column) => total + column[at], 0));
 const level = (value) => (curves) => curves.step.map(() => value ?? null);
 
-const aims = (policy) => steers(policy) || policy === "uniform";
+const aims = (policy, _curves, overview) => steersWhole(overview) || policy === "uniform";
 
 // Each chart: what it tells, how to read it, the policies that it is for (all, if not said), and its series: label,
 // colour, line, values of (curves, overview).
@@ -41,7 +41,7 @@ const CHARTS = [
   {
     title: "Zero-variance groups",
     note: "Rollouts that taught nothing: the fewer, the better the prompts were chosen.",
-    of: (policy) => !aims(policy),
+    of: (policy, curves, overview) => !aims(policy, curves, overview),
     format: percent,
     series: [
       ["easy", "easy", "", (c) => ratio(c.easy, c.groups)],
@@ -116,7 +116,7 @@ export class Charts {
   /** Draw these curves. */
   show(curves, overview) {
     this.#shown = [curves, overview];
-    const charts = CHARTS.filter((chart) => chart.of?.(overview.policy, curves) ?? true);
+    const charts = CHARTS.filter((chart) => chart.of?.(overview.policy, curves, overview) ?? true);
     const others = charts.length !== this.#charts.length || charts.some((chart, at) => chart !== this.#charts[at]);
     this.#charts = charts;
     const none = !curves.step.length;

@@ -8,11 +8,12 @@ const figure = (text) => h("td", { class: "number" }, text);
 const part = (of, whole) => percent(whole ? of / whole : null);
 
 /** Heading -> figure of a domain, as far as it means anything for the run. */
-function columns(policy, divided) {
+function columns(policy, divided, all) {
   return [
     ["Pool", ({ pool }) => count(pool)],
     ...(divided ? [["Share of draws", ({ share }) => percent(share)]] : []),
     ["Selected", ({ totals }) => count(totals.selected)],
+    ["Part of all", ({ totals }) => part(totals.selected, all)],
     ...(ranks(policy) ? [] : [["Skip rate", ({ totals }) => part(totals.skipped.easy + totals.skipped.hard, totals.examined)]]),
     ["Groups", ({ totals }) => count(totals.groups)],
     ["Effective", ({ totals }) => part(totals.effective, totals.groups - totals.undetermined)],
@@ -20,8 +21,8 @@ function columns(policy, divided) {
     ["Hard", ({ totals }) => part(totals.zero_variance.hard, totals.groups - totals.undetermined)],
     ...(steers(policy)
       ? [
-          ["p_easy", ({ exploration }) => decimal(exploration.easy)],
-          ["p_hard", ({ exploration }) => decimal(exploration.hard)],
+          ["Target easy / hard", ({ target }) => `${percent(target.easy)} / ${percent(target.hard)}`],
+          ["p easy / p hard", ({ exploration }) => `${decimal(exploration.easy)} / ${decimal(exploration.hard)}`],
         ]
       : []),
   ];
@@ -30,7 +31,8 @@ function columns(policy, divided) {
 /** A table for a run with domains; null for others. */
 export function domains({ domains: rows, policy }) {
   if (!rows?.length) return null;
-  const shown = columns(policy, rows.some(({ share }) => share !== null));
+  const all = rows.reduce((sum, { totals }) => sum + totals.selected, 0);
+  const shown = columns(policy, rows.some(({ share }) => share !== null), all);
   const lines = rows.map((row) =>
     h(
       "tr",

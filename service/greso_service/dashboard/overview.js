@@ -6,7 +6,7 @@ import { facts, fill, h, keyed, number, table } from "./dom.js";
 import { audited } from "./audit.js";
 import { domains } from "./domains.js";
 import { about, count, decimal, estimate, percent, plural, short } from "./format.js";
-import { ranks, steers } from "./policies.js";
+import { ranks, steersWhole } from "./policies.js";
 
 const POINTS = 300; // about one per two pixels of a chart
 const FIGURES = 20;
@@ -154,7 +154,8 @@ function how(run, fields) {
   ];
 }
 
-function figures({ policy, recent, first, totals, exploration, prompts, pool, spec, target, saved_estimate }) {
+function figures(overview) {
+  const { policy, recent, first, totals, exploration, prompts, pool, spec, target, saved_estimate } = overview;
   const over = recent.steps ? `last ${plural(recent.steps, "complete step")}` : "no complete step yet";
   const [low, high] = spec.exploration_bounds ?? [];
   const skips = totals.skipped.easy + totals.skipped.hard;
@@ -169,7 +170,7 @@ function figures({ policy, recent, first, totals, exploration, prompts, pool, sp
           `of the candidates, ${over}; ${count(totals.skipped.easy)} easy and ${count(totals.skipped.hard)} hard in all`,
         ],
   ];
-  const steering = steers(policy)
+  const steering = steersWhole(overview)
     ? [
         ...(target.auto ? [["Target, tuned by the run", percent(target.easy + target.hard), target.reason]] : []),
         [
@@ -196,7 +197,7 @@ function figures({ policy, recent, first, totals, exploration, prompts, pool, sp
             "Saved, estimate",
             estimate(saved_estimate),
             skips || (ranks(policy) && saved_estimate)
-              ? `${saved_estimate === null ? `no ${start} start to compare with` : `responses, if the model were as at the ${start} start`}${ranks(policy) ? "" : `; at most ${short(totals.rollouts_avoided)}`}. It has changed: only a run with policy uniform beside this one measures the saving`
+              ? `${saved_estimate === null ? nothingToCompare(overview, start) : `responses, if the model were as at the ${start} start`}${ranks(policy) ? "" : `; at most ${short(totals.rollouts_avoided)}`}. It has changed: only a run with policy uniform beside this one measures the saving`
               : ranks(policy)
                 ? "nothing to be told yet"
                 : "nothing skipped yet",
@@ -205,7 +206,7 @@ function figures({ policy, recent, first, totals, exploration, prompts, pool, sp
     [
       "Zero-variance easy / hard",
       ratios ? `${percent(ratios.easy)} / ${percent(ratios.hard)}` : percent(null),
-      steers(policy) ? `of the groups; targets ${percent(target.easy)} / ${percent(target.hard)}` : `of the groups, ${over}`,
+      steersWhole(overview) ? `of the groups; targets ${percent(target.easy)} / ${percent(target.hard)}` : `of the groups, ${over}`,
     ],
     ...steering,
     ...(totals.effective_per_rollout_second === null
@@ -221,6 +222,9 @@ function figures({ policy, recent, first, totals, exploration, prompts, pool, sp
     ["Prompts", short(prompts), pool ? `${count(pool)} of them in the pool` : "offered by the trainer"],
   ]);
 }
+
+const nothingToCompare = ({ domains }, start) =>
+  domains.some(({ share }) => share !== null) ? "quotas change what the prompts earn, so it can't be told" : `no ${start} start to compare with`;
 
 function newest(curves) {
   const heads = [

@@ -18,3 +18,6 @@ export const ranks = (policy) => RANKINGS.includes(policy);
 
 /** Whether p_easy and p_hard decide. */
 export const steers = (policy) => policy === "greso";
+
+/** Whether p_easy and p_hard of the run decide: where it has domains, each has its own. */
+export const steersWhole = ({ policy, domains }) => steers(policy) && !domains.some(({ domain }) => domain !== null);

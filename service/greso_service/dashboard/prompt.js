@@ -61,7 +61,7 @@ function explained(why, prompt, overview) {
     "div",
     { class: "why", "data-keep": String(why.keep ?? "unknown") },
     h("p", {}, h("strong", {}, (ranked ? ranking : verdict)(why.keep)), why.sentence),
-    ranked ? rankedBy(overview.policy) : rule(why, overview),
+    ranked ? rankedBy(overview.policy) : rule(why, prompt, overview),
   );
 }
 
@@ -69,9 +69,10 @@ function rankedBy(policy) {
   return h("p", { class: "quiet" }, `Policy ${policy} ${does(policy)}. A prompt left out is ranked again in the next draw.`);
 }
 
-function rule(why, overview) {
+function rule(why, prompt, overview) {
   const p = why.kind === "hard" ? "p_hard" : "p_easy";
-  const value = why.kind === "hard" ? overview.exploration.hard : overview.exploration.easy;
+  const { exploration } = overview.domains.find(({ domain }) => domain === prompt.domain) ?? overview;
+  const value = why.kind === "hard" ? exploration.hard : exploration.easy;
   const probability =
     overview.policy === "band"
       ? `1 inside of the band, else min_keep_probability = ${decimal(overview.spec.min_keep_probability)}`
@@ -106,6 +107,7 @@ function known(prompt, why, policy) {
       h("span", { class: "kind", "data-kind": prompt.kind }, prompt.kind),
       prompt.kind === "new" ? "no judged group yet" : "of its latest judged group",
     ],
+    ...(prompt.domain === null ? [] : [["Domain", name(prompt.domain), "its own p_easy and p_hard, and targets"]]),
     ["Streak", count(prompt.streak), "zero-variance groups in a row"],
     ...chosen,
     ["Expected pass rate", decimal(why.pass_rate), `in step ${count(why.step)}, by the model of ability and difficulty`],

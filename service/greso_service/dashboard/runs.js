@@ -3,7 +3,7 @@
 import { get, since } from "./api.js";
 import { fill, h, keyed, name, number, say, set, table } from "./dom.js";
 import { ago, count, decimal, estimate, percent, short } from "./format.js";
-import { ranks, steers } from "./policies.js";
+import { ranks, steersWhole } from "./policies.js";
 import { toRun, toRuns } from "./routes.js";
 
 const PAGE = 20; // each run that is shown is folded by the service
@@ -103,8 +103,8 @@ function updateRow(element, row) {
   figure(rollouts, totals.rollouts);
   tell(saved, estimate(row.saved_estimate), totals.rollouts_avoided && !ranks(row.policy) ? `at most ${short(totals.rollouts_avoided)}` : "");
   set(saved, "title", count(row.saved_estimate));
-  tell(easy, decimal(steers(row.policy) ? exploration.easy : null));
-  tell(hard, decimal(steers(row.policy) ? exploration.hard : null));
+  tell(easy, decimal(steersWhole(row) ? exploration.easy : null));
+  tell(hard, decimal(steersWhole(row) ? exploration.hard : null));
   tell(active, ago(since(row.active_at)));
   set(active, "title", new Date(row.active_at).toLocaleString());
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from greso_service.core.advice import auditing, filtering, savings, trainer
+from greso_service.core import quotas
+from greso_service.core.advice import auditing, dividing, filtering, savings, trainer
 from greso_service.core.advice.signals import Signals
 from greso_service.core.advice.words import LEVELS, Advice, percent, short
 
@@ -30,7 +31,8 @@ _EXPLAINS = {
 def advise(signals: Signals) -> list[Advice]:
     """All findings, the gravest first; without those that another one explains."""
     found = [advice for rule in trainer.RULES if (advice := rule(signals))]
-    found += [advice for rules in (*filtering.RULES, *savings.RULES, *auditing.RULES) for advice in rules(signals)]
+    several = (*filtering.RULES, *dividing.RULES, *savings.RULES, *auditing.RULES)
+    found += [advice for rules in several for advice in rules(signals)]
     explained: set[str] = set()
     for advice in found:  # causes stand before what follows from them, and what is explained explains nothing
         if advice.code not in explained:
@@ -100,6 +102,8 @@ def _in_shadow(signals: Signals) -> str:
 
 def _saved(signals: Signals, status: str) -> str:
     saved = savings.estimate(signals)
+    if saved is None and quotas.in_force(signals.spec):
+        return "what that saves can't be told, as quotas change what the prompts earn"
     if saved is None:
         return f"what that saves can't be told, with no {savings.start_name(signals)} start to compare with"
     if status == "filtering":

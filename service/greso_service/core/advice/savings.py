@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from greso_service.core import quotas
 from greso_service.core.advice.filtering import SKIPS, hardly_any_teaches
 from greso_service.core.advice.signals import Signals, Stretch, complete
 from greso_service.core.advice.trainer import ENOUGH_GROUPS, ENOUGH_STEPS
@@ -36,12 +37,12 @@ def estimate(signals: Signals) -> int | None:
 
     For each step with skips, or behind the first ones of a ranking, its effective groups x (what one cost in the first
     steps - what one cost in that step), summed; a step in which they cost more counts against it. From 0 to `upper`,
-    of which a ranking knows nothing.
+    of which a ranking knows nothing. None with quotas, too.
     """
     most, then, first = upper(signals), signals.first.effective, signals.first.rows
     if not most and (not signals.ranking or signals.spec.shadow):
         return 0
-    if not then:
+    if not then or quotas.in_force(signals.spec):  # other quotas, other prompts: the start is no measure
         return None
     rows = complete(signals.state, signals.state.steps.rows)
     counted = rows["step"] > first["step"][-1] if signals.ranking else rows["skipped_easy"] + rows["skipped_hard"] > 0
