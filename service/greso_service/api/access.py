@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -20,7 +20,7 @@ from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from greso_service.access.keys import SCOPES
@@ -90,12 +90,21 @@ def needed(route: BaseRoute) -> KeyScope | None:
     return max(scopes(route.dependant), key=SCOPES.index, default=None) if isinstance(route, APIRoute) else None
 
 
+def every_route(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """The routes, those of included routers in the place of the routers."""
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is None:
+            yield route
+        else:
+            yield from every_route(included.routes)
+
+
 def require_scopes(routes: Iterable[BaseRoute]) -> None:
     """Refuse to serve a route that is not open and forgot to name a scope: any key would do for it."""
     for route in routes:
-        path = getattr(route, "path", "")
-        if isinstance(route, APIRoute) and (needed(route) is None) != is_open(path):
-            raise AssertionError(f"{path} needs a parameter that names its scope (Reader, Writer, Admin), or be open")
+        if not isinstance(route, Route) or (needed(route) is None) != is_open(route.path):
+            raise AssertionError(f"{route} must have a parameter for its scope (Reader, Writer, Admin), or be open")
 
 
 def is_open(path: str) -> bool:

@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute
 from greso_service.access.watched import WatchedKeys
 from greso_service.api import each_step, overview, page, problems, service, time_travel, wire, wire_requests
 from greso_service.api import runs as run_routes
-from greso_service.api.access import Access, needed, require_scopes
+from greso_service.api.access import Access, every_route, needed, require_scopes
 from greso_service.api.guard import Guard
 from greso_service.api.health import Health
 from greso_service.errors import GresoError, StartupError
@@ -109,7 +109,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
     ]
     for router in routers:
         app.include_router(router)
-    routes = [*app.routes, *(route for router in routers for route in router.routes)]
+    routes = list(every_route(app.routes))
     require_scopes(routes)
     problems.install(app, routes)
     _expect_requests(metrics, routes)
