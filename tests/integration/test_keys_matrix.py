@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from greso_service.access import keys as access
 from greso_service.access.keys import SCOPES, Keyring, Scope
-from greso_service.api import app as application
+from greso_service.api import page
 from greso_service.api.access import every_route, is_open, needed
 from greso_service.api.app import create_app
 from greso_service.history.memory import MemoryHistory
@@ -279,7 +279,7 @@ def test_the_description_tells_the_scopes_and_that_a_service_may_have_no_keys(wo
 def test_an_application_with_a_route_that_names_no_scope_does_not_start(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = application.page.router
+    made = page.router
 
     async def nothing() -> None:
         return None
@@ -289,7 +289,7 @@ def test_an_application_with_a_route_that_names_no_scope_does_not_start(
         routes.add_api_route(path, nothing)
         return routes
 
-    monkeypatch.setattr(application.page, "router", with_another)
+    monkeypatch.setattr(page, "router", with_another)
     with pytest.raises(AssertionError, match="must have a parameter for its scope"):
         create_app(load(), MemoryHistory())
 

@@ -128,8 +128,8 @@ class Access:
         self._clock = clock
         self._metrics_port = settings.metrics_port
         self._hosts = frozenset(filter(None, settings.allowed_hosts.replace(" ", "").lower().split(",")))
-        keyless = keys is None and self._hosts != {"*"}
-        self._by_name = keyless and (is_loopback(settings.host) or bool(self._hosts))
+        self._by_origin = keys is None and self._hosts != {"*"}
+        self._by_name = self._by_origin and (is_loopback(settings.host) or bool(self._hosts))
         self._metrics_by_name = is_loopback(settings.metrics_host) and self._hosts != {"*"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -158,6 +158,7 @@ class Access:
         if self._keys is None:
             if self._by_name:
                 self._require_host(headers)
+            if self._by_origin:
                 self._require_origin(headers)
             return _WITHOUT_KEYS
         return _NOBODY if is_open(path) else self._holder(headers, self._keys)
