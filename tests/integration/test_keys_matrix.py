@@ -22,8 +22,11 @@ from greso_service.api.app import create_app
 from greso_service.history.memory import MemoryHistory
 from greso_service.settings import load
 
-from ..asgi import client_of, problem  # noqa: TID252
+from ..asgi import answered, client_of, problem  # noqa: TID252
 from ..keys import KeyFile, bearer  # noqa: TID252
+
+Headers = list[tuple[str, str]]
+JSON = ("Content-Type", "application/json")
 
 OPEN = {
     "/", "/dashboard/{file}", "/docs", "/docs/oauth2-redirect", "/livez", "/openapi.json", "/readyz", "/version",
@@ -106,12 +109,16 @@ def path_of(route: Route) -> str:
     return route.path.replace("{run}", "r").replace("{prompt:id}", "secret-prompt")
 
 
-async def ask(client: httpx.AsyncClient, call: str, headers: Any) -> httpx.Response:
-    method, _, _ = call.partition(" ")
-    body = None if method in {"GET", "DELETE", "HEAD"} else json.dumps(BODIES.get(call, {}))
-    given = [*(headers.items() if isinstance(headers, dict) else headers), ("Content-Type", "application/json")]
-    raw = [(name.encode(), value.encode("latin-1")) for name, value in given]
-    return await client.request(method, path_of(CLOSED[call]), content=body, headers=raw)
+def holding(token: str) -> Headers:
+    """The headers that carry a key."""
+    return list(bearer(token).items())
+
+
+async def ask(app: FastAPI, call: str, headers: Headers) -> httpx.Response:
+    """The answer to a call on the run `r`."""
+    route = CLOSED[call]
+    body = json.dumps(BODIES.get(call, {})).encode()
+    return await answered(app, call.partition(" ")[0], path_of(route), [*headers, JSON], body)
 
 
 async def begun(client: httpx.AsyncClient, world: World) -> bytes:
@@ -150,7 +157,7 @@ def test_no_wrong_key_opens_a_route_or_changes_anything(world: World) -> None:
             before = await begun(client, world)
             for call in CLOSED:
                 for what, headers in world.wrong().items():
-                    answer = await ask(client, call, headers)
+                    answer = await ask(world.app, call, headers)
                     assert answer.status_code == 401, f"{call} with {what}: {answer.status_code} {answer.text[:200]}"
                     assert answer.headers["www-authenticate"] == "Bearer"
                     problem(answer, 401)
@@ -169,7 +176,7 @@ def test_a_lesser_scope_is_refused_by_its_name_and_changes_nothing(world: World)
                 least = needed(route)
                 assert least is not None
                 for scope in SCOPES[: SCOPES.index(least)]:
-                    told = problem(await ask(client, call, bearer(world.keys[scope])), 403)["detail"]
+                    told = problem(await ask(world.app, call, holding(world.keys[scope])), 403)["detail"]
                     assert told == f"this needs a key with the scope {least}; the key given has {scope}", call
             assert await exported(client, world) == before
 
@@ -184,7 +191,7 @@ def test_the_scope_needed_and_every_wider_one_are_let_in(world: World) -> None:
                 assert least is not None
                 for scope in SCOPES[SCOPES.index(least) :]:
                     await begun(client, world)
-                    answer = await ask(client, call, bearer(world.keys[scope]))
+                    answer = await ask(world.app, call, holding(world.keys[scope]))
                     assert answer.status_code not in {401, 403, 404, 405, 500}, f"{call} with {scope}: {answer.text}"
 
     asyncio.run(story())
@@ -195,7 +202,7 @@ def test_a_run_of_another_tenant_is_as_if_it_did_not_exist(world: World) -> None
         async with client_of(world.app) as client:
             for call, route in CLOSED.items():
                 before = await begun(client, world)
-                answer = await ask(client, call, bearer(world.other))
+                answer = await ask(world.app, call, holding(world.other))
                 assert "secret-prompt" not in answer.text.replace("no prompt 'secret-prompt'", ""), call
                 if "{run}" in route.path and call not in MAKES_A_RUN:
                     there = problem(answer, 404)["detail"]
@@ -207,26 +214,13 @@ def test_a_run_of_another_tenant_is_as_if_it_did_not_exist(world: World) -> None
 
 @pytest.mark.parametrize("call", CLOSED)
 def test_nothing_of_the_body_is_read_before_the_key_is_looked_at(call: str, world: World) -> None:
-    method, _, _ = call.partition(" ")
-    for headers, status in (({}, 401), (bearer(world.keys["read"]), 403)):
-        if status == 403 and needed(CLOSED[call]) == "read":
-            continue
-        sent: list[Any] = []
+    async def refused(headers: Headers) -> int:
+        method, path = call.partition(" ")[0], path_of(CLOSED[call])
+        return (await answered(world.app, method, path, [*headers, JSON], None)).status_code
 
-        async def receive() -> Any:
-            raise AssertionError("the body was asked for")
-
-        async def send(message: Any) -> None:
-            sent.append(message)  # noqa: B023 - called in this turn only
-
-        scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http", "root_path": "",
-            "method": method, "path": path_of(CLOSED[call]), "raw_path": path_of(CLOSED[call]).encode(),
-            "query_string": b"", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8080), "state": {},
-            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-        }  # fmt: skip
-        asyncio.run(world.app(scope, receive, send))
-        assert sent[0]["status"] == status
+    assert asyncio.run(refused([])) == 401
+    if needed(CLOSED[call]) != "read":
+        assert asyncio.run(refused(holding(world.keys["read"]))) == 403
 
 
 @pytest.mark.parametrize("path", sorted(OPEN))

@@ -7,19 +7,21 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from greso_service.api.app import create_app
 from greso_service.history.memory import MemoryHistory
 from greso_service.settings import load
 
-from ..asgi import problem  # noqa: TID252
+from ..asgi import answered, problem  # noqa: TID252
 
 
 def asked(
-    host: str | None, /, method: str = "GET", path: str = "/v1/runs", origin: str | None = None, **settings: Any
+    host: str | None, /, method: str = "GET", path: str = "/v1/runs", origin: str | None = None, **options: Any
 ) -> httpx.Response:
     """The answer to one request that names this host and comes from a page of this origin."""
-    app = create_app(load(settings), MemoryHistory())
+    app = create_app(load(options), MemoryHistory())
 
     async def ask() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
@@ -34,6 +36,7 @@ def asked(
     return asyncio.run(ask())
 
 
+APP = create_app(load(), MemoryHistory())
 ANY = {"host": "0.0.0.0", "allow_unauthenticated": "true"}
 
 
@@ -121,6 +124,18 @@ def test_a_key_that_is_sent_without_need_is_no_matter() -> None:
             return await client.get("/v1/runs", headers={"Authorization": "Bearer whatever"})
 
     assert asyncio.run(ask()).status_code == 200
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(["host", "origin", "authorization", "x-request-id"]), st.binary(max_size=60))
+def test_no_header_makes_it_stumble(name: str, value: bytes) -> None:
+    answer = asyncio.run(answered(APP, "GET", "/v1/runs", [(name, value.decode("latin-1"))], b""))
+    assert answer.status_code in {200, 403, 421}
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "http://]", "//", "http://", "http://[v1.x]"])
+def test_an_origin_that_is_none_is_foreign(origin: str) -> None:
+    problem(asyncio.run(answered(APP, "GET", "/v1/runs", [("Host", "localhost"), ("Origin", origin)], b"")), 403)
 
 
 @pytest.mark.parametrize(

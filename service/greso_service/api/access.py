@@ -189,7 +189,7 @@ class Access:
         origin = headers.get("origin")
         if origin is None:
             return
-        place = urlsplit(origin).netloc.lower()
+        place = _place(origin)
         if place and (place == headers.get("host", "").lower() or _name(place) in self._hosts):
             return
         raise Forbidden("this service without keys answers no pages of other sites; name their host in --allowed-hosts")
@@ -205,6 +205,14 @@ def _name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0].removesuffix(".")
+
+
+def _place(origin: str) -> str:
+    """The host and port of an origin; empty for one that has none, such as `null`."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # brackets that are no IPv6 address
+        return ""
 
 
 def _is_address(name: str) -> bool:
