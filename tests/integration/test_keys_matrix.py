@@ -14,10 +14,12 @@ import pytest
 from fastapi import FastAPI
 from starlette.routing import Route
 
+from greso_service.access import key_file
 from greso_service.access import keys as access
 from greso_service.access.keys import SCOPES, Keyring, Scope
+from greso_service.access.watched import WatchedKeys
 from greso_service.api import page
-from greso_service.api.access import every_route, is_open, needed
+from greso_service.api.access import CALLER, Access, Caller, every_route, is_open, needed
 from greso_service.api.app import create_app
 from greso_service.history.memory import MemoryHistory
 from greso_service.settings import load
@@ -306,3 +308,26 @@ def test_a_key_that_expires_is_refused_from_that_moment_on(tmp_path: Path) -> No
             assert detail == f"the key {key.id} has expired; ask for a new one"
 
     asyncio.run(story())
+
+
+def test_a_long_answer_can_ask_whether_its_key_still_holds(tmp_path: Path) -> None:
+    now = datetime(2026, 12, 1, tzinfo=UTC)
+    file = KeyFile(tmp_path / "keys.json")
+    revoked = file.add("t", "read", name="revoked")
+    key, expiring = access.made(tenant="t", scopes=["read"], name="n", now=now, expires=now + timedelta(hours=1))
+    key_file.change(file.path, lambda ring: ring.with_key(key))
+    watched, callers = WatchedKeys(file.path), list[Caller]()
+
+    async def routes(scope: Any, _receive: Any, _send: Any) -> None:
+        callers.append(scope[CALLER])
+
+    guarded = Access(routes, settings=load(), keys=watched, clock=lambda: now)
+    for token in (revoked, expiring):
+        scope = {"type": "http", "path": "/v1/runs", "headers": [(b"authorization", f"Bearer {token}".encode())]}
+        asyncio.run(guarded(scope, asyncio.sleep, asyncio.sleep))  # type: ignore[arg-type]  # neither is called
+    assert [caller.welcome() for caller in callers] == [True, True]
+    file.revoke("revoked")
+    watched.look()
+    assert [caller.welcome() for caller in callers] == [False, True]
+    now += timedelta(hours=1)
+    assert [caller.welcome() for caller in callers] == [False, False]

@@ -48,11 +48,12 @@ OPEN_BELOW: Final = "/dashboard/"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `all_metrics`: may see those of every tenant."""
+    """Who asks. `all_metrics`: may see those of every tenant. `welcome`: whether that still holds, for long answers."""
 
     tenant: str
     scope: KeyScope
     all_metrics: bool = False
+    welcome: Callable[[], bool] = lambda: True
 
 
 _NOBODY = Caller(DEFAULT_TENANT, "read")  # where no key is needed
@@ -173,7 +174,7 @@ class Access:
             raise Unauthorized("there is no such key; it may have been revoked")
         if key.expired(self._clock()):
             raise Unauthorized(f"the key {key.id} has expired; ask for a new one")
-        return Caller(key.tenant, key.scope)
+        return Caller(key.tenant, key.scope, welcome=lambda: key in keys.ring.keys and not key.expired(self._clock()))
 
     def _require_host(self, headers: Headers) -> None:
         """A page can have its own name resolve to this machine's address (DNS rebinding), yet not choose the header."""
