@@ -54,6 +54,10 @@ def test_a_key_is_asked_for_used_kept_and_forgotten(
     expect(form).to_have_count(0)
     expect(page.locator("#metrics")).to_be_hidden()
     assert reader not in page.url
+    page.get_by_role("link", name="theirs").click()
+    expect(page.locator("main")).to_contain_text('-H "Authorization: Bearer $GRESO_API_KEY"')
+    assert reader not in page.content()
+    page.go_back()
 
     page.reload()
     expect(runs).to_contain_text("theirs")  # the tab knows it still
