@@ -21,6 +21,7 @@ from greso_service.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from types import FrameType
 
     from fastapi import FastAPI
@@ -64,7 +65,7 @@ def serve(settings: Settings) -> None:
 
         server = next(finding.found for finding in findings if finding.subject == "version")
         said = [*_places(settings, listeners), store, server]
-        _Server(create_app(settings), settings, " | ".join(said)).run(sockets=listeners)
+        _Server(create_app(settings), " | ".join(said), settings.tls_cert, settings.tls_key).run(sockets=listeners)
 
 
 def _places(settings: Settings, listeners: list[socket.socket]) -> Iterator[str]:
@@ -87,7 +88,9 @@ def _stop(*_: object) -> NoReturn:
 class _Server(uvicorn.Server):
     """Says where it serves once it does."""
 
-    def __init__(self, app: FastAPI, settings: Settings, announcement: str) -> None:
+    def __init__(
+        self, app: FastAPI, announcement: str, tls_cert: Path | None = None, tls_key: Path | None = None
+    ) -> None:
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -96,8 +99,8 @@ class _Server(uvicorn.Server):
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
             lifespan="on",
-            ssl_certfile=settings.tls_cert,
-            ssl_keyfile=settings.tls_key,
+            ssl_certfile=tls_cert,
+            ssl_keyfile=tls_key,
         )
         super().__init__(config)
         self.announcement = announcement
