@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import httpx
@@ -31,6 +31,34 @@ def client_of(app: FastAPI) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://greso", trust_env=False
     )
+
+
+async def answered(
+    app: FastAPI, method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes | None
+) -> httpx.Response:
+    """The answer to one request, byte for byte as given, of a client that hangs up then: a stream ends at once.
+
+    A body of None must not be asked for.
+    """
+    messages: list[Any] = [{"type": "http.request", "body": body}, {"type": "http.disconnect"}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        assert body is not None, "the body was asked for"
+        return messages.pop(0) if len(messages) > 1 else messages[0]
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http", "root_path": "",
+        "method": method, "path": path, "raw_path": path.encode(), "query_string": b"", "state": {},
+        "client": ("127.0.0.1", 50_000), "server": ("127.0.0.1", 8080),
+        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers],
+    }  # fmt: skip
+    await asyncio.wait_for(app(scope, receive, send), 30)
+    content = b"".join(message.get("body", b"") for message in sent[1:])
+    return httpx.Response(sent[0]["status"], headers=sent[0]["headers"], content=content)
 
 
 def over_shared(story: Story) -> None:

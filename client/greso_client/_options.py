@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import httpx
+
 from greso_client._spool import Spool
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -53,9 +55,17 @@ class Options:
 
     def http(self, version: str) -> dict[str, Any]:
         """Arguments of the httpx client. A proxy of the environment does not lead to this machine's loopback."""
-        host = urlsplit(self.url).hostname or ""
+        parts = urlsplit(self.url)
+        host = parts.hostname or ""
         loopback = host in {"localhost", "::1"} or host.startswith("127.")
-        return {"base_url": self.url, "headers": self._headers(version), "trust_env": not loopback}
+        # Its certificates (SSL_CERT_FILE) count everywhere.
+        verify = httpx.create_ssl_context() if parts.scheme == "https" else True
+        return {
+            "base_url": self.url,
+            "headers": self._headers(version),
+            "trust_env": not loopback,
+            "verify": verify,
+        }
 
     def _headers(self, version: str) -> dict[str, str]:
         """What each request carries."""

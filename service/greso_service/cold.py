@@ -57,7 +57,7 @@ class Cold:
     async def _read(self, keys: Sequence[RunKey]) -> None:
         try:
             for key in keys:
-                if self._live.full:
+                if self._live.full(key.tenant):
                     return
                 await self._read_one(key)
         except GresoError:
@@ -74,7 +74,9 @@ class Cold:
             return
         except CodecError as error:
             self._failed[key] = self._clock()
-            log.error("run %s can't be read: %s", key.run, error, extra={"run": key.run, **SELDOM})
+            log.error(
+                "run %s can't be read: %s", key.run, error, extra={"tenant": key.tenant, "run": key.run, **SELDOM}
+            )
 
     async def close(self) -> None:
         """Stop reading."""

@@ -1,6 +1,9 @@
 """The service's errors: one small tree, each message says what to do.
 
 GresoError
+├── Unauthorized      no valid key (401)
+├── Forbidden         a key without the scope, or a request made by a page of another site (403)
+├── Misdirected       the request names a host that this service is not (421)
 ├── InvalidInput      the request's content is wrong (422, or 400 / 413 by `status`)
 ├── NotFound          no such run or prompt (404)
 ├── Conflict          the request contradicts what is there (409)
@@ -34,6 +37,18 @@ class InvalidInput(GresoError):
         super().__init__("; ".join(f"{fault.pointer or 'body'}: {fault.detail}" for fault in faults))
         self.faults = faults
         self.status = status
+
+
+class Unauthorized(GresoError):
+    """The request carries no key that is valid now."""
+
+
+class Forbidden(GresoError):
+    """The request may not do what it asks for."""
+
+
+class Misdirected(GresoError):
+    """The request was meant for another host."""
 
 
 class NotFound(GresoError):

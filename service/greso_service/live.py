@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from greso_service import replay
+from greso_service import fairness, replay
 from greso_service.answers import Answer
 from greso_service.core.events import Event
 from greso_service.core.figures import Figures
@@ -82,10 +82,9 @@ class LiveRuns:
     def __len__(self) -> int:
         return len(self._runs)
 
-    @property
-    def full(self) -> bool:
-        """Whether another run would push one out."""
-        return len(self._runs) >= self._most
+    def full(self, tenant: str) -> bool:
+        """Whether another run of the tenant would push one of its own out."""
+        return fairness.is_full(self._runs.keys(), tenant, self._most)
 
     def holds(self, key: RunKey) -> bool:
         """Whether the run is in memory, and not still being read for the first time."""
@@ -109,7 +108,7 @@ class LiveRuns:
             if live.figures is not None and live.written_ms >= since:
                 events = live.mark.number
                 unsaved = max(events - live.saved, 0)
-                yield Standing(key.run, live.figures, events, live.lag, unsaved, live.written_ms / 1000)
+                yield Standing(key, live.figures, events, live.lag, unsaved, live.written_ms / 1000)
 
     async def refresh(self) -> None:
         """Catch the active runs up with what others have written; one that can't be read is left as it is.
@@ -160,8 +159,9 @@ class LiveRuns:
         self._forget_idle()
 
     def _forget_idle(self) -> None:
-        """Drop the states that were not used longest; each is folded again from its history when it is asked for."""
-        for key, live in list(self._runs.items())[: max(len(self._runs) - self._most, 0)]:
+        """Drop states; each is folded again from its history when it is asked for."""
+        for key in fairness.leaving(self._runs.keys(), self._most):
+            live = self._runs[key]
             if not live.lock.locked() and (live.saving is None or live.saving.done()):
                 del self._runs[key]
 

@@ -22,7 +22,7 @@ class Standing:
     `unsaved`: events behind the snapshot; `written`: time of the newest event, Unix seconds.
     """
 
-    run: str
+    key: RunKey
     figures: Figures
     events: int
     lag: int

@@ -54,10 +54,45 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.", min_length=1)
     port: int = Field(8080, description="TCP port to listen on; 0 picks a free one and prints it.", ge=0, le=65_535)
+    keys_file: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        None,
+        description="File of the keys that requests must carry, made by `greso keys add`; read again when it changes.",
+        json_schema_extra={"default_text": "no keys: who reaches the service may do everything", "also": "--keys"},
+    )
     allow_unauthenticated: bool = Field(
         False,
         description="Listen beyond loopback although no keys are configured: whoever reaches it may do everything.",
     )
+    allowed_hosts: str = Field(
+        "",
+        description="Names, with commas between, by which a service without keys may be asked; `*` for any.",
+        pattern=r"^(\*|[A-Za-z0-9._, -]*)$",
+        json_schema_extra={
+            "allowed": "host names without ports, with commas between, or `*`",
+            "default_text": "on loopback addresses, localhost and names without a dot; else any",
+        },
+    )
+    tls_cert: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        None,
+        description="Certificate chain to serve HTTPS with, PEM.",
+        json_schema_extra={"default_text": "plain HTTP"},
+    )
+    tls_key: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        None,
+        description="Private key that goes with `--tls-cert`, PEM, without a passphrase.",
+        json_schema_extra={"default_text": "none"},
+    )
+    metrics: bool = Field(True, description="Answer /metrics.")
+    metrics_port: int | None = Field(
+        None,
+        description="Port of its own for /metrics, where it needs no key and tells of all tenants; 0 picks a free one.",
+        ge=0,
+        le=65_535,
+        json_schema_extra={"default_text": "that of the API"},
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address to listen on with `--metrics-port`.", min_length=1)
+    docs: bool = Field(True, description="Answer /docs and /openapi.json.")
+    dashboard: bool = Field(True, description="Answer / and /dashboard with the page.")
     data_dir: Annotated[Path, AfterValidator(_absolute)] = Field(
         default_factory=default_data_dir,
         description="Directory of the embedded Redis; one service at a time uses it.",
@@ -131,11 +166,18 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        if not (self.allow_unauthenticated or is_loopback(self.host)):
+        if not (self.keys_file or self.allow_unauthenticated or is_loopback(self.host)):
             raise ValueError(
-                f"without keys greso listens on loopback only, not on {self.host}; leave --host at 127.0.0.1 (and put"
-                " a proxy in front), or give --allow-unauthenticated if everyone who reaches it may do everything"
+                f"without keys greso listens on loopback only, not on {self.host}; leave --host at 127.0.0.1, or give"
+                " --keys-file (`greso keys add` makes one), or --allow-unauthenticated if everyone who reaches it may"
+                " do everything"
             )
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key go together; give both, or none for plain HTTP")
+        if self.metrics_port is not None and not self.metrics:
+            raise ValueError("--metrics-port gives the metrics a port, and --no-metrics closes them; give one of them")
+        if self.metrics_port == self.port != 0:
+            raise ValueError(f"--metrics-port is {self.port} and so is --port; give another, or leave it out")
         if self.durability != "redis" and (self.redis_url is None or "+cluster" in self.redis_url):
             raise ValueError(
                 f"--durability {self.durability} waits for replicas, which the embedded Redis has none of and a cluster"
@@ -218,6 +260,12 @@ def option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def options(name: str) -> list[str]:
+    """The same, and its other spelling if it has one."""
+    also = _extra(Settings.model_fields[name]).get("also")
+    return [option(name), *([str(also)] if also else [])]
+
+
 def variable(name: str) -> str:
     """The environment variable of a setting: `max_prompts` -> `GRESO_MAX_PROMPTS`."""
     return ENV_PREFIX + name.upper()
@@ -230,10 +278,10 @@ def allowed(field: FieldInfo) -> str:
     kind = field.annotation
     if get_origin(kind) is Literal:
         return " or ".join(f"`{choice}`" for choice in get_args(kind))
-    if kind in {int, float}:
+    if kind in {int, float, int | None}:
         low = next(bound.ge for bound in field.metadata if isinstance(bound, Ge))
         high = next(bound.le for bound in field.metadata if isinstance(bound, Le))
-        return f"a {'whole ' if kind is int else ''}number from {low:,} to {high:,}"
+        return f"a {'' if kind is float else 'whole '}number from {low:,} to {high:,}"
     if kind is bool:
         return "`true` or `false`"
     return "an address or host name" if kind is str else "a path"

@@ -37,7 +37,9 @@ def test_domains_stand_side_by_side(mixed: Service, open_tab: Callable[..., Tab]
     tab = open_tab(mixed.url)
     page = tab.open("#/run/mixed")
     table = page.get_by_role("table", name="Domains")
-    expect(table.locator("thead")).to_contain_text("DomainPoolShare of drawsSelectedPart of allSkip rateGroupsEffective")
+    expect(table.locator("thead")).to_contain_text(
+        "DomainPoolShare of drawsSelectedPart of allSkip rateGroupsEffective"
+    )
     math = table.get_by_role("row").filter(has=page.get_by_role("rowheader", name="math"))
     expect(math).to_contain_text("25\u202f%")
     expect(table.locator("tbody tr")).to_have_count(3)

@@ -16,6 +16,7 @@ from greso_service.history.base import Appended, History, Listed, Moved, Once, R
 from ..stores import Store  # noqa: TID252
 
 KEY = RunKey("default", "run")
+NEIGHBOUR = RunKey("team-a", "run")  # of another tenant
 OTHER = RunKey("default", "other")
 DIGEST, OTHER_DIGEST = bytes(range(32)), bytes(reversed(range(32)))
 
@@ -440,6 +441,28 @@ def test_a_dropped_run_can_be_made_anew(store: Store) -> None:
         assert await begun(history, b"new") == mark_of(b"new")
         assert await history.read(KEY, mark, 10) is None, "the old place is not in the new history"
         assert await history.read(KEY, START, 10) == [b"new"]
+
+    over(store, story)
+
+
+def test_tenants_share_nothing_but_the_names_of_their_runs(store: Store) -> None:
+    async def story(history: History) -> None:
+        mark, theirs = await begun(history, b"a", at_ms=1), await begun(history, b"x", key=NEIGHBOUR, at_ms=2)
+        assert await history.append(KEY, mark, [b"b"], at_ms=3, once=once()) == Appended(mark.then(b"b"))
+        assert await history.recall(NEIGHBOUR, "k") is None
+        added = await history.append(NEIGHBOUR, theirs, [b"y"], at_ms=4, once=once(answer=b"another"))
+        assert added == Appended(theirs.then(b"y"))
+        assert await history.recall(KEY, "k") == Seen(DIGEST, b"answer")
+        assert await history.recall(NEIGHBOUR, "k") == Seen(DIGEST, b"another")
+        await history.save(KEY, mark, b"snapshot")
+        assert await history.load(NEIGHBOUR) is None
+        assert await history.runs("default") == [Listed("run", 3)]
+        assert await history.runs("team-a") == [Listed("run", 4)]
+        assert await history.runs("team") == await history.runs("team-a.b") == []
+        assert await history.drop(KEY)
+        assert await history.runs("default") == []
+        assert await history.read(NEIGHBOUR, START, 10) == [b"x", b"y"]
+        assert await history.recall(NEIGHBOUR, "k") == Seen(DIGEST, b"another")
 
     over(store, story)
 

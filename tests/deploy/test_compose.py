@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,9 +15,6 @@ from greso_service.settings import Settings, variable
 
 from .dockerfile import parse
 from .files import COMPOSE, DEPLOY, DOCKERFILE, PINNED, VERSION, compose, tool
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CONTENT = compose()
 SERVICES: dict[str, dict[str, Any]] = CONTENT["services"]
@@ -142,6 +140,23 @@ def test_the_services_variables_are_settings_with_allowed_values() -> None:
     given = {known[name]: value for name, value in environment.items()}
     Settings(**given)
     assert environment["GRESO_REDIS_URL"] == "redis://redis:6379/0"
+
+
+def test_with_keys_the_service_has_a_file_of_them_and_prometheus_a_port() -> None:
+    done = by_the_schema(DEPLOY / "compose.keys.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    added = yaml.safe_load((DEPLOY / "compose.keys.yaml").read_text())["services"]
+    known = {variable(name): name for name in Settings.model_fields}
+    both = {**SERVICES["greso"]["environment"], **added["greso"]["environment"]}
+    settings = Settings(**{known[name]: value for name, value in both.items()})
+    assert settings.keys_file is not None
+    assert settings.metrics_host == "0.0.0.0"
+    [mount] = added["prometheus"]["volumes"]
+    source, target, mode = mount.split(":")
+    assert (target, mode) == ("/etc/prometheus/prometheus.yml", "ro")
+    plain, with_keys = ((DEPLOY / "prometheus" / name).read_text() for name in ("prometheus.yml", Path(source).name))
+    assert with_keys.partition("\n")[2] == plain.replace("port: 8080", f"port: {settings.metrics_port}")
+    assert yaml.safe_load(with_keys) != yaml.safe_load(plain)
 
 
 def test_the_service_has_time_to_stop() -> None:

@@ -9,21 +9,23 @@ import shlex
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
+import yaml
+
+from greso_service.access import key_file
 
 from .dockerfile import parse
 from .files import COMPOSE, DEPLOY, DOCKERFILE, PINNED, ROOT, VERSION, compose, documents
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+WITH_KEYS_FILE = DEPLOY / "compose.keys.yaml"
 PAGE = (ROOT / "docs" / "deploy.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 SERVICES = compose()["services"]
 READABLE = "chmod -R a+rX deploy/redis deploy/prometheus deploy/grafana"
 RUN_HERE = (READABLE, "chmod -R a+rX greso-backup", "sh deploy/kubernetes/alerts.sh | kubectl apply -f -")
+[WITH_KEYS] = [block for block in BLOCKS if "greso keys add" in block]
 COMMANDS = [
     shlex.split(line) for block in BLOCKS for line in block.splitlines() if line.startswith(("docker ", "kubectl "))
 ]
@@ -37,6 +39,21 @@ def test_the_passwords_are_made_as_redis_wants_them(tmp_path: Path) -> None:
     for name in ("redis-password", "grafana-password"):
         assert (folder / name).stat().st_mode & 0o777 == 0o644
         assert re.fullmatch(r"[A-Za-z0-9_-]{43}\n", (folder / name).read_text()), "as start.sh allows it"
+
+
+def test_the_keys_are_made_where_the_compose_file_mounts_them(tmp_path: Path) -> None:
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    done = subprocess.run(["sh", "-eu"], input=WITH_KEYS, text=True, cwd=tmp_path, check=True, capture_output=True)
+    assert done.stdout.startswith("greso_")
+    [mount] = yaml.safe_load(WITH_KEYS_FILE.read_text())["services"]["greso"]["volumes"]
+    source, target, mode = mount.split(":")
+    given = yaml.safe_load(WITH_KEYS_FILE.read_text())["services"]["greso"]["environment"]["GRESO_KEYS_FILE"]
+    file = tmp_path / "deploy" / source / Path(given).relative_to(target)
+    assert mode == "ro"
+    assert len(key_file.read(file)[0].keys) == 1
+    for path in (file, file.parent):
+        assert path.stat().st_mode & 0o004, "the container's user reads it"
 
 
 @pytest.mark.slow
@@ -61,7 +78,8 @@ def test_every_block_is_looked_at_here() -> None:
         if "tests.bench" in block:
             continue
         for line in block.splitlines():
-            assert line.startswith(("docker ", "kubectl ", "export TRAINER_")) or line in RUN_HERE, line
+            run_here = line in RUN_HERE or block == WITH_KEYS
+            assert line.startswith(("docker ", "kubectl ", "export TRAINER_")) or run_here, line
 
 
 def test_what_is_mounted_can_be_read_after_a_checkout_for_one_alone(tmp_path: Path) -> None:
@@ -82,12 +100,13 @@ def test_what_is_mounted_can_be_read_after_a_checkout_for_one_alone(tmp_path: Pa
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words[:2] == ["docker", "compose"]], ids=" ".join)
 def test_compose_is_asked_for_what_it_has(words: list[str]) -> None:
     parser = argparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("-f", required=True)
+    parser.add_argument("-f", action="append", required=True)
     parser.add_argument("--profile", action="append", default=[])
     parser.add_argument("verb", choices=["up", "exec", "logs", "run", "cp", "stop"])
     parser.add_argument("rest", nargs=argparse.REMAINDER)
     asked = parser.parse_args(words[2:])
-    assert ROOT / asked.f == COMPOSE
+    assert ROOT / asked.f[0] == COMPOSE
+    assert all((ROOT / file).exists() for file in asked.f)
     assert {profile for service in SERVICES.values() for profile in service.get("profiles", [])} >= set(asked.profile)
     named = [word.partition(":")[0] for word in asked.rest if not word.startswith("-")][:1]
     assert set(named) <= SERVICES.keys()

@@ -72,6 +72,9 @@ ELSEWHERE = {
         "greso bench-rl --set hidden=768 --set layers=8 --set heads=12 --set warm_limit=1 --set held_out=50"
         " --set samples=1 \\\n    --arms grpo --seeds 1 --steps 3 --out bench-57",
     ): [Covered("tests/e2e/test_compare.py", '"bench-rl"')],
+    ("docs/security.md", "greso serve --keys-file keys.json"): [
+        Covered("tests/integration/test_keys_served.py", 'start_service("--keys", str(path))')
+    ],
     ("docs/quickstart.md", "make serve"): [
         Covered("Makefile", "greso serve"),
         Covered("tests/servers.py", '"serve", "--port"'),

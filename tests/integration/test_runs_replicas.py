@@ -369,7 +369,7 @@ def test_a_run_that_cannot_be_read_does_not_keep_the_others_from_being_followed(
             pipe.execute()
         await one.report(other, 1, ["b"], [[0, 1]], final=True)
         await two.refresh()
-        assert {each.run: each.figures.step for each in two.standing()}["another"] == 1
+        assert {each.key.run: each.figures.step for each in two.standing()}["another"] == 1
         await two.refresh()
 
     over(redis_store, story)

@@ -260,7 +260,7 @@ from greso_service.api.app import create_app
 from greso_service.history.memory import MemoryHistory
 from greso_service.settings import load
 app = create_app(load(), MemoryHistory())
-assert [each.cls.__name__ for each in app.user_middleware] == ["Guard"], app.user_middleware
+assert [each.cls.__name__ for each in app.user_middleware] == ["Guard", "Access"], app.user_middleware
 assert not hasattr(app, "_is_instrumented_by_opentelemetry")
 assert not hasattr(redis.asyncio.Redis.execute_command, "__wrapped__")
 assert threading.active_count() == 1

@@ -60,9 +60,12 @@ def test_every_command_shows_examples() -> None:
         "fork",
         "export",
         "replay",
+        "keys",
         "openapi",
     }
-    for name, command in GROUP.commands.items():
+    inner = {f"keys {name}": command for name, command in getattr(GROUP.commands["keys"], "commands", {}).items()}
+    assert set(inner) == {"keys add", "keys list", "keys revoke"}
+    for name, command in [*GROUP.commands.items(), *inner.items()]:
         assert f"greso {name}" in (command.help or "").partition("Examples:")[2]
 
 

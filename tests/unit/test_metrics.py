@@ -17,6 +17,7 @@ from greso_service.core.events import Patched
 from greso_service.core.figures import Figures
 from greso_service.core.state import RunState
 from greso_service.core.totals import Totals
+from greso_service.history.base import RunKey
 from greso_service.observed import ACTIVE, Standing
 from greso_service.telemetry.catalogue import ALL, COUNTED, OTHER, STATE, TOLD, exposed
 from greso_service.telemetry.metrics import Metrics
@@ -36,11 +37,11 @@ class Replica:
 
     def _standing(self) -> Iterator[Standing]:
         for name, state in self.states.items():
-            yield Standing(name, Figures.of(state), 7, 2, 5, self.written[name])
+            yield Standing(RunKey("default", name), Figures.of(state), 7, 2, 5, self.written[name])
 
     def wrote(self, name: str, state: RunState, before: Totals) -> None:
         self.states[name], self.written[name] = state, self.now
-        self.metrics.runs.wrote(name, [], state.totals.since(before), state.spec.group_size)
+        self.metrics.runs.wrote(RunKey("default", name), [], state.totals.since(before), state.spec.group_size)
 
     def series(self) -> dict[str, float]:
         text = self.metrics.exposition().decode()
@@ -178,7 +179,9 @@ def test_all_counters_of_a_run_begin_at_zero() -> None:
 
 def test_a_rewind_and_a_change_of_the_spec_are_counted() -> None:
     replica = replica_with(run())
-    replica.metrics.runs.wrote("a", [Patched({"p_easy": 0.1}), Patched({"p_easy": 0.2})], Totals(), 8)
+    replica.metrics.runs.wrote(
+        RunKey("default", "a"), [Patched({"p_easy": 0.1}), Patched({"p_easy": 0.2})], Totals(), 8
+    )
     assert replica.of("a")['greso_run_spec_changes_total{run="a"}'] == 2
     assert replica.of("a")['greso_run_rewinds_total{run="a"}'] == 0
 
@@ -241,7 +244,7 @@ def test_a_run_that_others_write_to_is_shown_from_its_state() -> None:
 def test_clients_words_are_counted_for_runs_that_exist() -> None:
     replica = replica_with(run())
     for name, exists in (("a", False), ("b", True), ("nobody", False)):
-        replica.metrics.runs.told(name, {"degraded": 3, "lost": 1}, exists=exists)
+        replica.metrics.runs.told(RunKey("default", name), {"degraded": 3, "lost": 1}, exists=exists)
     told = {name: value for name, value in replica.series().items() if value and "client" in name}
     assert told == {
         f'greso_client_{what}_total{{run="{name}"}}': value

@@ -78,6 +78,37 @@ def test_without_keys_only_loopback_is_listened_on(host: str) -> None:
     assert load({"host": host, "allow_unauthenticated": "true"}).host == host
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org"])
+def test_with_keys_any_address_is_listened_on(host: str) -> None:
+    assert load({"host": host, "keys_file": "keys.json"}).host == host
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tls_cert": "c"}, "--tls-cert and --tls-key go together; give both, or none for plain HTTP"),
+        ({"tls_key": "k"}, "--tls-cert and --tls-key go together; give both, or none for plain HTTP"),
+        (
+            {"metrics": "false", "metrics_port": "9464"},
+            "--metrics-port gives the metrics a port, and --no-metrics closes them; give one of them",
+        ),
+        (
+            {"port": "9464", "metrics_port": "9464"},
+            "--metrics-port is 9464 and so is --port; give another, or leave it out",
+        ),
+        ({"metrics_port": "x"}, "--metrics-port is 'x'; give a whole number from 0 to 65,535"),
+        (
+            {"allowed_hosts": "http://a"},
+            "--allowed-hosts is 'http://a'; give host names without ports, with commas between, or `*`",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(StartupError) as refusal:
+        load(settings)
+    assert str(refusal.value) == message
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_loopback_is_known_by_every_name(host: str) -> None:
     assert is_loopback(host)

@@ -18,6 +18,7 @@ from greso_client.trainer.grpo import ScoredGroup, Update
 from greso_client.trainer.logs import LogError, Logs, Screen, describe, measurements
 from greso_client.trainer.loop import Seconds, TrainingStep
 from greso_service.core.totals import Totals
+from greso_service.history.base import RunKey
 from greso_service.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -83,7 +84,9 @@ def test_a_steps_figures() -> None:
 
 def test_names_are_those_of_the_services_metrics() -> None:
     service = Metrics("test", in_flight_limit=1, most_runs=1, snapshot_every=1, seen=list)
-    service.runs.wrote("r", [], Totals(examined=1, selected=1, skipped_easy=1, effective=1, rollouts=1), 8)
+    service.runs.wrote(
+        RunKey("default", "r"), [], Totals(examined=1, selected=1, skipped_easy=1, effective=1, rollouts=1), 8
+    )
     text = service.exposition().decode().replace(',run="r"', "").replace('{run="r"}', "")
     shared = [name for name in measurements(step()) if not name.startswith("greso_trainer_")]
     assert len(shared) == 9

@@ -14,8 +14,10 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
+from greso_service.access.watched import WatchedKeys
 from greso_service.api import each_step, overview, page, problems, service, time_travel, wire, wire_requests
 from greso_service.api import runs as run_routes
+from greso_service.api.access import Access, every_route, needed, require_scopes
 from greso_service.api.guard import Guard
 from greso_service.api.health import Health
 from greso_service.errors import GresoError, StartupError
@@ -47,7 +49,11 @@ _REQUESTS = (
 
 
 def create_app(settings: Settings, history: History | None = None) -> FastAPI:
-    """The service over `history`, by default the Redis at `settings.redis_url`."""
+    """The service over `history`, by default the Redis at `settings.redis_url`.
+
+    Raises `StartupError` when the keys can't be read.
+    """
+    keys = None if settings.keys_file is None else WatchedKeys(settings.keys_file)
     metrics = Metrics(
         version("greso"),
         in_flight_limit=settings.max_in_flight,
@@ -61,7 +67,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         idempotency_ttl=settings.idempotency_ttl,
         snapshot_every=settings.snapshot_every,
         max_live_runs=settings.max_live_runs,
-        observe=lambda key, events, added, spec: metrics.runs.wrote(key.run, events, added, spec.group_size),
+        observe=lambda key, events, added, spec: metrics.runs.wrote(key, events, added, spec.group_size),
     )
     metrics.runs_live.set_function(runs.__len__)
     health = Health(store, metrics)
@@ -69,7 +75,8 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await health.ask()
-        background = [asyncio.create_task(work) for work in (health.watch(), _keep_current(runs, store, metrics))]
+        works = [health.watch(), _keep_current(runs, store, metrics), *([keys.watch()] if keys else [])]
+        background = [asyncio.create_task(work) for work in works]
         try:
             yield
         finally:
@@ -86,6 +93,8 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         description="Decides, before the expensive rollout, which prompts are worth rolling out (GRESO).",
         lifespan=lifespan,
         redoc_url=None,
+        docs_url="/docs" if settings.docs else None,
+        openapi_url="/openapi.json" if settings.docs else None,
     )
     app.state.health = health
     # Routes are tried in order: those that every step calls come first.
@@ -94,19 +103,26 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         run_routes.router(runs),
         time_travel.router(runs),
         overview.router(runs, version("greso")),
-        service.router(health, metrics, version("greso")),
-        page.router(),
+        service.router(health, version("greso")),
+        *([service.metrics_router(metrics)] if settings.metrics else []),
+        *([page.router()] if settings.dashboard else []),
     ]
     for router in routers:
         app.include_router(router)
-    routes = [*app.routes, *(route for router in routers for route in router.routes)]
+    routes = list(every_route(app.routes))
+    require_scopes(routes)
     problems.install(app, routes)
     _expect_requests(metrics, routes)
+    app.add_middleware(Access, settings=settings, keys=keys)
     app.add_middleware(
-        Guard, metrics=metrics, max_in_flight=settings.max_in_flight, max_body_bytes=settings.max_body_bytes
+        Guard,
+        metrics=metrics,
+        max_in_flight=settings.max_in_flight,
+        max_body_bytes=settings.max_body_bytes,
+        keyless=keys is None,
     )
     stop_tracing = tracing.install(app) if settings.otel else None
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app, routes)  # type: ignore[method-assign]
     return app
 
 
@@ -144,13 +160,24 @@ def _expect_requests(metrics: Metrics, routes: Iterable[BaseRoute]) -> None:
                 metrics.expect_requests(method, route.path, declared or [route.status_code or 200])
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's schema plus the request bodies, which the routes read and validate themselves."""
+def _openapi(app: FastAPI, routes: Iterable[BaseRoute]) -> dict[str, Any]:
+    """FastAPI's schema plus the request bodies, which the routes read and validate themselves, and the scopes."""
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
         _, definitions = models_json_schema(
             [(model, "validation") for model in (*_REQUESTS, wire.Problem)], ref_template="#/components/schemas/{model}"
         )
         schema["components"]["schemas"].update(definitions["$defs"])
+        _add_security(schema, routes)
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _add_security(schema: dict[str, Any], routes: Iterable[BaseRoute]) -> None:
+    """Say which scope each operation needs. `{}` beside it: a service without keys asks for none."""
+    described = "a key of `greso keys add`, for a service that has keys"
+    schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": described}}
+    for route in routes:
+        if (scope := needed(route)) is not None and isinstance(route, APIRoute) and route.include_in_schema:
+            for method in route.methods or ():
+                schema["paths"][route.path_format][method.lower()]["security"] = [{}, {"key": [scope]}]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from greso_service.api import body, uploads, wire, wire_requests
-from greso_service.api.shared import PROBLEMS, TENANT, RunName, json_response, keyed
+from greso_service.api.access import Writer
+from greso_service.api.shared import PROBLEMS, RunName, json_response, keyed
 from greso_service.core.events import Seconds
 from greso_service.errors import Fault, InvalidInput
 from greso_service.history.base import RunKey
@@ -28,14 +29,14 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
         openapi_extra=keyed("SelectRequest"),
         responses={200: {"model": wire.Selection}},
     )
-    async def select(run: RunName, request: Request) -> Response:
+    async def select(run: RunName, tenant: Writer, request: Request) -> Response:
         """With `limit`, a filter judges in order until it has kept that many; a ranking takes the best of all."""
         asked = await body.read(request, wire_requests.SelectRequest)
         limited("/prompts", len(asked.prompts), settings.max_prompts, "max_prompts")
         if asked.limit is not None and asked.at_least > asked.limit:
             raise InvalidInput(Fault("/at_least", f"exceeds limit ({asked.limit})"))
         answer = await runs.select(
-            RunKey(TENANT, run),
+            RunKey(tenant, run),
             asked.step,
             asked.prompts,
             limit=asked.limit,
@@ -52,13 +53,13 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
         openapi_extra=keyed("PoolRequest", ndjson=True),
         responses={200: {"model": wire.Pool}},
     )
-    async def pool(run: RunName, request: Request) -> Response:
+    async def pool(run: RunName, tenant: Writer, request: Request) -> Response:
         """Known prompts are ignored. All are added or, if one is refused, none."""
         most = settings.max_pool_upload
         upload, given = await uploads.read(request, most), await body.given(request)
-        key, rates, domains = RunKey(TENANT, run), upload.rates, upload.domains
+        key, rates, domains = RunKey(tenant, run), upload.rates, upload.domains
         if upload.from_run is not None:
-            source = RunKey(TENANT, upload.from_run)
+            source = RunKey(tenant, upload.from_run)
             answer = await runs.import_prompts(
                 key, source, upload.prompts, given, rates=rates, domains=domains, most=most
             )
@@ -75,12 +76,12 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
         openapi_extra=keyed("DrawRequest"),
         responses={200: {"model": wire.Draw}},
     )
-    async def draw(run: RunName, request: Request) -> Response:
+    async def draw(run: RunName, tenant: Writer, request: Request) -> Response:
         """Each epoch is a fresh permutation of the pool; no position is given twice."""
         asked = await body.read(request, wire_requests.DrawRequest)
         if (asked.count or 0) > settings.max_prompts:
             raise InvalidInput(Fault("/count", f"is {asked.count}; max_prompts is {settings.max_prompts}"))
-        return json_response(await runs.draw(RunKey(TENANT, run), asked.step, asked.count, await body.given(request)))
+        return json_response(await runs.draw(RunKey(tenant, run), asked.step, asked.count, await body.given(request)))
 
     @routes.post(
         "/{run}/report",
@@ -89,7 +90,7 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
         openapi_extra=keyed("ReportRequest"),
         responses={200: {"model": wire.Report}},
     )
-    async def report(run: RunName, request: Request) -> Response:
+    async def report(run: RunName, tenant: Writer, request: Request) -> Response:
         """Send outcome rewards (right or wrong), not ones shaped with length or format bonuses."""
         asked = await body.read(request, wire_requests.ReportRequest)
         limited("/results", len(asked.results), settings.max_prompts, "max_prompts")
@@ -99,7 +100,7 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
             limited(f"/results/{place}/rewards", len(rewards[place]), settings.max_rewards, "max_rewards")
         spent = asked.seconds
         answer = await runs.report(
-            RunKey(TENANT, run),
+            RunKey(tenant, run),
             asked.step,
             [group["prompt"] for group in asked.results],
             rewards,

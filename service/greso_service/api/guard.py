@@ -12,8 +12,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greso_service.api import problems
+from greso_service.api.access import CALLER, Caller
 from greso_service.api.wire_requests import RUN_NAME
 from greso_service.errors import InvalidInput, Unavailable
+from greso_service.history.base import DEFAULT_TENANT, RunKey
 from greso_service.telemetry import client_counts
 from greso_service.telemetry.logs import SELDOM, request_id
 from greso_service.telemetry.metrics import Metrics
@@ -38,11 +40,14 @@ class BodyTooLarge(InvalidInput):
 class Guard:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, max_in_flight: int, max_body_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, metrics: Metrics, max_in_flight: int, max_body_bytes: int, keyless: bool
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._max_in_flight = max_in_flight
         self._max_body_bytes = max_body_bytes
+        self._keyless = keyless
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,8 +75,11 @@ class Guard:
             request_id.reset(token)
 
     def _count_told(self, scope: Scope, headers: Headers, *, exists: bool) -> None:
-        if (told := headers.get("greso-client")) and (found := _RUN_PATH.match(scope["path"])):
-            self._metrics.runs.told(found[1], client_counts.parse(told), exists=exists)
+        caller: Caller | None = scope.get(CALLER)
+        tenant = caller.tenant if caller else DEFAULT_TENANT if self._keyless else None
+        # Nobody's word is taken who has shown no key.
+        if tenant and (told := headers.get("greso-client")) and (found := _RUN_PATH.match(scope["path"])):
+            self._metrics.runs.told(RunKey(tenant, found[1]), client_counts.parse(told), exists=exists)
 
     async def _measured(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         started, status, started_answering = time.perf_counter(), 500, False
@@ -119,8 +127,8 @@ class Guard:
 
 
 def _whose(scope: Scope) -> dict[str, str]:
-    run = scope.get("path_params", {}).get("run")
-    return {} if run is None else {"run": run}
+    run, caller = scope.get("path_params", {}).get("run"), scope.get(CALLER)
+    return {} if run is None or caller is None else {"tenant": caller.tenant, "run": run}
 
 
 def _tagged(send: Send) -> Send:

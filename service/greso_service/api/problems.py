@@ -18,11 +18,14 @@ from starlette.routing import BaseRoute, Route
 from greso_service.errors import (
     Conflict,
     Fault,
+    Forbidden,
     GresoError,
     InvalidInput,
     KeyReused,
+    Misdirected,
     NotFound,
     StaleGeneration,
+    Unauthorized,
     Unavailable,
 )
 from greso_service.telemetry.logs import request_id
@@ -35,15 +38,22 @@ MOST_FAULTS = 20
 
 _TYPES = {
     400: "malformed-json",
+    401: "unauthorized",
+    403: "forbidden",
     404: "not-found",
     405: "method-not-allowed",
     409: "conflict",
     413: "too-large",
     415: "unsupported-media-type",
+    421: "misdirected-request",
     422: "invalid-request",
     500: "internal-error",
     503: "unavailable",
 }
+
+
+_STATUSES: dict[type[GresoError], int] = {Forbidden: 403, NotFound: 404, Conflict: 409, Misdirected: 421}
+"""Of errors with nothing but their message to tell."""
 
 
 def problem(
@@ -99,16 +109,16 @@ def of(error: GresoError) -> Response:
         case KeyReused():
             fault = Fault("/header/idempotency-key", "was used before with another request")
             return problem(422, str(error), faults=[fault], type="idempotency-key-reused")
-        case NotFound():
-            return problem(404, str(error))
+        case Unauthorized():
+            return problem(401, str(error), headers={"WWW-Authenticate": "Bearer"})
         case StaleGeneration():
             return problem(409, str(error), type="stale-generation")
-        case Conflict():
-            return problem(409, str(error))
         case Unavailable(retry_after=seconds):
             return problem(503, str(error), headers={"Retry-After": str(math.ceil(seconds))})
-        case _:
-            raise error
+    for kind, code in _STATUSES.items():
+        if isinstance(error, kind):
+            return problem(code, str(error))
+    raise error
 
 
 async def _greso(request: Request, error: Exception) -> Response:

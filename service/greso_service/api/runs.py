@@ -11,7 +11,8 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from greso_service.answers import PromptQuery
 from greso_service.api import body, wire, wire_requests
-from greso_service.api.shared import FENCED, PROBLEMS, TENANT, Limit, RunName, json_response, page_of, takes
+from greso_service.api.access import Admin, Reader, Writer
+from greso_service.api.shared import FENCED, PROBLEMS, Limit, RunName, json_response, page_of, takes
 from greso_service.given import Given
 from greso_service.history.base import RunKey
 from greso_service.runs import Runs
@@ -43,10 +44,10 @@ def router(runs: Runs) -> APIRouter:
         openapi_extra=takes("RunSpec"),
         responses={200: {"model": wire.Run}, 201: {"model": wire.Run}},
     )
-    async def create(run: RunName, request: Request) -> Response:
+    async def create(run: RunName, tenant: Writer, request: Request) -> Response:
         """201 created; 200 when it exists with an equal spec; 409 when it differs."""
         spec = await body.read(request, wire_requests.RunSpec)
-        answer, created = await runs.create(RunKey(TENANT, run), spec.model_dump(exclude_unset=True), _given(request))
+        answer, created = await runs.create(RunKey(tenant, run), spec.model_dump(exclude_unset=True), _given(request))
         return json_response(answer, 201 if created else 200)
 
     @routes.patch(
@@ -56,44 +57,46 @@ def router(runs: Runs) -> APIRouter:
         openapi_extra=takes("RunChanges"),
         responses={200: {"model": wire.Run}},
     )
-    async def change(run: RunName, request: Request) -> Response:
+    async def change(run: RunName, tenant: Writer, request: Request) -> Response:
         """`group_size`, `seed` and `streak_rule` can't change; `p_easy` and `p_hard` set the exploration in force."""
         changes = await body.read(request, wire_requests.RunChanges)
         fields = changes.model_dump(exclude_unset=True)
-        return json_response(await runs.change(RunKey(TENANT, run), fields, _given(request)))
+        return json_response(await runs.change(RunKey(tenant, run), fields, _given(request)))
 
     @routes.get("", tags=["runs"], summary="List runs", responses={200: {"model": wire.RunList}})
-    async def listed(limit: Limit = 100, cursor: Annotated[str | None, Query()] = None) -> Response:
+    async def listed(tenant: Reader, limit: Limit = 100, cursor: Annotated[str | None, Query()] = None) -> Response:
         """Newest activity first."""
-        page, following = page_of(await runs.listed(TENANT), limit, cursor)
+        page, following = page_of(await runs.listed(tenant), limit, cursor)
         rows = [{"run": run.run, "active_at": datetime.fromtimestamp(run.active_ms / 1000, UTC)} for run in page]
         return Response(orjson.dumps({"runs": rows, "cursor": following}), media_type="application/json")
 
     @routes.get("/{run}", tags=["runs"], summary="Spec and state", responses={200: {"model": wire.Run}})
-    async def show(run: RunName) -> Response:
+    async def show(run: RunName, tenant: Reader) -> Response:
         """Spec and state of a run."""
-        return json_response(await runs.show(RunKey(TENANT, run)))
+        return json_response(await runs.show(RunKey(tenant, run)))
 
     @routes.delete("/{run}", tags=["runs"], summary="Delete a run", status_code=204, openapi_extra=FENCED)
-    async def delete(run: RunName, request: Request) -> Response:
+    async def delete(run: RunName, tenant: Admin, request: Request) -> Response:
         """All its keys are gone."""
-        await runs.delete(RunKey(TENANT, run), _given(request))
+        await runs.delete(RunKey(tenant, run), _given(request))
         return Response(status_code=204)
 
     @routes.get("/{run}/steps", tags=["looking"], summary="Step by step", responses={200: {"model": wire.StepList}})
     async def steps(
         run: RunName,
+        tenant: Reader,
         *,
         after: Annotated[int, Query(ge=-1, le=wire_requests.LARGEST_STEP)] = -1,
         limit: Limit = 100,
         domain: Annotated[str | None, Query(description="as one domain saw them; empty: prompts without one")] = None,
     ) -> Response:
         """The steps after `after`, in order."""
-        return json_response(await runs.steps(RunKey(TENANT, run), after, limit, domain))
+        return json_response(await runs.steps(RunKey(tenant, run), after, limit, domain))
 
     @routes.get("/{run}/prompts", tags=["looking"], summary="Prompts", responses={200: {"model": wire.PromptList}})
     async def prompts(
         run: RunName,
+        tenant: Reader,
         *,
         kind: wire.Kind | None = None,
         sort: Literal["streak", "last_step", "mean", "visits"] = "streak",
@@ -104,7 +107,7 @@ def router(runs: Runs) -> APIRouter:
     ) -> Response:
         """By descending `sort`; give `cursor` of one page to get the next."""
         query = PromptQuery(kind, sort, limit, cursor, search, domain)
-        return json_response(await runs.prompts(RunKey(TENANT, run), query))
+        return json_response(await runs.prompts(RunKey(tenant, run), query))
 
     @routes.get(
         "/{run}/prompts/{prompt:id}",
@@ -112,9 +115,9 @@ def router(runs: Runs) -> APIRouter:
         summary="One prompt and its recent groups",
         responses={200: {"model": wire.PromptDetail}},
     )
-    async def prompt(run: RunName, prompt: str) -> Response:
+    async def prompt(run: RunName, tenant: Reader, prompt: str) -> Response:
         """The prompt's id is percent-encoded."""
-        return json_response(await runs.prompt(RunKey(TENANT, run), prompt))
+        return json_response(await runs.prompt(RunKey(tenant, run), prompt))
 
     return routes
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import orjson
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from greso_service.api import wire
+from greso_service.api.access import CALLER, METRICS, Caller, Reader
 from greso_service.api.health import Health
 from greso_service.telemetry.metrics import CONTENT_TYPE, Metrics
 
 
-def router(health: Health, metrics: Metrics, version: str) -> APIRouter:
+def router(health: Health, version: str) -> APIRouter:
     """The routes, bound to what they tell of."""
     routes = APIRouter(tags=["service"])
 
@@ -32,9 +33,18 @@ def router(health: Health, metrics: Metrics, version: str) -> APIRouter:
         """What runs here."""
         return Response(orjson.dumps({"version": version, "api": "v1"}), media_type="application/json")
 
-    @routes.get("/metrics", summary="Prometheus metrics", response_class=Response)
-    async def exposition() -> Response:
-        """The Prometheus text format."""
-        return Response(metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+    return routes
+
+
+def metrics_router(metrics: Metrics) -> APIRouter:
+    """The route of the metrics, which may be closed."""
+    routes = APIRouter(tags=["service"])
+
+    @routes.get(METRICS, summary="Prometheus metrics", response_class=Response)
+    async def exposition(tenant: Reader, request: Request) -> Response:
+        """The Prometheus text format. With keys: the runs of the key's tenant, and what is not about runs."""
+        caller: Caller = request.scope[CALLER]
+        content = metrics.exposition(None if caller.all_metrics else tenant)
+        return Response(content, headers={"Content-Type": CONTENT_TYPE})
 
     return routes

@@ -15,9 +15,6 @@ from greso_service.api.wire_requests import RUN_NAME
 from greso_service.errors import Fault, InvalidInput
 from greso_service.history.base import Listed
 
-TENANT = "default"
-"""Without keys there is one tenant."""
-
 RunName = Annotated[str, Path(pattern=RUN_NAME, description="letters, digits, `.`, `_`, `-`; 128 at most")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="rows at most")]
 

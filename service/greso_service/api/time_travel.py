@@ -6,7 +6,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from greso_service.api import body, wire, wire_requests
-from greso_service.api.shared import PROBLEMS, TENANT, RunName, json_response, keyed
+from greso_service.api.access import Admin, Reader, Writer
+from greso_service.api.shared import PROBLEMS, RunName, json_response, keyed
 from greso_service.history import exported
 from greso_service.history.base import RunKey
 from greso_service.runs import Runs
@@ -24,13 +25,13 @@ def router(runs: Runs) -> APIRouter:
         openapi_extra=keyed("RewindRequest"),
         responses={200: {"model": wire.Run}},
     )
-    async def rewind(run: RunName, request: Request) -> Response:
+    async def rewind(run: RunName, tenant: Admin, request: Request) -> Response:
         """For a trainer that resumes from its checkpoint: the state as it was when the step completed, generation + 1.
 
         All that came after is forgotten. Writes that carry the older generation answer 409 from now on.
         """
         asked = await body.read(request, wire_requests.RewindRequest)
-        return json_response(await runs.rewind(RunKey(TENANT, run), asked.step, await body.given(request)))
+        return json_response(await runs.rewind(RunKey(tenant, run), asked.step, await body.given(request)))
 
     @routes.post(
         "/{run}/fork",
@@ -39,10 +40,10 @@ def router(runs: Runs) -> APIRouter:
         responses={201: {"model": wire.Run}},
         status_code=201,
     )
-    async def fork(run: RunName, request: Request) -> Response:
+    async def fork(run: RunName, tenant: Writer, request: Request) -> Response:
         """The new run begins as this one was when the step completed, or as it is now; 409 when it exists."""
         asked = await body.read(request, wire_requests.ForkRequest)
-        answer = await runs.fork(RunKey(TENANT, run), asked.run, asked.step, await body.given(request))
+        answer = await runs.fork(RunKey(tenant, run), asked.run, asked.step, await body.given(request))
         return json_response(answer, 201)
 
     @routes.get(
@@ -53,10 +54,10 @@ def router(runs: Runs) -> APIRouter:
             200: {"description": "a manifest, the events, and a line with count and checksum", "content": _LINES}
         },
     )
-    async def export(run: RunName) -> Response:
+    async def export(run: RunName, tenant: Reader) -> Response:
         """As it is when the call arrives. What breaks off, without the last line, is not whole."""
         name = f'attachment; filename="{run}.ndjson"'
-        pieces = await runs.export(RunKey(TENANT, run))
+        pieces = await runs.export(RunKey(tenant, run))
         return StreamingResponse(pieces, media_type=exported.MEDIA_TYPE, headers={"Content-Disposition": name})
 
     return routes

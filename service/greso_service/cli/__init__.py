@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from greso_service.cli.histories import export, replay
+from greso_service.cli.keys import keys
 from greso_service.cli.options import settings_options
-from greso_service.cli.where import DEFAULT_URL, AsJson, Url
+from greso_service.cli.where import DEFAULT_URL, ApiKeyFile, AsJson, Url
 from greso_service.errors import GresoError
 from greso_service.settings import load
 
@@ -71,6 +72,7 @@ def serve(**given: str | None) -> None:
       greso serve
       greso serve --port 0 --data-dir /tmp/try      any free port, data elsewhere
       greso serve --redis-url redis://:secret@redis.internal:6379/0
+      greso serve --host 0.0.0.0 --keys-file keys.json --tls-cert cert.pem --tls-key key.pem
       GRESO_LOG_FORMAT=json greso serve
     """
     settings = load({name: value for name, value in given.items() if value is not None})
@@ -170,6 +172,7 @@ def _without_trainer(what: str, error: ModuleNotFoundError) -> GresoError:
 def runs(
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many runs to list.")] = 20,
     url: Url = DEFAULT_URL,
+    api_key_file: ApiKeyFile = None,
     as_json: AsJson = False,
 ) -> None:
     """List the runs, newest activity first.
@@ -182,16 +185,17 @@ def runs(
     from greso_service.cli.looking import show_runs  # noqa: PLC0415
     from greso_service.cli.service import Service  # noqa: PLC0415
 
-    with Service(url) as service:
+    with Service(url, key_file=api_key_file) as service:
         show_runs(service, limit, as_json)
 
 
 @app.command()
-def show(
+def show(  # noqa: PLR0917  # the command line names its options
     run: Annotated[str, typer.Argument(help="Name of the run.", show_default=False)],
     prompt: Annotated[str | None, typer.Option("--prompt", help="Show this prompt's history instead.")] = None,
     steps: Annotated[int, typer.Option("--steps", min=0, max=999, help="How many of the latest steps to show.")] = 10,
     url: Url = DEFAULT_URL,
+    api_key_file: ApiKeyFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a run and its latest steps, or one prompt's history.
@@ -205,7 +209,7 @@ def show(
     from greso_service.cli.looking import show_prompt, show_run  # noqa: PLC0415
     from greso_service.cli.service import Service  # noqa: PLC0415
 
-    with Service(url) as service:
+    with Service(url, key_file=api_key_file) as service:
         if prompt is None:
             show_run(service, run, steps, as_json)
         else:
@@ -220,6 +224,7 @@ def top(
     every: Annotated[float, typer.Option("--every", min=0.2, max=3600, help="Seconds between looks.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Print once and end, as in a pipe.")] = False,
     url: Url = DEFAULT_URL,
+    api_key_file: ApiKeyFile = None,
 ) -> None:
     """Watch the runs live: who saves how much, and what is off. Leave with q or Ctrl-C.
 
@@ -235,7 +240,7 @@ def top(
     from greso_service.cli.service import Service  # noqa: PLC0415
     from greso_service.cli.top import top  # noqa: PLC0415
 
-    with Service(url) as service:
+    with Service(url, key_file=api_key_file) as service:
         top(service, run, every, once=once)
 
 
@@ -244,6 +249,7 @@ def rewind(
     run: Annotated[str, typer.Argument(help="Name of the run.", show_default=False)],
     step: Annotated[int, typer.Argument(min=0, help="A completed step: that of the checkpoint.", show_default=False)],
     url: Url = DEFAULT_URL,
+    api_key_file: ApiKeyFile = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Take a run back to a completed step, for a trainer that resumes from its checkpoint.
@@ -259,7 +265,7 @@ def rewind(
     from greso_service.cli import time_travel  # noqa: PLC0415
     from greso_service.cli.service import Service  # noqa: PLC0415
 
-    with Service(url) as service:
+    with Service(url, key_file=api_key_file) as service:
         time_travel.rewind(service, run, step, yes=yes)
 
 
@@ -269,6 +275,7 @@ def fork(
     new: Annotated[str, typer.Argument(help="Name of the new run.", show_default=False)],
     step: Annotated[int | None, typer.Option("--step", min=0, help="Begin where this step completed.")] = None,
     url: Url = DEFAULT_URL,
+    api_key_file: ApiKeyFile = None,
 ) -> None:
     """Begin a new run with the history of another, whole or up to a completed step.
 
@@ -280,10 +287,11 @@ def fork(
     from greso_service.cli import time_travel  # noqa: PLC0415
     from greso_service.cli.service import Service  # noqa: PLC0415
 
-    with Service(url) as service:
+    with Service(url, key_file=api_key_file) as service:
         time_travel.fork(service, run, new, step)
 
 
+app.add_typer(keys)
 app.command()(export)
 app.command()(replay)
 
@@ -303,4 +311,5 @@ def openapi() -> None:
     from greso_service.api.app import create_app  # noqa: PLC0415
     from greso_service.history.memory import MemoryHistory  # noqa: PLC0415
 
-    typer.echo(json.dumps(create_app(load(), MemoryHistory()).openapi(), indent=2))
+    settings = load().model_copy(update={"keys_file": None})  # keys change nothing of it
+    typer.echo(json.dumps(create_app(settings, MemoryHistory()).openapi(), indent=2))

@@ -6,18 +6,19 @@ import os
 
 import typer
 
+from greso_service.access.preflight import look as access
 from greso_service.errors import StartupError
 from greso_service.history.embedded import DataDirInUseError, EmbeddedRedis, find_server
 from greso_service.preflight import Finding, look
 from greso_service.settings import ENV_PREFIX, Settings, variable
 
 COLOUR = {"ok": "green", "warning": "yellow", "error": "red"}
-CLIENT_VARIABLES = {"GRESO_URL", "GRESO_API_KEY"}  # read by the commands that talk to a running service
+CLIENT_VARIABLES = {"GRESO_URL", "GRESO_API_KEY", "GRESO_API_KEY_FILE"}  # of the commands that ask a service
 
 
 def check(settings: Settings) -> int:
     """Print a line for each thing looked at; 1 if one of them is an error, else 0."""
-    findings = [*_settings(settings), *_redis(settings)]
+    findings = [*_settings(settings), *access(settings), *_redis(settings)]
     for finding in findings:
         level = typer.style(f"{finding.level:8}", fg=COLOUR[finding.level])
         typer.echo(f"{level}{finding.subject:12}{finding.found}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from greso_service.cli.where import DEFAULT_URL, Url
+from greso_service.cli.where import DEFAULT_URL, ApiKeyFile, Url
 
 
 def export(
@@ -17,6 +17,7 @@ def export(
         typer.Option("--output", "-o", metavar="FILE", help="Write it here; compressed if the name ends with .gz."),
     ] = None,
     url: Url = DEFAULT_URL,
+    api_key_file: ApiKeyFile = None,
 ) -> None:
     """Write a run's whole history to a file, or to standard output.
 
@@ -30,7 +31,7 @@ def export(
     from greso_service.cli.exporting import export  # noqa: PLC0415
     from greso_service.cli.service import Service  # noqa: PLC0415
 
-    with Service(url) as service:
+    with Service(url, key_file=api_key_file) as service:
         export(service, run, output)
 
 

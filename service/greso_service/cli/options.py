@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from greso_service.settings import Settings, allowed, default_text, option, variable
+from greso_service.settings import Settings, allowed, default_text, option, options, variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,5 +37,5 @@ def _annotation(name: str, field: FieldInfo) -> Any:
     if get_origin(field.annotation) is Literal:
         metavar = "|".join(get_args(field.annotation))
     else:
-        metavar = "NUMBER" if field.annotation in {int, float} else name.rpartition("_")[2].upper()
-    return Annotated[str | None, typer.Option(option(name), help=help_text, metavar=metavar, show_default=False)]
+        metavar = "NUMBER" if field.annotation in {int, float, int | None} else name.rpartition("_")[2].upper()
+    return Annotated[str | None, typer.Option(*options(name), help=help_text, metavar=metavar, show_default=False)]

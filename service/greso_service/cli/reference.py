@@ -8,9 +8,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import typer.main
+from typer.core import TyperGroup
 
 from greso_service.cli import app
 from greso_service.settings import Settings, allowed, default_text, option, variable
@@ -40,11 +41,15 @@ def commands() -> str:
     """The help of `greso` and each of its commands, as Markdown."""
     group = typer.main.get_group(app)
     with group.make_context("greso", [], resilient_parsing=True, terminal_width=WIDTH) as context:
-        parts = [f"## greso\n\n```text\n{group.get_help(context)}\n```"]
-        for name, command in group.commands.items():
-            with command.make_context(name, [], parent=context, resilient_parsing=True, terminal_width=WIDTH) as inner:
-                parts.append(f"## greso {name}\n\n```text\n{command.get_help(inner)}\n```")
-    return "\n\n".join(parts)
+        return "\n\n".join(_helped(group, "greso", context))
+
+
+def _helped(command: Any, name: str, context: Any) -> Iterator[str]:
+    yield f"## {name}\n\n```text\n{command.get_help(context)}\n```"
+    if isinstance(command, TyperGroup):
+        for each, inner in command.commands.items():
+            with inner.make_context(each, [], parent=context, resilient_parsing=True, terminal_width=WIDTH) as deeper:
+                yield from _helped(inner, f"{name} {each}", deeper)
 
 
 def metrics_tables() -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn, Self
 from urllib.parse import quote
 
@@ -25,12 +27,20 @@ class ServiceError(GresoError):
 class Service:
     """A running service, read over HTTP; a context manager."""
 
-    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, transport: httpx.BaseTransport | None = None, *, key_file: Path | None = None) -> None:
         self.url = url.rstrip("/")
+        key = _key(key_file)
         try:
-            # A proxy of the environment does not lead to this machine's loopback.
-            trust_env = not is_loopback(httpx.URL(self.url).host)
-            self._http = httpx.Client(base_url=self.url, timeout=TIMEOUT, transport=transport, trust_env=trust_env)
+            parsed = httpx.URL(self.url)
+            self._http = httpx.Client(
+                base_url=self.url,
+                timeout=TIMEOUT,
+                transport=transport,
+                # A proxy of the environment does not lead to this machine's loopback; its certificates count there.
+                trust_env=not is_loopback(parsed.host),
+                verify=httpx.create_ssl_context() if parsed.scheme == "https" else True,
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+            )
         except httpx.InvalidURL as error:
             raise ServiceError(f"{url!r} is no URL ({error}); give --url http://host:port") from None
 
@@ -94,7 +104,10 @@ class Service:
 
     def _refused(self, answer: httpx.Response) -> NoReturn:
         content = self._content(answer)
-        raise ServiceError(str(content.get("detail") or content.get("title") or f"status {answer.status_code}"))
+        told = str(content.get("detail") or content.get("title") or f"status {answer.status_code}")
+        if answer.status_code == 401:
+            told = f"{self.url} does not let us in: {told}; set GRESO_API_KEY to a valid key, or give --api-key-file"
+        raise ServiceError(told)
 
     def _no_url(self) -> ServiceError:
         return ServiceError(f"{self.url!r} is no URL; give --url http://host:port")
@@ -104,6 +117,23 @@ class Service:
         return ServiceError(
             f"no service answers at {self.url} ({reason}); start it with `greso serve`, or give another --url"
         )
+
+
+def _key(file: Path | None) -> str:
+    """The key in a file, or in the environment; empty if there is none. It is no option: others can see those."""
+    if file is None:
+        key = os.environ.get("GRESO_API_KEY", "")
+    else:
+        try:
+            key = file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            raise ServiceError(f"--api-key-file {file} can't be read: {reason}") from None
+        if not key:
+            raise ServiceError(f"--api-key-file {file} is empty; put the key into it")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise ServiceError("the key must be visible ASCII characters on one line: was something copied with it?")
+    return key
 
 
 def _joined(path: tuple[str, ...]) -> str:

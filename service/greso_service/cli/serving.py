@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 import uvicorn
 
+from greso_service.access import tls
 from greso_service.errors import StartupError
 from greso_service.history.embedded import EmbeddedRedis
 from greso_service.preflight import look, require_usable
@@ -19,6 +20,8 @@ from greso_service.settings import without_password
 from greso_service.telemetry import logs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
     from types import FrameType
 
     from fastapi import FastAPI
@@ -40,8 +43,13 @@ def serve(settings: Settings) -> None:
     logs.configure(settings.log_level, settings.log_format)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    tls.require(settings)
     with contextlib.ExitStack() as cleanup:
-        listener = cleanup.enter_context(contextlib.closing(listen(settings.host, settings.port)))
+        listeners = [cleanup.enter_context(contextlib.closing(listen(settings.host, settings.port)))]
+        if settings.metrics_port is not None:
+            own = listen(settings.metrics_host, settings.metrics_port, "metrics-")
+            listeners.append(cleanup.enter_context(contextlib.closing(own)))
+            settings = settings.model_copy(update={"metrics_port": own.getsockname()[1]})
         store = "redis " + without_password(settings.redis_url or "")
         if settings.redis_url is None:
             embedded = EmbeddedRedis(settings.data_dir, settings.redis_server, settings.redis_fsync)
@@ -56,10 +64,19 @@ def serve(settings: Settings) -> None:
         from greso_service.api.app import create_app  # noqa: PLC0415  # slow; a refusal need not wait for it
 
         server = next(finding.found for finding in findings if finding.subject == "version")
-        url = address(listener)
-        _Server(create_app(settings), f"greso {version('greso')} at {url} | docs {url}/docs | {store} | {server}").run(
-            sockets=[listener]
-        )
+        said = [*_places(settings, listeners), store, server]
+        _Server(create_app(settings), " | ".join(said), settings.tls_cert, settings.tls_key).run(sockets=listeners)
+
+
+def _places(settings: Settings, listeners: list[socket.socket]) -> Iterator[str]:
+    urls = [address(listener, tls=settings.tls_cert is not None) for listener in listeners]
+    yield f"greso {version('greso')} at {urls[0]}"
+    if settings.docs:
+        yield f"docs {urls[0]}/docs"
+    if len(urls) > 1:
+        yield f"metrics {urls[1]}/metrics"
+    if settings.keys_file is not None:
+        yield f"keys {settings.keys_file}"
 
 
 def _stop(*_: object) -> NoReturn:
@@ -71,7 +88,9 @@ def _stop(*_: object) -> NoReturn:
 class _Server(uvicorn.Server):
     """Says where it serves once it does."""
 
-    def __init__(self, app: FastAPI, announcement: str) -> None:
+    def __init__(
+        self, app: FastAPI, announcement: str, tls_cert: Path | None = None, tls_key: Path | None = None
+    ) -> None:
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -80,6 +99,8 @@ class _Server(uvicorn.Server):
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
             lifespan="on",
+            ssl_certfile=tls_cert,
+            ssl_keyfile=tls_key,
         )
         super().__init__(config)
         self.announcement = announcement
@@ -97,8 +118,10 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, which: str = "") -> socket.socket:
     """A socket that listens, so that a taken port is found before anything is started.
+
+    `which`: what the options of its address begin with.
 
     Raises:
         StartupError: naming the address and what is wrong with it.
@@ -107,7 +130,7 @@ def listen(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise StartupError(f"can't listen on {host}: {error.strerror}; correct --host") from None
+        raise StartupError(f"can't listen on {host}: {error.strerror}; correct --{which}host") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(where)
@@ -115,12 +138,13 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise StartupError(
-            f"can't listen on {host} port {port}: {error.strerror}; give another with --port (0 picks a free one)"
+            f"can't listen on {host} port {port}: {error.strerror};"
+            f" give another with --{which}port (0 picks a free one)"
         ) from None
     return listener
 
 
-def address(listener: socket.socket) -> str:
+def address(listener: socket.socket, *, tls: bool = False) -> str:
     """The URL at which a listening socket is reached."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{'https' if tls else 'http'}://" + (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")

@@ -1,5 +1,7 @@
 // The HTTP API of the service that serves this page.
 
+import { headers } from "./key.js";
+
 const PATIENCE_MS = 15_000; // a run of a million prompts that nobody looked at lately is loaded first: seconds
 
 /** No answer, or one that says to try again. */
@@ -16,6 +18,9 @@ export class Problem extends Error {
   }
 }
 
+/** It wants a key, or another one. */
+export class Locked extends Problem {}
+
 let skew = 0; // of the server's clock against this one, in milliseconds
 
 /** How long ago, by the server's clock. */
@@ -29,7 +34,8 @@ export async function get(path, query, signal) {
   const address = given.length ? `${path}?${new URLSearchParams(given)}` : path;
   let answer, content;
   try {
-    answer = await fetch(address, { signal: AbortSignal.any([signal, AbortSignal.timeout(PATIENCE_MS)]) });
+    const patience = AbortSignal.any([signal, AbortSignal.timeout(PATIENCE_MS)]);
+    answer = await fetch(address, { headers: headers(), signal: patience });
     content = await answer.json();
   } catch (error) {
     if (signal.aborted) throw error;
@@ -39,6 +45,7 @@ export async function get(path, query, signal) {
   const date = Date.parse(answer.headers.get("Date") ?? "");
   if (date) skew = date - Date.now();
   if (answer.ok) return content;
+  if (answer.status === 401) throw new Locked(401, content.detail ?? answer.statusText);
   if (answer.status >= 502) throw new Away(content.detail ?? answer.statusText);
   throw new Problem(answer.status, content.detail ?? answer.statusText);
 }

@@ -2,6 +2,7 @@
 
 import { get } from "./api.js";
 import { fill, h, say } from "./dom.js";
+import { forget, known } from "./key.js";
 import { Live } from "./live.js";
 import { parse, toRuns } from "./routes.js";
 import { RunView } from "./run.js";
@@ -56,6 +57,16 @@ function navigate() {
   }
   live.show(shown);
 }
+
+const forgetting = document.getElementById("forget");
+forgetting.addEventListener("click", () => {
+  forget();
+  live.now();
+});
+live.onChange = () => {
+  forgetting.hidden = !known();
+  document.getElementById("metrics").hidden = known(); // a link carries no key
+};
 
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the hash is an address here

@@ -1,7 +1,8 @@
 // Keeps the view that is shown up to date, and says so when that fails.
 
-import { Away, Problem, Slow } from "./api.js";
+import { Away, Locked, Problem, Slow } from "./api.js";
 import { fill, h, say } from "./dom.js";
+import { ask, known } from "./key.js";
 
 const EVERY_MS = 3_000;
 const LONGEST_WAIT_MS = 30_000;
@@ -12,6 +13,9 @@ const SLOW =
   " After a restart it reads the runs from their histories first: seconds for one of a million prompts. If this goes on, look whether ";
 
 export class Live {
+  /** Called after each answer. */
+  onChange = () => {};
+
   #view = null;
   #cancel = new AbortController();
   #timer = 0;
@@ -44,6 +48,10 @@ export class Live {
       this.#back();
     } catch (error) {
       if (signal.aborted) return;
+      if (error instanceof Locked) {
+        this.#locked(error);
+        return; // until there is a key
+      }
       if (error instanceof Problem) {
         this.#back();
         this.#view.refused(error);
@@ -64,9 +72,25 @@ export class Live {
   }
 
   #back() {
+    this.onChange();
     if (this.banner.firstChild) fill(this.banner);
     this.pulse.dataset.state = "live";
     say(this.pulse, "Live");
+  }
+
+  #locked(error) {
+    this.onChange();
+    this.#view.refused(error);
+    this.pulse.dataset.state = "away";
+    say(this.pulse, "Locked");
+    const reason = known() ? `The one given does not do: ${error.message}.` : "";
+    const shown = this.banner.querySelector("[data-code=key_wanted] .reason");
+    if (shown) {
+      say(shown, reason);
+      return;
+    }
+    fill(this.banner, ask(reason, () => this.now()));
+    this.banner.querySelector("input").focus();
   }
 
   #away(error, wait) {

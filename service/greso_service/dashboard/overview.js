@@ -6,6 +6,7 @@ import { facts, fill, h, keyed, number, table } from "./dom.js";
 import { audited } from "./audit.js";
 import { domains } from "./domains.js";
 import { about, count, decimal, estimate, percent, plural, short } from "./format.js";
+import { known } from "./key.js";
 import { ranks, steersWhole } from "./policies.js";
 
 const POINTS = 300; // about one per two pixels of a chart
@@ -137,6 +138,7 @@ function how(run, fields) {
   const set = fields ?? { target_zero_variance: 0.2 };
   const given = Object.entries(set).map(([field, value]) => `${field}=${JSON.stringify(value)}`);
   const body = JSON.stringify(set);
+  const key = known() ? ` -H "Authorization: Bearer $GRESO_API_KEY"` : ""; // the terminal's own, never that of this tab
   return [
     h("summary", {}, fields ? "How to make this change" : "How to change a parameter of this run"),
     h("p", {}, "While it trains, by its name; the change is recorded in the run's history. In the trainer:"),
@@ -148,7 +150,7 @@ function how(run, fields) {
       h(
         "code",
         {},
-        `curl -X PATCH ${location.origin}/v1/runs/${run} -H 'Content-Type: application/json' \\\n     -d '${body}'`,
+        `curl -X PATCH ${location.origin}/v1/runs/${run} -H 'Content-Type: application/json'${key} \\\n     -d '${body}'`,
       ),
     ),
   ];

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from greso_service.core.mark import Mark
+
+DEFAULT_TENANT: Final = "default"
+"""Without keys there is one tenant."""
 
 
 class RunKey(NamedTuple):

@@ -18,7 +18,7 @@ from prometheus_client import (
 
 from greso_service.observed import Standing
 from greso_service.telemetry.catalogue import ALL
-from greso_service.telemetry.run_metrics import RunMetrics
+from greso_service.telemetry.run_metrics import RunMetrics, seen_by
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -97,7 +97,8 @@ class Metrics:
         for gauge, value in zip(self._memory, (used, limit), strict=True):
             gauge.set(value)
 
-    def exposition(self) -> bytes:
-        """All metrics in the Prometheus text format."""
+    def exposition(self, tenant: str | None = None) -> bytes:
+        """All metrics in the Prometheus text format; of runs only those of `tenant`, if one is given."""
         gauges = self.runs.gauges().encode()  # first: it settles which runs have counters
-        return generate_latest(self._registry) + gauges
+        text = generate_latest(self._registry) + gauges
+        return text if tenant is None else seen_by(tenant, text)

@@ -2,10 +2,12 @@
 
 `run` is a label for a bounded number of runs: one gets it with its first write and keeps it until it was not written to
 for `ACTIVE` seconds (a finished run must not keep an alert firing); while none is free, runs count together as `other`.
+The value is the run's name, or `<tenant>/<run>` for a tenant other than `default`: names of runs have no slash.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
@@ -17,6 +19,7 @@ from greso_service.core.events import Event, Patched, Rewound
 from greso_service.core.figures import DomainFigures
 from greso_service.core.outcome import Outcome
 from greso_service.core.totals import Totals
+from greso_service.history.base import DEFAULT_TENANT, RunKey
 from greso_service.observed import ACTIVE, Standing
 from greso_service.telemetry.catalogue import BOUNDS, COUNTED, KINDS, OTHER, STATE, STREAKS, TOLD, WITHOUT_DOMAIN
 
@@ -42,9 +45,9 @@ class RunMetrics:
         self._children: dict[str, dict[tuple[str, ...], Counter]] = {}
         self._preset(OTHER)
 
-    def wrote(self, run: str, events: Iterable[Event], added: Totals, group_size: int) -> None:
+    def wrote(self, key: RunKey, events: Iterable[Event], added: Totals, group_size: int) -> None:
         """Count a write to a run: what it added to the run's totals, a rewind, changes of the spec."""
-        counters = self._claim(run, self._clock())
+        counters = self._claim(label(key), self._clock())
         for name, labels in _TOTALS.items():
             if amount := getattr(added, name):
                 counters[labels].inc(amount)
@@ -54,8 +57,9 @@ class RunMetrics:
             if isinstance(event, Rewound | Patched):
                 counters["run_rewinds" if isinstance(event, Rewound) else "run_spec_changes",].inc()
 
-    def told(self, run: str, members: Mapping[str, int], *, exists: bool) -> None:
+    def told(self, key: RunKey, members: Mapping[str, int], *, exists: bool) -> None:
         """Count what a client tells of itself; where the run is not known to exist, as of `other`."""
+        run = label(key)
         counters = self._claim(run, self._clock()) if exists else self._children.get(run, self._children[OTHER])
         for name, amount in members.items():
             counters[_TOLD[name],].inc(amount)
@@ -101,11 +105,34 @@ class RunMetrics:
         now = self._clock()
         for seen in self._seen():
             if now - seen.written <= ACTIVE:
-                self._claim(seen.run, seen.written)
-                if seen.run in self._used:
+                run = label(seen.key)
+                self._claim(run, seen.written)
+                if run in self._used:
                     for name, labels, value in _samples(seen):
-                        lines[name].append(f'greso_{name}{{run="{seen.run}"{labels}}} {value}')
+                        lines[name].append(f'greso_{name}{{run="{run}"{labels}}} {value}')
         return "".join(f"{line}\n" for family in lines.values() for line in family)
+
+
+def label(key: RunKey) -> str:
+    """The value of the label `run`."""
+    return key.run if key.tenant == DEFAULT_TENANT else f"{key.tenant}/{key.run}"
+
+
+def seen_by(tenant: str, text: bytes) -> bytes:
+    """An exposition without the lines about runs of other tenants; `OTHER` may be runs of anybody."""
+
+    def keeps(line: bytes) -> bool:
+        found = _RUN_LABEL.search(line)
+        if found is None or line.startswith(b"#"):
+            return True
+        run = found[1].decode()
+        owner, slash, _ = run.rpartition("/")
+        return owner == tenant if slash else tenant == DEFAULT_TENANT and run != OTHER
+
+    return b"".join(line for line in text.splitlines(keepends=True) if keeps(line))
+
+
+_RUN_LABEL: Final = re.compile(rb'[{,]run="([^"]*)"')
 
 
 def _samples(seen: Standing) -> Iterator[tuple[str, str, float]]:

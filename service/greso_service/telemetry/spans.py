@@ -19,6 +19,8 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Span, SpanKind, format_trace_id, get_current_span
+from opentelemetry.util.http import OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS as SANITIZE_FIELDS
+from opentelemetry.util.http import get_custom_headers
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ def trace(app: FastAPI) -> Callable[[], None]:
         excluded_urls=_NOT_TRACED,
         server_request_hook=_without_path,
         exclude_spans=["receive", "send"],
+        # Whatever headers the OTEL_* variables want in the spans, no key gets there.
+        http_capture_headers_sanitize_fields=["authorization", *get_custom_headers(SANITIZE_FIELDS)],
     )
     redis = RedisInstrumentor()
     redis.instrument(tracer_provider=provider)
