@@ -75,6 +75,12 @@ ELSEWHERE = {
     ("docs/security.md", "greso serve --keys-file keys.json"): [
         Covered("tests/integration/test_keys_served.py", 'start_service("--keys", str(path))')
     ],
+    (
+        "docs/policies.md",
+        "greso bench-rl --seeds 1 2 3 4 5 --arms grpo dynamic greso irt --rollouts 100000 --set broken=0.0"
+        " --out bench-learnable\ngreso bench-rl --seeds 1 2 3 4 5 --arms grpo dynamic greso irt --rollouts 100000"
+        " --set pool=600 --out bench-small",
+    ): [Covered("tests/e2e/test_compare.py", '"bench-rl"')],
     ("docs/quickstart.md", "make serve"): [
         Covered("Makefile", "greso serve"),
         Covered("tests/servers.py", '"serve", "--port"'),
