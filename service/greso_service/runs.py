@@ -34,6 +34,7 @@ from greso_service.errors import (
 from greso_service.exporting import Exporting
 from greso_service.given import BARE, Given, fence
 from greso_service.history.base import Appended, History, Listed, RunKey
+from greso_service.importing import Importing
 from greso_service.joining import Named
 from greso_service.live import TRIES, LiveRuns
 from greso_service.observed import Observer, Standing, nobody
@@ -73,6 +74,7 @@ class Runs:
         )
         self._travel = TimeTravel(history, self._live)
         self._exporting = Exporting(history, self._live)
+        self._importing = Importing(history, self._live)
         self._cold = Cold(self._live)
 
     async def create(self, key: RunKey, fields: dict[str, Any], given: Given = BARE) -> tuple[Answer, bool]:
@@ -245,6 +247,12 @@ class Runs:
     async def export(self, key: RunKey) -> AsyncIterator[bytes]:
         """The run's whole history as a file, piece by piece; see `Exporting.export`."""
         return await self._exporting.export(key)
+
+    async def import_history(
+        self, key: RunKey, pieces: AsyncIterator[bytes], given: Callable[[], Given] = lambda: BARE
+    ) -> tuple[Answer, bool]:
+        """Make a run of an export; see `Importing.take`."""
+        return await self._importing.take(key, pieces, given)
 
     async def steps(self, key: RunKey, after: int, limit: int, domain: str | None = None) -> Answer:
         """What happened in each step, of the run or of one of its domains."""

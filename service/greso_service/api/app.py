@@ -103,7 +103,11 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
     problems.install(app, routes)
     _expect_requests(metrics, routes)
     app.add_middleware(
-        Guard, metrics=metrics, max_in_flight=settings.max_in_flight, max_body_bytes=settings.max_body_bytes
+        Guard,
+        metrics=metrics,
+        max_in_flight=settings.max_in_flight,
+        max_body_bytes=settings.max_body_bytes,
+        max_import_bytes=settings.max_import_bytes,
     )
     stop_tracing = tracing.install(app) if settings.otel else None
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

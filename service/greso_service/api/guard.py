@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 import time
+from typing import NamedTuple
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _RUN_PATH = re.compile(rf"/v1/runs/({RUN_NAME.strip('^$')})(?:/|$)")  # before the routes are asked
+_IMPORT_PATH = re.compile(rf"/v1/runs/{RUN_NAME.strip('^$')}/import")
 _DONE = range(200, 300)  # statuses that say that the run exists
 _GONE = 499  # nobody gets it; nginx counts a client that hung up under this number
 _ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})  # looked at most of all when the service is overloaded
@@ -30,19 +32,30 @@ _ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})  # looked at most of all 
 class BodyTooLarge(InvalidInput):
     """The body exceeds the limit."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: Limit) -> None:
         super().__init__(status=413)
-        self.args = (f"the body is larger than max_body_bytes ({limit}); send it in parts",)
+        self.args = (f"the body is larger than {limit.setting} ({limit.size}); {limit.advice}",)
+
+
+class Limit(NamedTuple):
+    """The largest body of a request, in bytes, and the setting that says so."""
+
+    setting: str
+    size: int
+    advice: str
 
 
 class Guard:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, max_in_flight: int, max_body_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, metrics: Metrics, max_in_flight: int, max_body_bytes: int, max_import_bytes: int
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._max_in_flight = max_in_flight
-        self._max_body_bytes = max_body_bytes
+        self._limit = Limit("max_body_bytes", max_body_bytes, "send it in parts")
+        self._import_limit = Limit("max_import_bytes", max_import_bytes, "set it higher")
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,10 +98,11 @@ class Guard:
         with self._metrics.in_flight.track_inprogress():
             try:
                 declared = headers.get("content-length", "0")
-                if declared.isdecimal() and int(declared) > self._max_body_bytes:
-                    await problems.of(BodyTooLarge(self._max_body_bytes))(scope, receive, _tagged(watching))
+                limit = self._import_limit if _IMPORT_PATH.fullmatch(scope["path"]) else self._limit
+                if declared.isdecimal() and int(declared) > limit.size:
+                    await problems.of(BodyTooLarge(limit))(scope, receive, _tagged(watching))
                 else:
-                    await self._app(scope, self._counted(receive), _tagged(watching))
+                    await self._app(scope, _counted(receive, limit), _tagged(watching))
             except ClientDisconnect:
                 status = _GONE
             except Exception as error:
@@ -104,18 +118,19 @@ class Guard:
                 self._metrics.answered(method, route, status, time.perf_counter() - started)
                 self._count_told(scope, headers, exists=status in _DONE and method != "DELETE")
 
-    def _counted(self, receive: Receive) -> Receive:
-        read = 0
 
-        async def counting() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self._max_body_bytes:
-                raise BodyTooLarge(self._max_body_bytes)
-            return message
+def _counted(receive: Receive, limit: Limit) -> Receive:
+    read = 0
 
-        return counting
+    async def counting() -> Message:
+        nonlocal read
+        message = await receive()
+        read += len(message.get("body", b""))
+        if read > limit.size:
+            raise BodyTooLarge(limit)
+        return message
+
+    return counting
 
 
 def _whose(scope: Scope) -> dict[str, str]:

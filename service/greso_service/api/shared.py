@@ -60,6 +60,12 @@ def keyed(model: str, *, ndjson: bool = False) -> dict[str, Any]:
     return {**takes(model, ndjson=ndjson), "parameters": [_KEY, _GENERATION]}
 
 
+def keyed_lines(description: str) -> dict[str, Any]:
+    """OpenAPI of a write that honours Idempotency-Key and takes NDJSON alone."""
+    content = {body.NDJSON: {"schema": {"type": "string", "description": description}}}
+    return {"requestBody": {"required": True, "content": content}, "parameters": [_KEY, _GENERATION]}
+
+
 def json_response(answer: Answer, status: int = 200) -> Response:
     """An answer as an HTTP response."""
     headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
