@@ -32,6 +32,7 @@ from greso_service.errors import (
     no_run,
 )
 from greso_service.exporting import Exporting
+from greso_service.following import Following, Page, Place
 from greso_service.given import BARE, Given, fence
 from greso_service.history.base import Appended, History, Listed, RunKey
 from greso_service.importing import Importing
@@ -75,6 +76,7 @@ class Runs:
         self._travel = TimeTravel(history, self._live)
         self._exporting = Exporting(history, self._live)
         self._importing = Importing(history, self._live)
+        self._following = Following(history)
         self._cold = Cold(self._live)
 
     async def create(self, key: RunKey, fields: dict[str, Any], given: Given = BARE) -> tuple[Answer, bool]:
@@ -253,6 +255,10 @@ class Runs:
     ) -> tuple[Answer, bool]:
         """Make a run of an export; see `Importing.take`."""
         return await self._importing.take(key, pieces, given)
+
+    async def events(self, key: RunKey, after: Place, *, on: bool) -> AsyncIterator[Page]:
+        """The run's events behind a place and, if it is to go `on`, those that are written; see `Following`."""
+        return self._following.pages(key, await self._following.mark(key, after), on=on)
 
     async def steps(self, key: RunKey, after: int, limit: int, domain: str | None = None) -> Answer:
         """What happened in each step, of the run or of one of its domains."""

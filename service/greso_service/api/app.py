@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
-from greso_service.api import each_step, overview, page, problems, service, time_travel, wire, wire_requests
+from greso_service.api import each_step, events, overview, page, problems, service, time_travel, wire, wire_requests
 from greso_service.api import runs as run_routes
 from greso_service.api.guard import Guard
 from greso_service.api.health import Health
@@ -93,6 +93,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         each_step.router(runs, settings),
         run_routes.router(runs),
         time_travel.router(runs),
+        events.router(runs, settings, lambda: health.draining),
         overview.router(runs, version("greso")),
         service.router(health, metrics, version("greso")),
         page.router(),

@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 import time
+from contextlib import nullcontext
 from typing import NamedTuple
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _RUN_PATH = re.compile(rf"/v1/runs/({RUN_NAME.strip('^$')})(?:/|$)")  # before the routes are asked
 _IMPORT_PATH = re.compile(rf"/v1/runs/{RUN_NAME.strip('^$')}/import")
+_STREAM_PATH = re.compile(rf"/v1/runs/{RUN_NAME.strip('^$')}/events")  # long and idle, with a cap of their own
 _DONE = range(200, 300)  # statuses that say that the run exists
 _GONE = 499  # nobody gets it; nginx counts a client that hung up under this number
 _ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})  # looked at most of all when the service is overloaded
@@ -67,18 +69,19 @@ class Guard:
         given = headers.get("x-request-id", "")
         token = request_id.set(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
         try:
-            if self._in_flight >= self._max_in_flight and scope["path"] not in _ALWAYS:
+            long = _STREAM_PATH.fullmatch(scope["path"]) is not None
+            if self._in_flight >= self._max_in_flight and not long and scope["path"] not in _ALWAYS:
                 self._metrics.overloaded.inc()
                 self._count_told(scope, headers, exists=False)
                 overload = Unavailable(f"more than max_in_flight ({self._max_in_flight}) requests at once; try again")
                 log.warning("%s", overload, extra=SELDOM)
                 await problems.of(overload)(scope, receive, _tagged(send))
                 return
-            self._in_flight += 1
+            self._in_flight += not long
             try:
-                await self._measured(scope, receive, send, headers)
+                await self._measured(scope, receive, send, headers, long=long)
             finally:
-                self._in_flight -= 1
+                self._in_flight -= not long
         finally:
             request_id.reset(token)
 
@@ -86,16 +89,16 @@ class Guard:
         if (told := headers.get("greso-client")) and (found := _RUN_PATH.match(scope["path"])):
             self._metrics.runs.told(found[1], client_counts.parse(told), exists=exists)
 
-    async def _measured(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        started, status, started_answering = time.perf_counter(), 500, False
+    async def _measured(self, scope: Scope, receive: Receive, send: Send, headers: Headers, *, long: bool) -> None:
+        started, status, answering = time.perf_counter(), 500, 0.0
 
         async def watching(message: Message) -> None:
-            nonlocal status, started_answering
+            nonlocal status, answering
             if message["type"] == "http.response.start":
-                status, started_answering = message["status"], True
+                status, answering = message["status"], time.perf_counter()
             await send(message)
 
-        with self._metrics.in_flight.track_inprogress():
+        with nullcontext() if long else self._metrics.in_flight.track_inprogress():
             try:
                 declared = headers.get("content-length", "0")
                 limit = self._import_limit if _IMPORT_PATH.fullmatch(scope["path"]) else self._limit
@@ -109,13 +112,14 @@ class Guard:
                 # The template of its path, since the path itself may hold a prompt's id.
                 route = getattr(scope.get("route"), "path", "other")
                 log.exception("%s %s failed", scope["method"], route, extra=_whose(scope))
-                if started_answering:
+                if answering:
                     raise
                 await problems.unexpected(error)(scope, receive, _tagged(watching))
             finally:
                 route = getattr(scope.get("route"), "path", "other")
                 method = scope["method"] if route != "other" else "other"
-                self._metrics.answered(method, route, status, time.perf_counter() - started)
+                ended = answering if long and answering else time.perf_counter()
+                self._metrics.answered(method, route, status, ended - started)
                 self._count_told(scope, headers, exists=status in _DONE and method != "DELETE")
 
 
