@@ -42,7 +42,21 @@ _PLACE: Final = re.compile(r"(?P<number>[0-9]{1,15})(?:-(?P<chain>[0-9]{1,10}))?
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would hold events back
 # JSON has no others left in it. For the format they are no ends of lines, for some readers they are.
 _BREAKS: Final = {character.encode(): b"\\u%04x" % ord(character) for character in "\x85\u2028\u2029"}
-_TEXT = {MEDIA_TYPE: {"schema": {"type": "string", "description": "events with `id`, `event` and `data`"}}}
+_FIELDS = {
+    "id": "the event's mark: where to go on with Last-Event-ID",
+    "event": "its type: created, patched, pooled, priors, selected, reported, rewound, forked",
+    "data": "what it says, a JSON object in one line",
+    "retry": "alone, at the beginning: milliseconds until a reader that lost the stream comes again",
+}
+_TEXT = {
+    MEDIA_TYPE: {
+        "schema": {
+            "type": "object",
+            "description": "one event of the stream",
+            "properties": {name: {"type": "string", "description": text} for name, text in _FIELDS.items()},
+        }
+    }
+}
 _LAST_ID = {
     "name": "Last-Event-ID",
     "in": "header",

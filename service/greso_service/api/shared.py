@@ -61,8 +61,11 @@ def keyed(model: str, *, ndjson: bool = False) -> dict[str, Any]:
 
 
 def keyed_lines(description: str) -> dict[str, Any]:
-    """OpenAPI of a write that honours Idempotency-Key and takes NDJSON alone."""
-    content = {body.NDJSON: {"schema": {"type": "string", "description": description}}}
+    """OpenAPI of a write that honours Idempotency-Key and takes NDJSON, by its own name or as the bytes of a file."""
+    content = {
+        body.NDJSON: {"schema": {"type": "string", "description": description}},
+        body.BYTES: {"schema": {"type": "string", "format": "binary", "description": description}},
+    }
     return {"requestBody": {"required": True, "content": content}, "parameters": [_KEY, _GENERATION]}
 
 

@@ -68,7 +68,7 @@ def router(runs: Runs) -> APIRouter:
     )
     async def import_(run: RunName, request: Request) -> Response:
         """All of it or, if anything is off, nothing. 200 when the run exists with the same history, else 409."""
-        body.media_type(request, body.NDJSON)
+        body.media_type(request, body.NDJSON, body.BYTES)
         upload = body.Streamed(request)
         answer, made = await runs.import_history(RunKey(TENANT, run), upload.pieces(), upload.given)
         return json_response(answer, 201 if made else 200)
