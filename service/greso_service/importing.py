@@ -112,7 +112,7 @@ async def _payloads(pieces: AsyncIterator[bytes], checker: Checker) -> AsyncIter
         page += taken(lines.end())
         checker.finish()
     except ExportError as error:
-        raise InvalidInput(Fault(f"/{error.line - 1}", str(error))) from None
+        raise _fault(error.line, str(error)) from None
     if checker.mark == START:
         raise _off(START, "is the end, and no event was before it")
     yield page
@@ -185,7 +185,13 @@ class _Drafted:
 def _off(mark: Mark, detail: str) -> InvalidInput:
     """What is wrong with the event after `mark`; the first event stands in line 2."""
     line = mark.number + 2
-    return InvalidInput(Fault(f"/{line - 1}", f"line {line} {detail}"))
+    return _fault(line, f"line {line} {detail}")
+
+
+def _fault(line: int, detail: str) -> InvalidInput:
+    error = InvalidInput(Fault(f"/{line - 1}", detail))
+    error.args = (detail,)  # says the line, in the numbers that people use
+    return error
 
 
 def _exists(run: str) -> Conflict:

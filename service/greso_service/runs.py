@@ -18,7 +18,7 @@ from greso_service.answers import Answer
 from greso_service.cold import AtHand, Cold
 from greso_service.core import ranked_draw
 from greso_service.core.events import Created, Patched, Seconds
-from greso_service.core.mark import START
+from greso_service.core.mark import START, Mark
 from greso_service.core.spec import RunSpec, SpecError
 from greso_service.core.state import RunState
 from greso_service.errors import (
@@ -256,9 +256,13 @@ class Runs:
         """Make a run of an export; see `Importing.take`."""
         return await self._importing.take(key, pieces, given)
 
-    async def events(self, key: RunKey, after: Place, *, on: bool) -> AsyncIterator[Page]:
-        """The run's events behind a place and, if it is to go `on`, those that are written; see `Following`."""
-        return self._following.pages(key, await self._following.mark(key, after), on=on)
+    async def events(self, key: RunKey, after: Place, *, on: bool) -> tuple[Mark, AsyncIterator[Page]]:
+        """The run's events behind a place and, if it is to go `on`, those that are written; see `Following`.
+
+        The place's mark comes with them.
+        """
+        mark = await self._following.mark(key, after)
+        return mark, self._following.pages(key, mark, on=on)
 
     async def steps(self, key: RunKey, after: int, limit: int, domain: str | None = None) -> Answer:
         """What happened in each step, of the run or of one of its domains."""

@@ -171,10 +171,10 @@ def test_a_place_that_the_history_lacks_is_409_and_a_run_that_is_not_there_404()
     async def story(client: httpx.AsyncClient) -> None:
         await client.put("/v1/runs/run", json={})
         for bad in ("1-1", "5", "5-5", "0-1"):
-            for how in ({"params": {"after": bad}}, {"headers": {"Last-Event-ID": bad}}):
-                content = problem(await client.get("/v1/runs/run/events", **how), 409)
+            for query, headers in (({"after": bad}, {}), ({}, {"Last-Event-ID": bad})):
+                content = problem(await client.get("/v1/runs/run/events", params=query, headers=headers), 409)
                 assert "the history of run run has " in content["detail"]
-        for query in ({}, {"after": "0"}, {"after": "5"}, {"after": "5-5"}, {"last": 3}):
+        for query in ({}, {"after": "0"}, {"after": "5"}, {"after": "5-5"}, {"last": "3"}):
             problem(await client.get("/v1/runs/none/events", params=query), 404)
         answer = await client.get("/v1/runs/run/events", params={"after": "0", "last": 1})
         assert pointers(problem(answer, 422)) == ["/query/last"]
@@ -194,8 +194,7 @@ def test_an_event_of_a_newer_version_is_named_and_the_rest_told(store: Store) ->
             for payload in await history.read(KEY, START, 10) or []:
                 mark = mark.then(payload)
             await history.append(KEY, mark, [b"\x09\xff" + bytes(18)], at_ms=1)
-            pages = await Following(history).mark(KEY, START), Following(history)
-            found = [each async for page in pages[1].pages(KEY, pages[0], on=False) for each in page]
+            found = [each async for page in Following(history).pages(KEY, START, on=False) for each in page]
             text = b"".join(route._event(mark, payload, full=True) for mark, payload in found).decode()
             assert [name for _, name, _ in events_of(text)] == ["created", "reported", "unknown"]
             assert "version 9" in events_of(text)[-1][2]["unreadable"]
@@ -243,7 +242,7 @@ def test_what_any_replica_writes_is_told(store: Store) -> None:
         async with store.opened() as one, store.opened() as two:
             writers = replica(one), replica(two)
             await writers[0].create(KEY, {"train_batch_size": 1})
-            pages = await writers[0].events(KEY, START, on=True)
+            _, pages = await writers[0].events(KEY, START, on=True)
             assert len(await next_page(pages)) == 1
             for step in range(4):
                 await report(writers[step % 2], step, ("a", [0, 1]))
@@ -265,7 +264,7 @@ def test_a_run_made_anew_ends_the_streams_of_the_old_one(store: Store) -> None:
         async with store.opened() as history:
             runs = replica(history)
             await runs.create(KEY, {})
-            pages = await runs.events(KEY, START, on=True)
+            _, pages = await runs.events(KEY, START, on=True)
             [(mark, _)] = await next_page(pages)
             await runs.delete(KEY)
             await runs.create(KEY, {})
@@ -290,7 +289,7 @@ def test_a_stream_outlives_an_outage_of_the_store_and_one_that_does_not_follow_f
         history = Away(MemoryHistory())
         runs = replica(history)
         await runs.create(KEY, {})
-        pages = await runs.events(KEY, START, on=True)
+        _, pages = await runs.events(KEY, START, on=True)
         await next_page(pages)
         history.away = True
         assert [await anext(pages) for _ in range(2)] == [[], []]
@@ -351,7 +350,7 @@ def test_a_service_that_stops_ends_its_streams(start_service: Callable[..., Serv
         began = time.monotonic()
         service.signal(signal.SIGTERM)
         assert [line for line in lines if line] == []
-        assert [line for line in idle if line and not line.startswith("retry")] == []
+        assert [line.partition(":")[0] for line in idle if line] == ["retry", "id"]
         assert service.process is not None
         assert service.process.wait(30) == 0
     assert time.monotonic() - began < 9, "it did not wait until it gave up on them"
@@ -452,11 +451,12 @@ def test_a_quiet_stream_has_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def text(stops: bool) -> bytes:
         return b"".join(
-            [piece async for piece in route._text(quiet(), follow=True, full=False, stopping=lambda: stops)]
+            [piece async for piece in route._text(Mark(3, 7), quiet(), follow=True, full=False, stopping=lambda: stops)]
         )
 
-    assert asyncio.run(text(False)) == b"retry: 2000\n\n" + b":\n\n" * 3
-    assert asyncio.run(text(True)) == b"retry: 2000\n\n:\n\n"
+    begin = b"retry: 2000\nid: 3-7\n\n"
+    assert asyncio.run(text(False)) == begin + b":\n\n" * 3
+    assert asyncio.run(text(True)) == begin + b":\n\n"
 
 
 def test_a_socket_that_is_closed_frees_its_place(start_service: Callable[..., Service]) -> None:

@@ -125,7 +125,7 @@ def priors(draw: st.DrawFn) -> Priors:
 
 marks = st.builds(Mark, st.integers(0, 4), st.integers(0, 3))
 spans = st.lists(st.builds(Span, marks | st.just(START), marks, steps)).map(tuple)
-changes = st.dictionaries(
+changes: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
     st.sampled_from(["p_easy", "policy", "seed", "train_batch_size", "exploration_bounds"]),
     st.sampled_from([0.5, 7, "irt", True, None, [0.1, 0.9], [1], {}, float("inf"), 2**80]),
 )

@@ -58,7 +58,9 @@ def test_every_command_shows_examples() -> None:
         "top",
         "rewind",
         "fork",
+        "tail",
         "export",
+        "import",
         "replay",
         "openapi",
     }

@@ -36,14 +36,14 @@ HEARTBEAT: Final = 15.0
 PATIENCE: Final = 30.0
 """Seconds that a reader may take for what was sent before it is dropped; it may come again with Last-Event-ID."""
 
-_RETRY: Final = b"retry: 2000\n\n"  # milliseconds until a browser comes again
+_RETRY: Final = 2000  # milliseconds until a browser comes again
 _PIECE: Final = 65_536  # bytes sent at a time: what waits for a slow reader is hardly more
 _PLACE: Final = re.compile(r"(?P<number>[0-9]{1,15})(?:-(?P<chain>[0-9]{1,10}))?")
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would hold events back
 # JSON has no others left in it. For the format they are no ends of lines, for some readers they are.
 _BREAKS: Final = {character.encode(): b"\\u%04x" % ord(character) for character in "\x85\u2028\u2029"}
 _FIELDS = {
-    "id": "the event's mark: where to go on with Last-Event-ID",
+    "id": "the event's mark: where to go on with Last-Event-ID; in the beginning that of the place begun at",
     "event": "its type: created, patched, pooled, priors, selected, reported, rewound, forked",
     "data": "what it says, a JSON object in one line",
     "retry": "alone, at the beginning: milliseconds until a reader that lost the stream comes again",
@@ -90,11 +90,11 @@ def router(runs: Runs, settings: Settings, stopping: Callable[[], bool]) -> APIR
         key, place = RunKey(TENANT, run), _place(request, after, last)
         streams.enter()
         try:
-            pages = await runs.events(key, place, on=follow)
+            begin, pages = await runs.events(key, place, on=follow)
         except BaseException:
             streams.leave()
             raise
-        return _Stream(_text(pages, follow=follow, full=full, stopping=stopping), run, streams.leave)
+        return _Stream(_text(begin, pages, follow=follow, full=full, stopping=stopping), run, streams.leave)
 
     return routes
 
@@ -147,10 +147,11 @@ class _Stream(StreamingResponse):
 
 
 async def _text(
-    pages: AsyncIterator[Page], *, follow: bool, full: bool, stopping: Callable[[], bool]
+    begin: Mark, pages: AsyncIterator[Page], *, follow: bool, full: bool, stopping: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
     """What is sent. A stream that does not follow is finished even if the service is to stop: else it looked whole."""
-    yield _RETRY
+    # No event, but the id where a reader goes on that loses the stream before the first one.
+    yield b"retry: %d\nid: %b\n\n" % (_RETRY, str(begin).encode())
     sent = time.monotonic()
     async for page in pages:
         if page:

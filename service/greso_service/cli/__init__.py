@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from greso_service.cli.histories import export, replay
+from greso_service.cli.histories import export, import_, replay, tail
 from greso_service.cli.options import settings_options
 from greso_service.cli.where import DEFAULT_URL, AsJson, Url
 from greso_service.errors import GresoError
@@ -284,7 +284,9 @@ def fork(
         time_travel.fork(service, run, new, step)
 
 
+app.command()(tail)
 app.command()(export)
+app.command("import")(import_)
 app.command()(replay)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, Self
 from urllib.parse import quote
 
@@ -20,6 +20,14 @@ Object = dict[str, Any]
 
 class ServiceError(GresoError):
     """The service could not be asked, or refused."""
+
+
+class Refused(ServiceError):
+    """The service answered with an error status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Service:
@@ -54,10 +62,26 @@ class Service:
         headers = {"Idempotency-Key": secrets.token_hex(16)}
         return self._ask("POST", path, json=given, headers=headers, timeout=LONG_TIMEOUT)
 
-    def lines(self, *path: str) -> Iterator[bytes]:
-        """The lines of the text at `path`, each with its line feed, as they come. Errors as for `get`."""
+    def put_pieces(self, pieces: Iterator[bytes], *path: str) -> tuple[Object, int]:
+        """Put a file, piece by piece, to `path`; the answer and its status. Errors as for `get`, and those of it."""
+        headers = {"Idempotency-Key": secrets.token_hex(16), "Content-Type": "application/x-ndjson"}
+        answer = self._answer("PUT", path, content=pieces, headers=headers, timeout=LONG_TIMEOUT)
+        return self._content(answer), answer.status_code
+
+    def lines(
+        self,
+        *path: str,
+        query: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        silence: float = LONG_TIMEOUT,
+    ) -> Iterator[bytes]:
+        """The lines of the text at `path`, each with its line feed, as they come. Errors as for `get`.
+
+        `silence`: seconds without any byte after which it is given up.
+        """
+        timeout = httpx.Timeout(TIMEOUT, read=silence)
         try:
-            with self._http.stream("GET", _joined(path), timeout=LONG_TIMEOUT) as answer:
+            with self._http.stream("GET", _joined(path), params=query, headers=headers, timeout=timeout) as answer:
                 if answer.is_error:
                     answer.read()
                     self._refused(answer)
@@ -73,6 +97,9 @@ class Service:
             raise self._unanswered(error) from None
 
     def _ask(self, method: str, path: tuple[str, ...], **how: Any) -> Object:
+        return self._content(self._answer(method, path, **how))
+
+    def _answer(self, method: str, path: tuple[str, ...], **how: Any) -> httpx.Response:
         try:
             answer = self._http.request(method, _joined(path), **how)
         except httpx.UnsupportedProtocol:
@@ -81,7 +108,7 @@ class Service:
             raise self._unanswered(error) from None
         if answer.is_error:
             self._refused(answer)
-        return self._content(answer)
+        return answer
 
     def _content(self, answer: httpx.Response) -> Object:
         try:
@@ -94,7 +121,8 @@ class Service:
 
     def _refused(self, answer: httpx.Response) -> NoReturn:
         content = self._content(answer)
-        raise ServiceError(str(content.get("detail") or content.get("title") or f"status {answer.status_code}"))
+        told = content.get("detail") or content.get("title") or f"status {answer.status_code}"
+        raise Refused(answer.status_code, str(told))
 
     def _no_url(self) -> ServiceError:
         return ServiceError(f"{self.url!r} is no URL; give --url http://host:port")
