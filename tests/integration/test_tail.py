@@ -20,7 +20,7 @@ from greso_service.cli.service import Service as Asked
 from greso_service.cli.service import ServiceError
 from greso_service.cli.tailing import Stream, sentence
 
-from ..servers import GRESO, Service, eventually, free_port  # noqa: TID252
+from ..servers import GRESO, Service, free_port  # noqa: TID252
 from .test_top import Terminal
 
 REPORT = {"step": 3, "results": [{"prompt": "a", "rewards": [0, 1]}, {"prompt": "b", "rewards": [1, 1]}], "final": True}
