@@ -11,6 +11,8 @@ from greso_service.core.events import (
     Created,
     Event,
     Forked,
+    Joined,
+    Part,
     Patched,
     Pooled,
     Priors,
@@ -41,6 +43,8 @@ def _counts(event: Event) -> dict[str, Any]:
             content = {"changes": dict(event.changes)}
         case Pooled():
             content = {"joined": event.index.size, "new_prompts": len(event.new)}
+        case Joined():
+            content = {"joined": event.index.size, "new_domains": event.new}
         case Priors():
             content = {"prompts": event.index.size}
         case Rewound():
@@ -52,13 +56,14 @@ def _counts(event: Event) -> dict[str, Any]:
 
 def _selected(event: Selected) -> dict[str, Any]:
     audited = event.audited
+    cursors = [event.cursor, *(part.walk.cursor for part in event.parts if part.walk is not None)]
     return {
         "step": event.step,
         "examined": event.examined,
         "selected": event.selected,
         "skipped": {"easy": event.skipped_easy, "hard": event.skipped_hard},
         "audited": None if audited is None else {"easy": len(audited.easy), "hard": len(audited.hard)},
-        "epoch": None if event.cursor is None else event.cursor.epoch,
+        "epoch": min((cursor.epoch for cursor in cursors if cursor is not None), default=None),
         "ranked": event.ranked is not None,
     }
 
@@ -90,26 +95,34 @@ def _mixed(rewards: Rewards) -> int:
 
 
 def _rest(event: Event) -> dict[str, Any]:
+    content: dict[str, Any] = {}
     match event:
         case Pooled():
-            return {"ids": _texts(event.new), "index": event.index}
+            content = {"ids": _texts(event.new), "index": event.index}
+        case Joined():
+            content = {"index": event.index, "domain": event.domain}
         case Priors():
-            return {"index": event.index, "passed": event.passed, "tried": event.tried}
+            content = {"index": event.index, "passed": event.passed, "tried": event.tried}
         case Selected():
             ranked, audited = event.ranked, event.audited
-            return {
+            content = {
                 "sampled_skipped": event.skipped,
                 "ranked_index": None if ranked is None else ranked.index,
+                "parts": list(map(_part, event.parts)),
                 "audited_index": None if audited is None else {"easy": audited.easy, "hard": audited.hard},
             }
         case Reported():
             ends = np.cumsum(event.rewards.lengths.astype(np.int64))
             groups = np.split(event.rewards.values, ends[:-1]) if ends.size else []
-            return {"ids": _texts(event.new), "index": event.index, "rewards": groups}
+            content = {"ids": _texts(event.new), "index": event.index, "rewards": groups}
         case Rewound():
-            return {"kept": [_span(span) for span in event.kept]}
-        case _:
-            return {}
+            content = {"kept": [_span(span) for span in event.kept]}
+    return content
+
+
+def _part(part: Part) -> dict[str, Any]:
+    skipped = {"easy": part.skipped_easy, "hard": part.skipped_hard}
+    return {"domain": part.domain, "examined": part.examined, "selected": part.selected, "skipped": skipped}
 
 
 def _span(span: Span) -> dict[str, Any]:

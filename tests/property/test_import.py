@@ -11,11 +11,24 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greso_service.core.events import Audited, Created, Event, Patched, Pooled, Priors, Ranked, Reported, Rewound, Span
+from greso_service.core.events import (
+    Audited,
+    Created,
+    Event,
+    Joined,
+    Part,
+    Patched,
+    Pooled,
+    Priors,
+    Ranked,
+    Reported,
+    Rewound,
+    Span,
+)
 from greso_service.core.events import Selected as SelectedEvent
 from greso_service.core.mark import START, Mark
 from greso_service.core.outcome import Rewards
-from greso_service.core.pool import Cursor
+from greso_service.core.pool import Cursor, Walk
 from greso_service.errors import InvalidInput, NotFound
 from greso_service.given import BARE
 from greso_service.history import codec, exported
@@ -123,6 +136,17 @@ def priors(draw: st.DrawFn) -> Priors:
     return Priors(who, np.array(draw(values), np.float64), np.array(draw(values), np.float64))
 
 
+@st.composite
+def joined(draw: st.DrawFn) -> Joined:
+    who = draw(index)
+    numbers = draw(st.lists(st.integers(0, 3), min_size=who.size, max_size=who.size))
+    names = draw(st.lists(st.sampled_from(["math", "code", "", "a b"]), max_size=2))
+    return Joined(tuple(names), who, np.array(numbers, np.uint8))
+
+
+cursors = st.builds(Cursor, few, few, few)
+walks = st.none() | st.builds(Walk, cursors, numbers, numbers)
+parts = st.lists(st.builds(Part, st.integers(0, 3), few, few, few, few, walks), max_size=3).map(tuple)
 marks = st.builds(Mark, st.integers(0, 4), st.integers(0, 3))
 spans = st.lists(st.builds(Span, marks | st.just(START), marks, steps)).map(tuple)
 changes: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
@@ -132,11 +156,12 @@ changes: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
 near: st.SearchStrategy[Event] = st.one_of(
     reported(),
     priors(),
+    joined(),
     st.builds(Pooled, ids, index),
     st.builds(
-        SelectedEvent, steps, few, few, few, few, st.none() | st.builds(Cursor, few, few, few), rows.map(tuple),
+        SelectedEvent, steps, few, few, few, few, st.none() | cursors, rows.map(tuple),
         st.none() | st.builds(Ranked, rows.map(tuple), st.integers(0, 9), numbers),
-        st.none() | st.builds(Audited, rows.map(tuple), rows.map(tuple)),
+        st.none() | st.builds(Audited, rows.map(tuple), rows.map(tuple)), st.just(()) | parts,
     ),
     st.builds(Rewound, steps, st.integers(0, 2), spans),
     st.builds(Patched, changes),

@@ -44,7 +44,7 @@ _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # ng
 _BREAKS: Final = {character.encode(): b"\\u%04x" % ord(character) for character in "\x85\u2028\u2029"}
 _FIELDS = {
     "id": "the event's mark: where to go on with Last-Event-ID; in the beginning that of the place begun at",
-    "event": "its type: created, patched, pooled, priors, selected, reported, rewound, forked",
+    "event": "its type: created, patched, pooled, joined, priors, selected, reported, rewound, forked",
     "data": "what it says, a JSON object in one line",
     "retry": "alone, at the beginning: milliseconds until a reader that lost the stream comes again",
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, cast
 
 import typer
@@ -44,7 +46,7 @@ def import_(service: Service, file: str, run: str | None) -> None:
 @contextmanager
 def _opened(file: str) -> Iterator[IO[bytes]]:
     """The file's bytes, uncompressed if they are compressed."""
-    with sys.stdin.buffer if file == STDIN else open(file, "rb") as raw:  # noqa: PTH123
+    with cast("io.BufferedReader", sys.stdin.buffer if file == STDIN else Path(file).open("rb")) as raw:
         packed = raw.peek(len(_GZIP)).startswith(_GZIP)
         yield cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if packed else raw
 

@@ -142,6 +142,12 @@ def _pooled(content: Object) -> Iterator[str]:
         yield f"{content['new_prompts']:,} new"
 
 
+def _joined(content: Object) -> Iterator[str]:
+    yield f"{content['joined']:,} prompts join domains"
+    if content["new_domains"]:
+        yield f"new: {' '.join(content['new_domains'])}"
+
+
 def _priors(content: Object) -> Iterator[str]:
     yield f"{content['prompts']:,} prompts with something known beforehand"
 
@@ -183,6 +189,7 @@ _PARTS: Final[dict[str, Callable[[Object], Iterator[str]]]] = {
     "created": _created,
     "patched": _patched,
     "pooled": _pooled,
+    "joined": _joined,
     "priors": _priors,
     "selected": _selected,
     "reported": _reported,

@@ -6,6 +6,7 @@ A fold trusts its events: an index beyond the prompts, or one that joins the poo
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -14,7 +15,19 @@ from numpy.typing import NDArray
 
 from greso_service.core import spec
 from greso_service.core.draws import Ids
-from greso_service.core.events import Created, Event, Forked, Patched, Pooled, Priors, Reported, Rewound, Selected, Span
+from greso_service.core.events import (
+    Created,
+    Event,
+    Forked,
+    Joined,
+    Patched,
+    Pooled,
+    Priors,
+    Reported,
+    Rewound,
+    Selected,
+    Span,
+)
 from greso_service.core.mark import Mark
 from greso_service.core.pool import Cursor
 from greso_service.core.prompts import UNKNOWN
@@ -60,6 +73,8 @@ def check(state: RunState, event: Event) -> None:
             _check_distinct(event.index)
             known = event.index[event.index < state.table.size]
             _demand(not state.prompts.pooled[known].any(), "a prompt joins the pool that is in it")
+        case Joined():
+            _check_joined(state, event)
         case Priors():
             _check_known(event.index, state.table.size)
             _check_distinct(event.index)
@@ -106,6 +121,7 @@ def _check_selected(state: RunState, event: Selected) -> None:
     _demand(sum(counts[1:]) <= event.examined, "more are selected and skipped than examined")
     if event.cursor is not None:
         _demand(_walks(event.cursor, state.pool_size), "a draw ends outside of the pool")
+    _check_parts(state, event)
     size = state.table.size
     _check_known(_numbers(event.skipped), size)
     if event.ranked is not None:
@@ -116,6 +132,31 @@ def _check_selected(state: RunState, event: Selected) -> None:
         _check_known(_numbers((*event.audited.easy, *event.audited.hard)), size)
 
 
+def _check_parts(state: RunState, event: Selected) -> None:
+    domains = [part.domain for part in event.parts]
+    _demand(len(set(domains)) == len(domains), "a domain has two parts of a selection")
+    for part in event.parts:
+        _demand(part.domain < len(state.domains), "a selection has a part of a domain that is not there")
+        counts = (part.examined, part.selected, part.skipped_easy, part.skipped_hard)
+        _demand(all(0 <= count <= _LARGEST for count in counts), "a count of a domain is below 0")
+        if part.walk is not None:
+            _demand(_walks(part.walk.cursor, state.domains[part.domain].pool), "a draw ends outside of a domain")
+            _demand(math.isfinite(part.walk.owed) and math.isfinite(part.walk.due), "what is owed is not finite")
+
+
+def _check_joined(state: RunState, event: Joined) -> None:
+    names = {domain.name for domain in state.domains[1:]}
+    _demand(len(set(event.new)) == len(event.new) and names.isdisjoint(event.new), "a new domain is known")
+    _demand(all(re.fullmatch(spec.DOMAIN_NAME, name) for name in event.new), "a domain has a name that none has")
+    most = len(names) + len(event.new)
+    _demand(most <= spec.MOST_DOMAINS, f"{most} domains are more than {spec.MOST_DOMAINS}")
+    _check_known(event.index, state.table.size)
+    _check_distinct(event.index)
+    _demand(bool(((event.domain >= 1) & (event.domain <= most)).all()), "a prompt joins a domain that is not there")
+    _demand(bool(state.prompts.pooled[event.index].all()), "a prompt joins a domain that is not in the pool")
+    _demand(not state.prompts.domain[event.index].any(), "a prompt joins a domain that has one")
+
+
 def _walks(cursor: Cursor, pool: int) -> bool:
     return 0 <= cursor.epoch <= _LARGEST and 0 <= cursor.position <= cursor.size <= pool
 
@@ -124,7 +165,9 @@ def _check_fields(given: Mapping[str, Any]) -> None:
     """Refuse values of another type than their fields'; names and ranges are looked at by the spec itself."""
     params = spec.params()
     for name, value in given.items():
-        if name in params:
+        if name == "domains":
+            _demand(_are_domains(value), f"{name}: {value!r} is of another type")
+        elif name in params:
             field, param = params[name]
             _demand(_fits(value, str(field.type), field.default, param.words), f"{name}: {value!r} is of another type")
 
@@ -139,6 +182,12 @@ def _fits(value: Any, kind: str, default: Any, words: Iterable[str]) -> bool:
     if kind in {"int", "bool"}:
         return type(value) is (int if kind == "int" else bool)
     return _is_number(value) and not isinstance(default, str)
+
+
+def _are_domains(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(own, dict) and all(map(_is_number, own.values())) for own in value.values()
+    )
 
 
 def _is_number(value: Any) -> bool:
