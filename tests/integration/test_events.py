@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from greso_service.api import events as route
 from greso_service.api.app import create_app
+from greso_service.cli import serving
 from greso_service.core.mark import START, Mark
 from greso_service.errors import Conflict, NotFound, Unavailable
 from greso_service.following import Following, Last, Page
@@ -440,6 +441,40 @@ def test_a_reader_that_takes_nothing_is_dropped_and_what_waits_for_it_is_bounded
             assert len(await told(client)) == 2, "its place is free again"
 
     asyncio.run(story())
+
+
+def test_a_reader_that_was_dropped_does_not_delay_a_stop(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(route, "PATIENCE", 0.2)
+
+    async def story() -> None:
+        history = MemoryHistory()
+        runs = replica(history)
+        await runs.create(KEY, {})
+        for number in range(10):
+            await runs.add_prompts(KEY, [f"{number} {prompt:040}" for prompt in range(20_000)])
+        with serving.listen("127.0.0.1", 0) as listener:
+            server = serving._Server(create_app(load(), history), "serving")
+            running = asyncio.create_task(server.serve(sockets=[listener]))
+            with socket.socket() as stuck:
+                stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                stuck.connect(listener.getsockname())
+                stuck.sendall(b"GET /v1/runs/run/events?full=true HTTP/1.1\r\nHost: greso\r\n\r\n")
+                while "a reader of events is dropped" not in caplog.text:  # noqa: ASYNC110  # a line of a log
+                    await asyncio.sleep(0.05)
+                assert server.server_state.connections, "what was sent before still waits"
+                server.should_exit = True
+                await asyncio.wait_for(running, serving.GRACE_SECONDS - 1)
+
+    asyncio.run(asyncio.wait_for(story(), 60))
+
+
+def test_a_connection_whose_other_end_takes_nothing_does_not_live_for_ever() -> None:
+    with serving.listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == serving.UNREAD_SECONDS * 1000
 
 
 def test_a_quiet_stream_has_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:

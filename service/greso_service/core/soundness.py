@@ -6,7 +6,6 @@ A fold trusts its events: an index beyond the prompts, or one that joins the poo
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -31,7 +30,7 @@ from greso_service.core.events import (
 from greso_service.core.mark import Mark
 from greso_service.core.pool import Cursor
 from greso_service.core.prompts import UNKNOWN
-from greso_service.core.spec import SpecError
+from greso_service.core.spec import RunSpec, SpecError
 from greso_service.core.state import RunState
 
 _LARGEST: Final = 2**53 - 1  # steps and counts: the largest integer that every JSON reader keeps exact
@@ -147,7 +146,10 @@ def _check_parts(state: RunState, event: Selected) -> None:
 def _check_joined(state: RunState, event: Joined) -> None:
     names = {domain.name for domain in state.domains[1:]}
     _demand(len(set(event.new)) == len(event.new) and names.isdisjoint(event.new), "a new domain is known")
-    _demand(all(re.fullmatch(spec.DOMAIN_NAME, name) for name in event.new), "a domain has a name that none has")
+    try:
+        RunSpec.of({"domains": {name: {} for name in event.new}})
+    except SpecError as error:
+        raise UnsoundError(str(error)) from None
     most = len(names) + len(event.new)
     _demand(most <= spec.MOST_DOMAINS, f"{most} domains are more than {spec.MOST_DOMAINS}")
     _check_known(event.index, state.table.size)
