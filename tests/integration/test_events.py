@@ -138,6 +138,26 @@ def test_in_full_nothing_is_left_out() -> None:
     over_shared(story)
 
 
+def test_domains_are_told_by_name_when_they_come_and_by_number_then() -> None:
+    async def story(client: httpx.AsyncClient) -> None:
+        quotas = {"math": {"quota": 0.5}, "code": {"quota": 0.5}}
+        await client.put("/v1/runs/run", json={"domains": quotas, "train_batch_size": 1})
+        prompts = [{"prompt": f"{name}{number}", "domain": name} for name in quotas for number in range(3)]
+        await client.put("/v1/runs/run/pool", json={"prompts": ["x", *prompts]})
+        await client.post("/v1/runs/run/draw", json={"step": 0, "count": 4})
+        joined, drawn = (await told(client, full=True, last=2))[0][2], (await told(client, full=True, last=1))[0][2]
+        assert (joined["joined"], joined["new_domains"]) == (6, ["math", "code"])
+        assert (joined["index"], joined["domain"]) == ([1, 2, 3, 4, 5, 6], [1, 1, 1, 2, 2, 2])
+        assert [part["domain"] for part in drawn["parts"]] == [1, 2]
+        assert sum(part["selected"] for part in drawn["parts"]) == drawn["selected"] == 4
+        assert drawn["epoch"] == 0
+        text = (await client.get("/v1/runs/run/export")).content
+        assert (await client.put("/v1/runs/again/import", content=text)).status_code == 201
+        assert await told(client, "again", full=True) == await told(client, full=True)
+
+    over_shared(story)
+
+
 def test_a_reader_goes_on_exactly_behind_what_it_has() -> None:
     async def story(client: httpx.AsyncClient) -> None:
         await lived(client)

@@ -99,6 +99,8 @@ def test_without_a_service_it_is_one_line() -> None:
 def test_what_a_newer_service_says_is_shown_as_it_is() -> None:
     assert sentence("merged", {"number": 4, "at": "x", "with": "another"}) == '{"with": "another"}'
     assert sentence("reported", {"number": 4, "groups": {}}) == '{"groups": {}}'
+    assert sentence("joined", {"joined": 6, "new_domains": ["a", "b"]}) == "6 prompts join domains, new: a b"
+    assert sentence("joined", {"joined": 6, "new_domains": []}) == "6 prompts join domains"
     assert sentence("rewound", {"step": 1000, "generation": 2}) == "back to step 1,000, generation 2"
 
 
