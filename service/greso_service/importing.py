@@ -27,7 +27,8 @@ _PAGE_BYTES: Final = 2**22  # of events written at a time
 _LATE: Final = 60.0  # seconds after which a slow sender's draft is written to all the same, or it would disappear
 _NEWEST_MS: Final = 253_402_300_799_999  # of the last date that can be written with four digits
 
-_OFF = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what folding a wrong event may raise
+# What reading or folding a wrong event may raise.
+_OFF = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
 
 
 class Importing:

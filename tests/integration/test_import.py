@@ -328,6 +328,11 @@ def rewritten(payloads: list[bytes]) -> bytes:
         (lambda events: [*events[:3], events[3][:30]], "/4", "damaged event"),
         (lambda events: [events[0], *events[2:]], "/2", "line 3 has an event that can't be: a draw ends outside"),
         (lambda events: [*events[:2], events[1]], "/3", "a new prompt is known"),
+        (lambda events: [*events[:2], b"\x01\x02" + bytes(18) + b"[" * 100_000], "/3", "line 4 has an event that"),
+        (
+            lambda events: [*events[:2], b"\x01\x02" + bytes(18) + b'{"solved_reward": 1' + b"0" * 400 + b"}"], "/3",
+            "line 4 has an event that",
+        ),
     ],
 )  # fmt: skip
 def test_an_event_that_can_not_be_is_422_with_its_line(

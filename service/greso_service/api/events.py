@@ -12,12 +12,13 @@ from typing import Annotated, Final
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from greso_service.api.shared import PROBLEMS, TENANT, RunName
 from greso_service.core.mark import START, Mark
-from greso_service.errors import Fault, InvalidInput, Unavailable
+from greso_service.errors import Fault, InvalidInput
 from greso_service.following import Last, Page, Place
 from greso_service.history import codec
 from greso_service.history.base import RunKey
@@ -107,9 +108,10 @@ class Streams:
         self.open = 0
 
     def enter(self) -> None:
-        """Count one more. Raises `Unavailable`."""
-        if self.open >= self._most:
-            raise Unavailable(f"more than max_streams ({self._most}) streams of events at once; try again", 5.0)
+        """Count one more. Raises HTTP 503."""
+        if self.open >= self._most:  # for want of places, not of the store: nothing for the log
+            detail = f"more than max_streams ({self._most}) streams of events at once; try again"
+            raise HTTPException(503, detail, {"Retry-After": "5"})
         self.open += 1
 
     def leave(self) -> None:
