@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
@@ -445,6 +447,37 @@ def over_redis(store: RedisStore, story: Callable[[httpx.AsyncClient], Awaitable
             await story(client)
 
     asyncio.run(told())
+
+
+def test_a_redis_that_freezes_on_the_way_is_503_and_the_import_may_be_repeated(redis_store: RedisStore) -> None:
+    text = export_of(LONG)
+    keyed = {**NDJSON, "Idempotency-Key": "k"}
+
+    async def freezing() -> AsyncIterator[bytes]:
+        yield text[: 2 * len(text) // 3]
+        os.kill(redis_store.pid, signal.SIGSTOP)
+        yield text[2 * len(text) // 3 :]
+
+    async def story(client: httpx.AsyncClient) -> None:
+        try:
+            answer = await client.put("/v1/runs/run/import", content=freezing(), headers=keyed)
+        finally:
+            os.kill(redis_store.pid, signal.SIGCONT)
+        problem(answer, 503)
+        assert int(answer.headers["retry-after"]) >= 1
+
+        async def answers() -> bool:
+            return (await client.get("/v1/runs")).status_code == 200
+
+        while not await answers():  # noqa: ASYNC110  # another process
+            await asyncio.sleep(0.1)
+        problem(await client.get("/v1/runs/run"), 404)
+        assert (await client.get("/v1/runs")).json()["runs"] == []
+        again = await client.put("/v1/runs/run/import", content=text, headers=keyed)
+        assert again.status_code == 201, again.text
+        assert (await client.get("/v1/runs/run/export")).content == text
+
+    over_redis(redis_store, story)
 
 
 def test_two_replicas_see_an_import_at_once(redis_store: RedisStore) -> None:
