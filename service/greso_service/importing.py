@@ -12,6 +12,7 @@ from greso_service import answers, replay
 from greso_service.answers import Answer
 from greso_service.core import soundness
 from greso_service.core.events import Rewound
+from greso_service.core.fold import fold, rewound
 from greso_service.core.mark import START, Mark
 from greso_service.core.state import RunState
 from greso_service.errors import Conflict, Fault, GresoError, InvalidInput, NotFound, busy
@@ -150,7 +151,7 @@ def _folded(state: RunState | None, mark: Mark, payloads: Sequence[bytes]) -> tu
                 return state, mark, payloads[place:]
             else:
                 soundness.check(state, event)
-                state.fold(event)
+                fold(state, event)
         except _OFF as error:
             raise _off(mark, f"has an event that can't be: {error}") from None
         mark = mark.then(payload)
@@ -169,7 +170,7 @@ async def _rewound(draft: Draft, key: RunKey, state: RunState, mark: Mark, paylo
         raise _off(mark, "has a rewind to events that are not there") from None
     except _OFF as error:
         raise _off(mark, f"has an event that can't be: {error}") from None
-    state.rewound(event, mark.then(payload))
+    rewound(state, event, mark.then(payload))
     return state
 
 

@@ -139,7 +139,7 @@ def _check_parts(state: RunState, event: Selected) -> None:
         counts = (part.examined, part.selected, part.skipped_easy, part.skipped_hard)
         _demand(all(0 <= count <= _LARGEST for count in counts), "a count of a domain is below 0")
         if part.walk is not None:
-            _demand(_walks(part.walk.cursor, state.domains[part.domain].pool), "a draw ends outside of a domain")
+            _demand(_walks(part.walk.cursor, state.domains[part.domain].pooled), "a draw ends outside of a domain")
             _demand(math.isfinite(part.walk.owed) and math.isfinite(part.walk.due), "what is owed is not finite")
 
 
