@@ -9,7 +9,7 @@ from typing import Any
 import redis
 
 from greso_service.core.mark import Mark
-from greso_service.history.base import Appended, History, Listed, Moved, Once, RunKey, Seen, Usage
+from greso_service.history.base import Appended, Draft, History, Listed, Moved, Once, RunKey, Seen, Usage
 from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
 from greso_service.runs import Runs
@@ -80,6 +80,10 @@ class PassingHistory:
     ) -> Appended | Moved | Seen:
         """See `History`."""
         return await self.inner.begin(key, payloads, at_ms=at_ms, once=once)
+
+    def draft(self, key: RunKey) -> Draft:
+        """See `History`."""
+        return self.inner.draft(key)
 
     async def recall(self, key: RunKey, name: str) -> Seen | None:
         """See `History`."""

@@ -12,7 +12,7 @@ from greso_service.core.mark import START, Mark
 from greso_service.core.state import RunState
 from greso_service.errors import Conflict
 from greso_service.history import codec
-from greso_service.history.base import History, RunKey
+from greso_service.history.base import Readable, RunKey
 from greso_service.history.codec import CodecError
 
 PAGE = 256
@@ -35,7 +35,7 @@ class Folded:
         self.state, self.mark = None, START
 
 
-async def catch_up(history: History, key: RunKey, folded: Folded) -> AsyncIterator[list[bytes]]:
+async def catch_up(history: Readable, key: RunKey, folded: Folded) -> AsyncIterator[list[bytes]]:
     """Fold what the history holds behind `folded`, page by page; each page is yielded when it is folded.
 
     Raises `HistoryGone`. While the store is away `folded` stays as it is; what can't be folded leaves it forgotten.
@@ -83,7 +83,7 @@ def spans(state: RunState, mark: Mark) -> tuple[Span, ...]:
     return (*state.past, Span(state.since, mark, None))
 
 
-async def refold(history: History, key: RunKey, kept: Sequence[Span]) -> RunState:
+async def refold(history: Readable, key: RunKey, kept: Sequence[Span]) -> RunState:
     """The state that the spans make. Raises `HistoryGone`."""
     state = None
     for span in kept:
@@ -102,7 +102,7 @@ def _fold_events(state: RunState | None, events: Sequence[Event]) -> RunState | 
     return state
 
 
-async def back_to(history: History, key: RunKey, past: Sequence[Span], step: int) -> tuple[tuple[Span, ...], RunState]:
+async def back_to(history: Readable, key: RunKey, past: Sequence[Span], step: int) -> tuple[tuple[Span, ...], RunState]:
     """What of the spans `past` counts when `step` is the last one, and the state that it makes.
 
     That is what came up to the event with which the step completed; if that was the first report of a later step, up to
@@ -150,7 +150,7 @@ def _newest_complete(state: RunState) -> str:
 
 
 async def payloads(
-    history: History, key: RunKey, kept: Sequence[Span], written: Callable[[Event], bytes], end: Event
+    history: Readable, key: RunKey, kept: Sequence[Span], written: Callable[[Event], bytes], end: Event
 ) -> AsyncIterator[list[bytes]]:
     """The events of the spans as a history of its own, without rewinds, and `end` behind them. Raises `HistoryGone`."""
     for span in kept:
@@ -161,7 +161,7 @@ async def payloads(
     yield [written(end)]
 
 
-def history(history: History, key: RunKey, until: Mark) -> AsyncIterator[list[bytes]]:
+def history(history: Readable, key: RunKey, until: Mark) -> AsyncIterator[list[bytes]]:
     """All events up to `until`, those that do not count any more included. Raises `HistoryGone`."""
     return _pages(history, key, Span(START, until, None))
 
@@ -170,7 +170,7 @@ def _counting(page: Sequence[bytes], span: Span) -> list[bytes]:
     return [payload for payload in page if span.counts(codec.decode(payload).event)]
 
 
-async def _events(history: History, key: RunKey, span: Span) -> AsyncIterator[list[tuple[Mark, Event]]]:
+async def _events(history: Readable, key: RunKey, span: Span) -> AsyncIterator[list[tuple[Mark, Event]]]:
     """The events of a span that count, each with its mark."""
     mark = span.after
     async for page in _pages(history, key, span):
@@ -186,7 +186,7 @@ def _decoded(page: Sequence[bytes], mark: Mark) -> tuple[list[tuple[Mark, Event]
     return events, mark
 
 
-async def _pages(history: History, key: RunKey, span: Span) -> AsyncIterator[list[bytes]]:
+async def _pages(history: Readable, key: RunKey, span: Span) -> AsyncIterator[list[bytes]]:
     mark = span.after
     while left := span.until.number - mark.number:
         page = await _read(history, key, mark, min(PAGE, left))
@@ -199,7 +199,7 @@ async def _pages(history: History, key: RunKey, span: Span) -> AsyncIterator[lis
         raise HistoryGone
 
 
-async def _read(history: History, key: RunKey, after: Mark, limit: int) -> list[bytes]:
+async def _read(history: Readable, key: RunKey, after: Mark, limit: int) -> list[bytes]:
     payloads = await history.read(key, after, limit)
     if payloads is None:
         raise HistoryGone

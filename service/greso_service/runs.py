@@ -18,7 +18,7 @@ from greso_service.answers import Answer
 from greso_service.cold import AtHand, Cold
 from greso_service.core import ranked_draw
 from greso_service.core.events import Created, Patched, Seconds
-from greso_service.core.mark import START
+from greso_service.core.mark import START, Mark
 from greso_service.core.spec import RunSpec, SpecError
 from greso_service.core.state import RunState
 from greso_service.errors import (
@@ -32,8 +32,10 @@ from greso_service.errors import (
     no_run,
 )
 from greso_service.exporting import Exporting
+from greso_service.following import Following, Page, Place
 from greso_service.given import BARE, Given, fence
 from greso_service.history.base import Appended, History, Listed, RunKey
+from greso_service.importing import Importing
 from greso_service.joining import Named
 from greso_service.live import TRIES, LiveRuns
 from greso_service.observed import Observer, Standing, nobody
@@ -73,6 +75,8 @@ class Runs:
         )
         self._travel = TimeTravel(history, self._live)
         self._exporting = Exporting(history, self._live)
+        self._importing = Importing(history, self._live)
+        self._following = Following(history)
         self._cold = Cold(self._live)
 
     async def create(self, key: RunKey, fields: dict[str, Any], given: Given = BARE) -> tuple[Answer, bool]:
@@ -245,6 +249,20 @@ class Runs:
     async def export(self, key: RunKey) -> AsyncIterator[bytes]:
         """The run's whole history as a file, piece by piece; see `Exporting.export`."""
         return await self._exporting.export(key)
+
+    async def import_history(
+        self, key: RunKey, pieces: AsyncIterator[bytes], given: Callable[[], Given] = lambda: BARE
+    ) -> tuple[Answer, bool]:
+        """Make a run of an export; see `Importing.take`."""
+        return await self._importing.take(key, pieces, given)
+
+    async def events(self, key: RunKey, after: Place, *, on: bool) -> tuple[Mark, AsyncIterator[Page]]:
+        """The run's events behind a place and, if it is to go `on`, those that are written; see `Following`.
+
+        The place's mark comes with them.
+        """
+        mark = await self._following.mark(key, after)
+        return mark, self._following.pages(key, mark, on=on)
 
     async def steps(self, key: RunKey, after: int, limit: int, domain: str | None = None) -> Answer:
         """What happened in each step, of the run or of one of its domains."""

@@ -149,6 +149,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         32 * 1024 * 1024, description="Largest request body, in bytes.", ge=1_024, le=1024 * 1024 * 1024
     )
+    max_import_bytes: int = Field(
+        1024 * 1024 * 1024, description="Largest export that is imported, in bytes.", ge=1_024, le=2**40
+    )
+    max_streams: int = Field(
+        64, description="Streams of events open at once; more are turned away with 503.", ge=0, le=10_000
+    )
     max_prompts: int = Field(65_536, description="Most prompts in one select or report.", ge=1, le=1_048_576)
     max_pool_upload: int = Field(1_000_000, description="Most prompts in one pool upload.", ge=1, le=10_000_000)
     max_rewards: int = Field(4_096, description="Most rewards of one group.", ge=2, le=65_535)

@@ -318,6 +318,41 @@ def test_a_remembered_key_is_found_and_stays_as_it_is(store: Store) -> None:
     over(store, story)
 
 
+def test_a_draft_is_seen_by_nobody_before_it_is_finished(store: Store) -> None:
+    async def story(history: History) -> None:
+        draft = history.draft(KEY)
+        await draft.extend([b"a", b"b"])
+        await draft.extend([])
+        await draft.extend([b"c"])
+        assert await history.read(KEY, START, 10) == []
+        assert await history.runs("default") == []
+        assert await draft.read(START, 2) == [b"a", b"b"]
+        assert await draft.read(mark_of(b"a"), 10) == [b"b", b"c"]
+        assert await draft.read(mark_of(b"a", b"b", b"c"), 10) == []
+        assert await draft.read(mark_of(b"x"), 10) is None
+        assert await draft.finish(at_ms=3, once=once()) == Appended(mark_of(b"a", b"b", b"c"))
+        assert await whole(history) == [b"a", b"b", b"c"]
+        assert await history.runs("default") == [Listed(KEY.run, 3)]
+        assert await history.recall(KEY, "k") == Seen(DIGEST, b"answer")
+
+    over(store, story)
+
+
+def test_a_draft_that_is_abandoned_or_too_late_is_nothing(store: Store) -> None:
+    async def story(history: History) -> None:
+        first, second, third = history.draft(KEY), history.draft(KEY), history.draft(KEY)
+        for draft, payload in ((first, b"a"), (second, b"b"), (third, b"c")):
+            await draft.extend([payload])
+        await first.abandon()
+        assert await first.read(START, 10) == []
+        assert await history.runs("default") == []
+        assert await second.finish(at_ms=3) == Appended(mark_of(b"b"))
+        assert await third.finish(at_ms=3) == Moved()
+        assert await whole(history) == [b"b"]
+
+    over(store, story)
+
+
 def test_a_beginning_of_many_and_large_payloads(store: Store) -> None:
     payloads = [b"%d" % number for number in range(3000)] + [bytes([number]) * 3_000_000 for number in range(4)]
 

@@ -218,6 +218,7 @@ CALLS: dict[str, Callable[[History], Awaitable[object]]] = {
     "save": lambda history: history.save(KEY, mark_of(b"a"), b"snapshot"),
     "load": lambda history: history.load(KEY),
     "drop": lambda history: history.drop(KEY),
+    "draft": lambda history: history.draft(KEY).extend([b"a"]),
     "recall": lambda history: history.recall(KEY, "k"),
     "remember": lambda history: history.remember(KEY, once()),
     "runs": lambda history: history.runs("default"),

@@ -122,6 +122,31 @@ def test_keys_are_rotated_and_revoked_without_a_restart(world: World) -> None:
     assert world.ask("GET", "/v1/runs", following).status_code == 200
 
 
+def test_a_stream_of_events_ends_when_its_key_is_revoked(world: World, run_name: str) -> None:
+    world.json("PUT", f"/v1/runs/{run_name}", world.a, {})
+    watcher = world.file.add("team-a", "read", name="watcher")
+    eventually(lambda: world.ask("GET", "/v1/runs", watcher).status_code == 200)
+    path = f"/v1/runs/{run_name}/events"
+    with world.service.http.stream("GET", path, headers=bearer(watcher)) as stream:
+        lines = stream.iter_lines()
+        while next(lines) != "event: created":
+            pass
+        world.file.revoke("watcher")
+        for _ in lines:  # to its end
+            pass
+    assert world.ask("GET", path, watcher).status_code == 401
+
+
+def test_an_export_of_one_tenant_becomes_a_run_of_another_that_has_it(world: World, run_name: str) -> None:
+    path = f"/v1/runs/{run_name}"
+    world.json("PUT", path, world.a, {})
+    exported = world.ask("GET", f"{path}/export", world.a).content
+    headers = {**bearer(world.b), "Content-Type": "application/x-ndjson"}
+    assert world.service.http.put(f"{path}/import", content=exported, headers=headers).status_code == 201
+    world.json("POST", f"{path}/report", world.b, REPORT)
+    assert world.ask("GET", f"{path}/export", world.a).content == exported
+
+
 def test_a_broken_file_locks_nobody_out_and_is_told_loudly(world: World) -> None:
     whole = world.file.path.read_bytes()
     try:

@@ -11,7 +11,8 @@ from greso_service.core.events import Event, Reported
 from greso_service.given import Given, Idempotency
 from greso_service.history import codec, snapshot
 from greso_service.history.base import RunKey
-from greso_service.history.redis import _CHUNK_BYTES, _DRAFT_GRACE
+from greso_service.history.redis import _CHUNK_BYTES
+from greso_service.history.redis_draft import DRAFT_GRACE
 from greso_service.runs import Runs
 
 from ..stores import RedisStore  # noqa: TID252
@@ -108,7 +109,7 @@ def test_versions_and_sizes_are_as_described() -> None:
     assert f"envelope of {codec._HEAD.size} bytes" in PAGE
     assert f"Byte 0 is the version, {snapshot.VERSION}" in PAGE
     assert f"of {_CHUNK_BYTES // 2**20} MiB each" in PAGE
-    assert f"{_DRAFT_GRACE} s at most" in PAGE
+    assert f"{DRAFT_GRACE} s at most" in PAGE
 
 
 def test_the_worked_example_is_what_the_service_writes() -> None:

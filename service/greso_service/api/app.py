@@ -15,7 +15,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
 from greso_service.access.watched import WatchedKeys
-from greso_service.api import each_step, overview, page, problems, service, time_travel, wire, wire_requests
+from greso_service.api import each_step, events, overview, page, problems, service, time_travel, wire, wire_requests
 from greso_service.api import runs as run_routes
 from greso_service.api.access import Access, every_route, needed, require_scopes
 from greso_service.api.guard import Guard
@@ -102,6 +102,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         each_step.router(runs, settings),
         run_routes.router(runs),
         time_travel.router(runs),
+        events.router(runs, settings, lambda: health.draining),
         overview.router(runs, version("greso")),
         service.router(health, version("greso")),
         *([service.metrics_router(metrics)] if settings.metrics else []),
@@ -119,6 +120,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         metrics=metrics,
         max_in_flight=settings.max_in_flight,
         max_body_bytes=settings.max_body_bytes,
+        max_import_bytes=settings.max_import_bytes,
         keyless=keys is None,
     )
     stop_tracing = tracing.install(app) if settings.otel else None

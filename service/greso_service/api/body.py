@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 import orjson
@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+BYTES = "application/octet-stream"
 _LONG = 2**20  # bytes; takes some 5 ms to read
 _GENERATION = re.compile(r"[0-9]{1,15}")
 _KEY = re.compile(r"[\x21-\x7e]{1,128}")
@@ -81,14 +82,44 @@ def generation(request: Request) -> int | None:
 
 
 async def _idempotency(request: Request) -> Idempotency | None:
-    key = request.headers.get("idempotency-key")
+    key = _key(request)
     if key is None:
         return None
-    if not _KEY.fullmatch(key):
-        raise InvalidInput(Fault("/header/idempotency-key", "must be 1 to 128 visible ASCII characters"))
     content = await request.body()
-    head = f"{request.method} {request.url.path}\n".encode()
+    head = _head(request)
     return Idempotency(key, await placed(content, lambda: hashlib.sha256(head + content).digest()))
+
+
+def _key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise InvalidInput(Fault("/header/idempotency-key", "must be 1 to 128 visible ASCII characters"))
+    return key
+
+
+def _head(request: Request) -> bytes:
+    """What a key is bound to beside the body."""
+    return f"{request.method} {request.url.path}\n".encode()
+
+
+class Streamed:
+    """A write whose body is taken as it comes and kept nowhere."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._key, self._generation = _key(request), generation(request)
+        self._digest = hashlib.sha256(_head(request))
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body, piece by piece."""
+        async for piece in self._request.stream():
+            self._digest.update(piece)
+            yield piece
+
+    def given(self) -> Given:
+        """What the write came with; when all pieces were taken."""
+        once = None if self._key is None else Idempotency(self._key, self._digest.digest())
+        return Given(once, self._generation)
 
 
 async def placed(content: bytes, work: Callable[[], T]) -> T:

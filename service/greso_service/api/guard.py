@@ -6,6 +6,8 @@ import logging
 import re
 import secrets
 import time
+from contextlib import nullcontext
+from typing import NamedTuple
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _RUN_PATH = re.compile(rf"/v1/runs/({RUN_NAME.strip('^$')})(?:/|$)")  # before the routes are asked
+_IMPORT_PATH = re.compile(rf"/v1/runs/{RUN_NAME.strip('^$')}/import")
+_STREAM_PATH = re.compile(rf"/v1/runs/{RUN_NAME.strip('^$')}/events")  # long and idle, with a cap of their own
 _DONE = range(200, 300)  # statuses that say that the run exists
 _GONE = 499  # nobody gets it; nginx counts a client that hung up under this number
 _ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})  # looked at most of all when the service is overloaded
@@ -32,22 +36,38 @@ _ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})  # looked at most of all 
 class BodyTooLarge(InvalidInput):
     """The body exceeds the limit."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: Limit) -> None:
         super().__init__(status=413)
-        self.args = (f"the body is larger than max_body_bytes ({limit}); send it in parts",)
+        self.args = (f"the body is larger than {limit.setting} ({limit.size}); {limit.advice}",)
+
+
+class Limit(NamedTuple):
+    """The largest body of a request, in bytes, and the setting that says so."""
+
+    setting: str
+    size: int
+    advice: str
 
 
 class Guard:
     """ASGI middleware around the whole application."""
 
     def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, max_in_flight: int, max_body_bytes: int, keyless: bool
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        max_in_flight: int,
+        max_body_bytes: int,
+        max_import_bytes: int,
+        keyless: bool,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._max_in_flight = max_in_flight
-        self._max_body_bytes = max_body_bytes
         self._keyless = keyless
+        self._limit = Limit("max_body_bytes", max_body_bytes, "send it in parts")
+        self._import_limit = Limit("max_import_bytes", max_import_bytes, "set it higher")
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,18 +79,19 @@ class Guard:
         given = headers.get("x-request-id", "")
         token = request_id.set(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
         try:
-            if self._in_flight >= self._max_in_flight and scope["path"] not in _ALWAYS:
+            long = _STREAM_PATH.fullmatch(scope["path"]) is not None
+            if self._in_flight >= self._max_in_flight and not long and scope["path"] not in _ALWAYS:
                 self._metrics.overloaded.inc()
                 self._count_told(scope, headers, exists=False)
                 overload = Unavailable(f"more than max_in_flight ({self._max_in_flight}) requests at once; try again")
                 log.warning("%s", overload, extra=SELDOM)
                 await problems.of(overload)(scope, receive, _tagged(send))
                 return
-            self._in_flight += 1
+            self._in_flight += not long
             try:
-                await self._measured(scope, receive, send, headers)
+                await self._measured(scope, receive, send, headers, long=long)
             finally:
-                self._in_flight -= 1
+                self._in_flight -= not long
         finally:
             request_id.reset(token)
 
@@ -81,49 +102,52 @@ class Guard:
         if tenant and (told := headers.get("greso-client")) and (found := _RUN_PATH.match(scope["path"])):
             self._metrics.runs.told(RunKey(tenant, found[1]), client_counts.parse(told), exists=exists)
 
-    async def _measured(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        started, status, started_answering = time.perf_counter(), 500, False
+    async def _measured(self, scope: Scope, receive: Receive, send: Send, headers: Headers, *, long: bool) -> None:
+        started, status, answering = time.perf_counter(), 500, 0.0
 
         async def watching(message: Message) -> None:
-            nonlocal status, started_answering
+            nonlocal status, answering
             if message["type"] == "http.response.start":
-                status, started_answering = message["status"], True
+                status, answering = message["status"], time.perf_counter()
             await send(message)
 
-        with self._metrics.in_flight.track_inprogress():
+        with nullcontext() if long else self._metrics.in_flight.track_inprogress():
             try:
                 declared = headers.get("content-length", "0")
-                if declared.isdecimal() and int(declared) > self._max_body_bytes:
-                    await problems.of(BodyTooLarge(self._max_body_bytes))(scope, receive, _tagged(watching))
+                limit = self._import_limit if _IMPORT_PATH.fullmatch(scope["path"]) else self._limit
+                if declared.isdecimal() and int(declared) > limit.size:
+                    await problems.of(BodyTooLarge(limit))(scope, receive, _tagged(watching))
                 else:
-                    await self._app(scope, self._counted(receive), _tagged(watching))
+                    await self._app(scope, _counted(receive, limit), _tagged(watching))
             except ClientDisconnect:
                 status = _GONE
             except Exception as error:
                 # The template of its path, since the path itself may hold a prompt's id.
                 route = getattr(scope.get("route"), "path", "other")
                 log.exception("%s %s failed", scope["method"], route, extra=_whose(scope))
-                if started_answering:
+                if answering:
                     raise
                 await problems.unexpected(error)(scope, receive, _tagged(watching))
             finally:
                 route = getattr(scope.get("route"), "path", "other")
                 method = scope["method"] if route != "other" else "other"
-                self._metrics.answered(method, route, status, time.perf_counter() - started)
+                ended = answering if long and answering else time.perf_counter()
+                self._metrics.answered(method, route, status, ended - started)
                 self._count_told(scope, headers, exists=status in _DONE and method != "DELETE")
 
-    def _counted(self, receive: Receive) -> Receive:
-        read = 0
 
-        async def counting() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self._max_body_bytes:
-                raise BodyTooLarge(self._max_body_bytes)
-            return message
+def _counted(receive: Receive, limit: Limit) -> Receive:
+    read = 0
 
-        return counting
+    async def counting() -> Message:
+        nonlocal read
+        message = await receive()
+        read += len(message.get("body", b""))
+        if read > limit.size:
+            raise BodyTooLarge(limit)
+        return message
+
+    return counting
 
 
 def _whose(scope: Scope) -> dict[str, str]:

@@ -57,6 +57,15 @@ def keyed(model: str, *, ndjson: bool = False) -> dict[str, Any]:
     return {**takes(model, ndjson=ndjson), "parameters": [_KEY, _GENERATION]}
 
 
+def keyed_lines(description: str) -> dict[str, Any]:
+    """OpenAPI of a write that honours Idempotency-Key and takes NDJSON, by its own name or as the bytes of a file."""
+    content = {
+        body.NDJSON: {"schema": {"type": "string", "description": description}},
+        body.BYTES: {"schema": {"type": "string", "format": "binary", "description": description}},
+    }
+    return {"requestBody": {"required": True, "content": content}, "parameters": [_KEY, _GENERATION]}
+
+
 def json_response(answer: Answer, status: int = 200) -> Response:
     """An answer as an HTTP response."""
     headers = {"Idempotent-Replayed": "true"} if answer.replayed else None

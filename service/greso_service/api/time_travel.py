@@ -1,4 +1,4 @@
-"""The routes that go back in a run's history, or give it out."""
+"""The routes that go back in a run's history, give it out, or take it in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fastapi.responses import StreamingResponse
 
 from greso_service.api import body, wire, wire_requests
 from greso_service.api.access import Admin, Reader, Writer
-from greso_service.api.shared import PROBLEMS, RunName, json_response, keyed
+from greso_service.api.shared import PROBLEMS, RunName, json_response, keyed, keyed_lines
 from greso_service.history import exported
 from greso_service.history.base import RunKey
 from greso_service.runs import Runs
@@ -59,5 +59,19 @@ def router(runs: Runs) -> APIRouter:
         name = f'attachment; filename="{run}.ndjson"'
         pieces = await runs.export(RunKey(tenant, run))
         return StreamingResponse(pieces, media_type=exported.MEDIA_TYPE, headers={"Content-Disposition": name})
+
+    @routes.put(
+        "/{run}/import",
+        summary="A run from an export",
+        openapi_extra=keyed_lines("what an export gave, from its manifest to its last line"),
+        responses={200: {"model": wire.Run}, 201: {"model": wire.Run}},
+        status_code=201,
+    )
+    async def import_(run: RunName, tenant: Admin, request: Request) -> Response:
+        """All of it or, if anything is off, nothing. 200 when the run exists with the same history, else 409."""
+        body.media_type(request, body.NDJSON, body.BYTES)
+        upload = body.Streamed(request)
+        answer, made = await runs.import_history(RunKey(tenant, run), upload.pieces(), upload.given)
+        return json_response(answer, 201 if made else 200)
 
     return routes

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from greso_service.cli.histories import export, replay
+from greso_service.cli.histories import export, import_, replay, tail
 from greso_service.cli.keys import keys
 from greso_service.cli.options import settings_options
 from greso_service.cli.where import DEFAULT_URL, ApiKeyFile, AsJson, Url
@@ -292,7 +292,9 @@ def fork(
 
 
 app.add_typer(keys)
+app.command()(tail)
 app.command()(export)
+app.command("import")(import_)
 app.command()(replay)
 
 

@@ -1,4 +1,7 @@
-"""The commands about a training's history, `export` and `replay`. They import what they need when they run."""
+"""The commands about a training's history, `export`, `import`, `tail` and `replay`.
+
+They import what they need when they run.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,70 @@ def export(
 
     with Service(url, key_file=api_key_file) as service:
         export(service, run, output)
+
+
+def import_(
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="An export, compressed or not; - for standard input.", show_default=False),
+    ],
+    run: Annotated[
+        str | None, typer.Argument(help="Name of the run. Default: that of the exported run.", show_default=False)
+    ] = None,
+    url: Url = DEFAULT_URL,
+    api_key_file: ApiKeyFile = None,
+) -> None:
+    """Make a run of an export, with its whole history.
+
+    It goes on exactly where the exported run was. All of the file is taken or, if anything in it is off, nothing: then
+    the line is named. A run that exists is left as it is; if it has this very history, that is said.
+
+    \b
+    Examples:
+      greso import my-run.ndjson.gz
+      greso import my-run.ndjson.gz my-run-again
+      greso export my-run --url http://old:8080 | greso import - --url http://new:8080
+    """
+    from greso_service.cli.importing import import_  # noqa: PLC0415
+    from greso_service.cli.service import Service  # noqa: PLC0415
+
+    with Service(url, key_file=api_key_file) as service:
+        import_(service, file, run)
+
+
+def tail(  # noqa: PLR0917  # the command line names its options
+    run: Annotated[str, typer.Argument(help="Name of the run.", show_default=False)],
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Begin with so many of the last events.")] = 10,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            "--after", metavar="ID", help="Begin behind this event instead, by its id or number; 0: with all."
+        ),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow/--no-follow", help="Go on with what is written, or end with what there is.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line, with the id.")] = False,
+    url: Url = DEFAULT_URL,
+    api_key_file: ApiKeyFile = None,
+) -> None:
+    """Watch what happens to a run: selections, reports, changes, rewinds, whoever makes them. Leave with Ctrl-C.
+
+    While the service is away it waits, and goes on behind the last event that it has shown. In a report, mixed groups
+    are those with rewards that are not all the same.
+
+    \b
+    Examples:
+      greso tail my-run
+      greso tail my-run -n 100 --no-follow
+      greso tail my-run --json | jq 'select(.event == "rewound")'
+      greso tail my-run --after 120-2903487166
+    """
+    from greso_service.cli.service import Service  # noqa: PLC0415
+    from greso_service.cli.tailing import tail  # noqa: PLC0415
+
+    with Service(url, key_file=api_key_file) as service:
+        tail(service, run, after, lines, follow=follow, as_json=as_json)
 
 
 def replay(  # noqa: PLR0917  # the command line names its options

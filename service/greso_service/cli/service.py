@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Self
 from urllib.parse import quote
@@ -22,6 +22,14 @@ Object = dict[str, Any]
 
 class ServiceError(GresoError):
     """The service could not be asked, or refused."""
+
+
+class Refused(ServiceError):
+    """The service answered with an error status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Service:
@@ -64,10 +72,26 @@ class Service:
         headers = {"Idempotency-Key": secrets.token_hex(16)}
         return self._ask("POST", path, json=given, headers=headers, timeout=LONG_TIMEOUT)
 
-    def lines(self, *path: str) -> Iterator[bytes]:
-        """The lines of the text at `path`, each with its line feed, as they come. Errors as for `get`."""
+    def put_pieces(self, pieces: Iterator[bytes], *path: str) -> tuple[Object, int]:
+        """Put a file, piece by piece, to `path`; the answer and its status. Errors as for `get`, and those of it."""
+        headers = {"Idempotency-Key": secrets.token_hex(16), "Content-Type": "application/x-ndjson"}
+        answer = self._answer("PUT", path, content=pieces, headers=headers, timeout=LONG_TIMEOUT)
+        return self._content(answer), answer.status_code
+
+    def lines(
+        self,
+        *path: str,
+        query: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        silence: float = LONG_TIMEOUT,
+    ) -> Iterator[bytes]:
+        """The lines of the text at `path`, each with its line feed, as they come. Errors as for `get`.
+
+        `silence`: seconds without any byte after which it is given up.
+        """
+        timeout = httpx.Timeout(TIMEOUT, read=silence)
         try:
-            with self._http.stream("GET", _joined(path), timeout=LONG_TIMEOUT) as answer:
+            with self._http.stream("GET", _joined(path), params=query, headers=headers, timeout=timeout) as answer:
                 if answer.is_error:
                     answer.read()
                     self._refused(answer)
@@ -83,6 +107,9 @@ class Service:
             raise self._unanswered(error) from None
 
     def _ask(self, method: str, path: tuple[str, ...], **how: Any) -> Object:
+        return self._content(self._answer(method, path, **how))
+
+    def _answer(self, method: str, path: tuple[str, ...], **how: Any) -> httpx.Response:
         try:
             answer = self._http.request(method, _joined(path), **how)
         except httpx.UnsupportedProtocol:
@@ -91,7 +118,7 @@ class Service:
             raise self._unanswered(error) from None
         if answer.is_error:
             self._refused(answer)
-        return self._content(answer)
+        return answer
 
     def _content(self, answer: httpx.Response) -> Object:
         try:
@@ -107,7 +134,7 @@ class Service:
         told = str(content.get("detail") or content.get("title") or f"status {answer.status_code}")
         if answer.status_code == 401:
             told = f"{self.url} does not let us in: {told}; set GRESO_API_KEY to a valid key, or give --api-key-file"
-        raise ServiceError(told)
+        raise Refused(answer.status_code, told)
 
     def _no_url(self) -> ServiceError:
         return ServiceError(f"{self.url!r} is no URL; give --url http://host:port")

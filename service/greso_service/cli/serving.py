@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 2048  # connections the kernel queues; uvicorn's own default
 GRACE_SECONDS = 10  # for the requests being answered when the service is told to stop
+UNREAD_SECONDS = 120  # that a connection lives whose other end takes nothing of what waits for it
 
 
 def serve(settings: Settings) -> None:
@@ -112,6 +113,13 @@ class _Server(uvicorn.Server):
         if self.started:
             typer.echo(self.announcement)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop, without waiting for readers that were given up and don't even take what was sent before."""
+        for connection in list(self.server_state.connections):
+            if (transport := getattr(connection, "transport", None)) and transport.is_closing():
+                transport.abort()
+        await super().shutdown(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; connections that are still open see readiness go red at once."""
         self.health.draining = True
@@ -133,6 +141,8 @@ def listen(host: str, port: int, which: str = "") -> socket.socket:
         raise StartupError(f"can't listen on {host}: {error.strerror}; correct --{which}host") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
         listener.bind(where)
         listener.listen(BACKLOG)
     except OSError as error:

@@ -72,7 +72,40 @@ class Usage(NamedTuple):
     limit: int
 
 
-class History(Protocol):
+class Draft(Protocol):
+    """The history of a run to be: nobody sees it before it is finished, and it is gone some minutes after it was
+    extended last. Methods raise `Unavailable` as those of `History` do.
+    """
+
+    async def read(self, after: Mark, limit: int) -> list[bytes] | None:
+        """See `History.read`."""
+        ...
+
+    async def extend(self, payloads: Sequence[bytes]) -> None:
+        """Add payloads at the end, of any number and size; with none it is kept for some minutes more."""
+        ...
+
+    async def finish(self, *, at_ms: int, once: Once | None = None) -> Appended | Moved | Seen:
+        """Make it the history of its run: all of it, or nothing if the run exists with another history (`Moved`).
+
+        A used idempotency key of the run wins. Call it once, or again after `Unavailable`.
+        """
+        ...
+
+    async def abandon(self) -> None:
+        """Forget it."""
+        ...
+
+
+class Readable(Protocol):
+    """Where histories can be read."""
+
+    async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
+        """See `History.read`."""
+        ...
+
+
+class History(Readable, Protocol):
     """Stores the histories of runs.
 
     Every method raises `Unavailable` when the store does not answer in time or can't write; after that an append may
@@ -103,6 +136,10 @@ class History(Protocol):
 
         A used idempotency key of the run wins. What `payloads` raises is raised, and nothing has happened then.
         """
+        ...
+
+    def draft(self, key: RunKey) -> Draft:
+        """A history to be written bit by bit, and read meanwhile, that becomes the run's when it is finished."""
         ...
 
     async def recall(self, key: RunKey, name: str) -> Seen | None:

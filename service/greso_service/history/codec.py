@@ -54,6 +54,7 @@ _FINAL, _TIMED = 1, 2  # of a report
 _SECONDS = struct.Struct("<dd")
 _COMPRESSED = 1
 _WORTH_COMPRESSING = 4096  # bytes; below it are reports of known prompts: packed tight already, and made every step
+_LARGEST = 2**30  # bytes of a body; more in little is no event of ours
 _LEVEL = 1  # zlib's fastest: ids shrink to about a third with it, and to little less with slower ones
 
 
@@ -111,7 +112,7 @@ def decode(payload: bytes) -> Recorded:
 
 def _decompressed(body: bytes) -> bytes:
     unpacker = zlib.decompressobj()
-    content = unpacker.decompress(body)
+    content = unpacker.decompress(body, _LARGEST)
     if unpacker.unused_data or not unpacker.eof:
         raise CodecError("damaged event: its compressed body has another length")
     return content

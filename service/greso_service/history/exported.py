@@ -24,8 +24,16 @@ VERSION: Final = 1
 MEDIA_TYPE: Final = "application/x-ndjson"
 
 
+LONGEST_LINE: Final = 2**28
+"""Bytes of a line that is read; those of the largest reports and uploads are far from it."""
+
+
 class ExportError(GresoError):
-    """An export is not whole or not to be read; the message names the line."""
+    """An export is not whole or not to be read; the message names the line, and so does `line`, from 1."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 class Writer:
@@ -64,14 +72,42 @@ def is_manifest(content: object) -> bool:
     return isinstance(content, dict) and content.get("format") == FORMAT
 
 
+class Lines:
+    """Cuts what comes in pieces of any size into lines with their line feeds; the last one may lack it."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._number = 1
+
+    def take(self, piece: bytes) -> list[bytes]:
+        """The lines that the piece ends. Raises `ExportError` for one that is too long."""
+        *whole, rest = piece.split(b"\n")
+        lines = [line + b"\n" for line in whole]
+        if lines:
+            lines[0] = bytes(self._rest) + lines[0]
+            self._rest.clear()
+            self._number += len(lines)
+        self._rest += rest
+        if len(self._rest) > LONGEST_LINE:
+            raise ExportError(self._number, f"line {self._number} is longer than {LONGEST_LINE} bytes")
+        return lines
+
+    def end(self) -> list[bytes]:
+        """What is left, if anything is."""
+        return [bytes(self._rest)] if self._rest else []
+
+
 class Checker:
-    """Follows the lines of an export and tells in the end whether it was whole. Lines end with their line feed."""
+    """Follows the lines of an export and tells in the end whether it was whole. Lines end with their line feed.
+
+    `mark`: that of the last event so far.
+    """
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
         self._number = 0  # of lines
         self._whole = False
-        self._mark = START
+        self.mark = START
         self.manifest: dict[str, Any] = {}
 
     def take(self, line: bytes) -> bytes | None:
@@ -93,8 +129,9 @@ class Checker:
         """Raise `ExportError` unless the last line came."""
         if not self._whole:
             raise ExportError(
+                self._number + 1,
                 f"the export is cut off behind line {self._number}: its last line, with the checksum, is missing;"
-                " export the run again"
+                " export the run again",
             )
 
     def _parsed(self, line: bytes) -> dict[str, Any]:
@@ -118,22 +155,24 @@ class Checker:
             payload = base64.b64decode(content["event"], validate=True)
         except (KeyError, TypeError, ValueError, binascii.Error):
             raise self._error("has no event in base64") from None
-        self._mark = self._mark.then(payload)
-        if content.get("mark") != str(self._mark):
-            raise self._error(f"has the mark {content.get('mark')!r}, and its event makes it {str(self._mark)!r}")
+        self.mark = self.mark.then(payload)
+        if content.get("mark") != str(self.mark):
+            raise self._error(f"has the mark {content.get('mark')!r}, and its event makes it {str(self.mark)!r}")
         return payload
 
     def _close(self, content: dict[str, Any]) -> None:
         if self._number == 1:
             raise self._error(f"is not the manifest of an export (format {FORMAT!r})")
-        if not content.get("events") == self.manifest.get("events") == self._mark.number:
-            raise self._error(f"says {content.get('events')} events, and {self._mark.number} are there")
+        if not content.get("events") == self.manifest.get("events") == self.mark.number:
+            raise self._error(f"says {content.get('events')} events, and {self.mark.number} are there")
+        if self.manifest.get("mark") != str(self.mark):
+            raise self._error(f"ends at the mark {self.mark}, and the manifest says {self.manifest.get('mark')!r}")
         if content["sha256"] != self._digest.hexdigest():
             raise self._error("has another checksum than the lines before it: the export was changed")
         self._whole = True
 
     def _error(self, detail: str) -> ExportError:
-        return ExportError(f"line {self._number} {detail}")
+        return ExportError(self._number, f"line {self._number} {detail}")
 
 
 def read(lines: Iterable[bytes]) -> Iterator[bytes]:

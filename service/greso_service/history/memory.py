@@ -18,6 +18,12 @@ class _Log:
     snapshot: tuple[Mark, bytes] | None = None
     active_ms: int = 0
 
+    def read(self, after: Mark, limit: int) -> list[bytes] | None:
+        """See `History.read`."""
+        if after.number >= len(self.marks) or self.marks[after.number] != after:
+            return None
+        return self.payloads[after.number : after.number + limit]
+
 
 class MemoryHistory:
     """Keeps histories in dictionaries. `clock` gives seconds; idempotency keys expire by it."""
@@ -50,10 +56,7 @@ class MemoryHistory:
 
     async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
         """See `History.read`."""
-        log = self._logs.get(key, _Log())
-        if after.number >= len(log.marks) or log.marks[after.number] != after:
-            return None
-        return log.payloads[after.number : after.number + limit]
+        return self._logs.get(key, _Log()).read(after, limit)
 
     async def begin(
         self, key: RunKey, payloads: AsyncIterator[Sequence[bytes]], *, at_ms: int, once: Once | None = None
@@ -61,6 +64,10 @@ class MemoryHistory:
         """See `History.begin`."""
         whole = [payload async for some in payloads for payload in some]
         return await self.append(key, START, whole, at_ms=at_ms, once=once)
+
+    def draft(self, key: RunKey) -> MemoryDraft:
+        """See `History.draft`."""
+        return MemoryDraft(self, key)
 
     async def recall(self, key: RunKey, name: str) -> Seen | None:
         """See `History.recall`."""
@@ -102,3 +109,29 @@ class MemoryHistory:
 
     async def close(self) -> None:
         """See `History.close`."""
+
+
+class MemoryDraft:
+    """See `Draft`."""
+
+    def __init__(self, history: MemoryHistory, key: RunKey) -> None:
+        self._history, self._key = history, key
+        self._log = _Log()
+
+    async def extend(self, payloads: Sequence[bytes]) -> None:
+        """See `Draft.extend`."""
+        for payload in payloads:
+            self._log.marks.append(self._log.marks[-1].then(payload))
+            self._log.payloads.append(payload)
+
+    async def read(self, after: Mark, limit: int) -> list[bytes] | None:
+        """See `Draft.read`."""
+        return self._log.read(after, limit)
+
+    async def finish(self, *, at_ms: int, once: Once | None = None) -> Appended | Moved | Seen:
+        """See `Draft.finish`."""
+        return await self._history.append(self._key, START, self._log.payloads, at_ms=at_ms, once=once)
+
+    async def abandon(self) -> None:
+        """See `Draft.abandon`."""
+        self._log = _Log()

@@ -1,6 +1,6 @@
 -- Reads events behind a mark. KEYS: log, head. ARGV: mark, events at most, bytes after which to stop (one event at
 -- least, so that an answer stays well inside a time-out). Returns the payloads, false when the log lacks the mark.
-if (redis.call('HGET', KEYS[2], 'mark') or '0-0') == ARGV[1] then return {} end
+if redis.call('HGET', KEYS[2], 'mark') == ARGV[1] then return {} end  -- a draft has no head
 if ARGV[1] ~= '0-0' and #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 0 then return false end
 local limit, most, size, payloads, from = tonumber(ARGV[2]), tonumber(ARGV[3]), 0, {}, ARGV[1]
 while #payloads < limit and size < most do

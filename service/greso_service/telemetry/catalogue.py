@@ -153,7 +153,7 @@ SERVICE: Final = (
         "request_duration_seconds",
         "histogram",
         "sum",
-        "From the request's head to the end of its answer.",
+        "From the request's head to the end of its answer; of a stream of events to its beginning.",
         {"method": None, "route": None},
     ),
     Metric("requests_in_flight", "gauge", "sum", "HTTP requests being worked on."),

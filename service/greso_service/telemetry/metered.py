@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from greso_service.core.mark import Mark
 from greso_service.errors import Unavailable
-from greso_service.history.base import Appended, History, Listed, Moved, Once, RunKey, Seen, Usage
+from greso_service.history.base import Appended, Draft, History, Listed, Moved, Once, RunKey, Seen, Usage
 from greso_service.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 
 OPERATIONS = (
-    "append", "read", "begin", "recall", "remember", "save", "load", "drop", "runs", "ping", "usage",
+    "append", "read", "begin", "draft", "recall", "remember", "save", "load", "drop", "runs", "ping", "usage",
 )  # fmt: skip
 
 
@@ -56,6 +57,10 @@ class MeteredHistory:
         """See `History.begin`; its time is also that of making the payloads."""
         return await self._timed("begin", self._history.begin(key, payloads, at_ms=at_ms, once=once))
 
+    def draft(self, key: RunKey) -> MeteredDraft:
+        """See `History.draft`; what is done with it counts as `draft`."""
+        return MeteredDraft(self._history.draft(key), partial(self._timed, "draft"))
+
     async def recall(self, key: RunKey, name: str) -> Seen | None:
         """See `History.recall`."""
         return await self._timed("recall", self._history.recall(key, name))
@@ -91,3 +96,29 @@ class MeteredHistory:
     async def close(self) -> None:
         """See `History.close`."""
         await self._history.close()
+
+
+class MeteredDraft:
+    """Passes everything on to `draft`."""
+
+    def __init__(self, draft: Draft, timed: Callable[[Awaitable[Any]], Awaitable[Any]]) -> None:
+        self._draft = draft
+        self._timed = timed
+
+    async def extend(self, payloads: Sequence[bytes]) -> None:
+        """See `Draft.extend`."""
+        await self._timed(self._draft.extend(payloads))
+
+    async def read(self, after: Mark, limit: int) -> list[bytes] | None:
+        """See `Draft.read`."""
+        payloads: list[bytes] | None = await self._timed(self._draft.read(after, limit))
+        return payloads
+
+    async def finish(self, *, at_ms: int, once: Once | None = None) -> Appended | Moved | Seen:
+        """See `Draft.finish`."""
+        result: Appended | Moved | Seen = await self._timed(self._draft.finish(at_ms=at_ms, once=once))
+        return result
+
+    async def abandon(self) -> None:
+        """See `Draft.abandon`."""
+        await self._timed(self._draft.abandon())
