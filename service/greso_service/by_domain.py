@@ -16,7 +16,9 @@ def content(state: RunState) -> list[dict[str, Any]]:
     named = {domain.name for domain in state.domains}
     share = quotas.shares(state.spec, state.domains) if quotas.in_force(state.spec) else [None] * len(state.domains)
     rows = [_row(state, *each) for each in zip(state.domains, share, strict=True)]
-    waiting = [_row(state, begun(name, state.progress), None) for name in state.spec.domains if name not in named]
+    waiting = [
+        _row(state, begun(name, state.progress), None) for name in sorted(state.spec.domains) if name not in named
+    ]
     return [*rows[1:], *waiting, *(rows[:1] if state.domains and state.domains[0].told else [])]
 
 
