@@ -27,7 +27,7 @@ BUSY = 1.5  # times as long for the same rollouts; on an idle machine seeds diff
 PAIRS = (
     ("dynamic", "greso"), ("grpo", "greso"), ("adaptive", "greso"), ("grpo", "greso-1"), ("dynamic", "grpo"),
     *((baseline, arm) for arm in ("irt", "mopps", "p_mixed", "band") for baseline in ("dynamic", "greso", "grpo")),
-    *(("grpo", "irt-1"), ("greso-1", "irt-1")),
+    *((baseline, "irt-1") for baseline in ("dynamic", "greso", "grpo", "greso-1")),
     *((arm, "irt") for arm in ("mopps", "p_mixed", "band")),
 )  # fmt: skip
 
