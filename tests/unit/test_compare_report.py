@@ -39,7 +39,7 @@ SPEEDS = {"grpo": 1.4, "dynamic": 1.0, "greso": 1.6, "greso-1": 1.4, "adaptive":
 PAIRS = {
     "greso against dynamic", "greso against grpo", "greso against adaptive", "greso-1 against grpo",
     "grpo against dynamic", "irt against dynamic", "irt against greso", "irt against grpo", "irt-1 against grpo",
-    "irt-1 against greso-1",
+    "irt-1 against greso-1", "irt-1 against dynamic", "irt-1 against greso",
 }  # fmt: skip
 
 
