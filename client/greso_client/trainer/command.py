@@ -138,7 +138,7 @@ def _train(options: Options, ranks: Ranks, console: Console) -> int:
                 logs.write(step, measured)
                 screen.show(step, measured)
                 if _due(step.number, options.checkpoint_every, last=last):
-                    _require_not_fenced(client, step.number)
+                    _require_not_fenced(client, step.number, last=last)
                     saved = _save(checkpoints, step.number, policy, learner, _about(options, client))
             if stopping:
                 _say(console, f"stopped after step {step.number}; the same command goes on from the newest checkpoint")
@@ -219,8 +219,11 @@ def _is_known(client: Client, prompt: str) -> bool:
     return True
 
 
-def _require_not_fenced(client: Client, step: int) -> None:
+def _require_not_fenced(client: Client, step: int, *, last: bool) -> None:
     """Raise `FencedError` when another trainer has taken the run over: one taken for dead must not save over it."""
+    if last:
+        # A trainer that was frozen takes the service to be away for a moment, in which it may come to its end.
+        client.flush()
     with contextlib.suppress(UnavailableError):  # then nobody can have taken it over, and the step is worth saving
         client.report(step, [], final=True)
 
