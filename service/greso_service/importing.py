@@ -26,7 +26,11 @@ from greso_service.replay import PAGE, HistoryGone
 _LONG: Final = 2**18  # bytes of lines that are read in a thread
 _PAGE_BYTES: Final = 2**22  # of events written at a time
 _LATE: Final = 60.0  # seconds after which a slow sender's draft is written to all the same, or it would disappear
-_NEWEST_MS: Final = 253_402_300_799_999  # of the last date that can be written with four digits
+_MOST_REWARDS: Final = 2**24
+"""Of one report: more than a request of the default size can bring. A few bytes can say that there are billions."""
+
+_FAST_CLOCK: Final = 86_400.0
+"""Seconds by which the clock that an event was written by may be ahead of this one."""
 
 # What reading or folding a wrong event may raise.
 _OFF = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
@@ -141,9 +145,9 @@ def _folded(state: RunState | None, mark: Mark, payloads: Sequence[bytes]) -> tu
     """Fold up to a rewind: the state, the mark up to it, and what is left, the rewind first."""
     for place, payload in enumerate(payloads):
         try:
-            recorded = codec.decode(payload)
-            if recorded.at_ms > _NEWEST_MS:
-                raise ValueError("it was written after the year 9999")
+            recorded = codec.decode(payload, most_rewards=_MOST_REWARDS)
+            if recorded.at_ms > 1000 * (time.time() + _FAST_CLOCK):
+                raise ValueError("it was written in the future")
             event = recorded.event
             if state is None:
                 state = soundness.begun(event)
@@ -162,7 +166,7 @@ def _folded(state: RunState | None, mark: Mark, payloads: Sequence[bytes]) -> tu
 async def _rewound(draft: Draft, key: RunKey, state: RunState, mark: Mark, payload: bytes) -> RunState:
     """The state behind a rewind, the event after `mark`."""
     try:
-        event = codec.decode(payload).event
+        event = codec.decode(payload, most_rewards=_MOST_REWARDS).event
         assert isinstance(event, Rewound)  # noqa: S101 - it was decoded before
         soundness.check_rewound(state, mark, event)
         state = await replay.refold(_Drafted(draft), key, event.kept)

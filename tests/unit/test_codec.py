@@ -230,3 +230,21 @@ def test_json_bodies_are_sorted_and_dense() -> None:
     body = encode(RECORDED["patched"])[HEAD:]
     assert body == b'{"easy_min_mean":null,"exploration_bounds":[0.1,0.9],"train_batch_size":64}'
     assert json.loads(body) == EVENTS["patched"].changes  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("lengths", [[4] * 3, [5, 4, 3]], ids=["equal", "ragged"])
+def test_a_report_of_more_rewards_than_wanted_is_refused(lengths: list[int]) -> None:
+    report = Reported(0, True, [], np.arange(3), Rewards.of([[1.0] * length for length in lengths]))
+    payload = encode(Recorded(report, 0, 0))
+    assert decode(payload, most_rewards=12).event.step == 0  # type: ignore[union-attr]
+    with pytest.raises(CodecError, match="more than 11 rewards"):
+        decode(payload, most_rewards=11)
+
+
+def test_a_few_bytes_that_say_billions_cost_nothing() -> None:
+    """65,535 rewards in each of 2^20 groups: refused before there is room made for them."""
+    body = struct.pack("<qB", 0, 1) + struct.pack("<I", 0) + struct.pack("<I", 2**20) + bytes(4 * 2**20)
+    body += struct.pack("<BH", 1, 65_535) + struct.pack("<H", 1) + struct.pack("<d", 1.0)
+    payload = struct.pack("<BBBxQQ", 1, 5, 1, 0, 0) + zlib.compress(body, 9)
+    with pytest.raises(CodecError, match="more than 100 rewards"):
+        decode(payload, most_rewards=100)

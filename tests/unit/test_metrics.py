@@ -266,3 +266,14 @@ def test_memory_of_the_store_is_absent_until_known() -> None:
 def test_each_metric_says_what_it_means(metric: Any) -> None:
     assert metric.help.endswith(".")
     assert len(metric.help) < 120
+
+
+def test_a_history_from_tomorrow_keeps_no_label_for_ever() -> None:
+    replica = Replica(most=1)
+    replica.states["imported"], replica.written["imported"] = grown(), replica.now + 1e6
+    assert not replica.of("imported")
+    replica.written["imported"] = replica.now + 60
+    assert replica.of("imported")
+    replica.now += ACTIVE + 120
+    replica.wrote("mine", grown(), Totals())
+    assert replica.of("mine")

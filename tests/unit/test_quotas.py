@@ -53,6 +53,14 @@ def test_what_a_domain_has_not_got_the_others_give() -> None:
     assert divided(0, [0.5, 0.5]) == [0, 0]
 
 
+def test_more_than_a_prompt_is_never_due() -> None:
+    """Whatever a history says: it would be worked off one by one."""
+    for due in (1e15, -1e15):
+        numbers = divided(8, [0.5, 0.5], [due, 0.0])
+        assert sum(numbers) == 8
+        assert max(numbers) <= 5
+
+
 def test_what_is_due_comes_first() -> None:
     assert divided(1, [0.5, 0.5], [-0.5, 0.5]) == [0, 1]
     assert divided(1, [0.5, 0.5], [0.5, -0.5]) == [1, 0]

@@ -40,7 +40,10 @@ class WatchedKeys:
         """Look at the file until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            await asyncio.to_thread(self.look)  # the file may be far away
+            try:
+                await asyncio.to_thread(self.look)  # the file may be far away
+            except Exception:  # whatever it is: keys that are no longer looked at can't be revoked
+                log.exception("the keys file %s can't be looked at; it is tried again", self._path, extra=SELDOM)
 
     def look(self) -> None:
         """Read the file if it has changed."""

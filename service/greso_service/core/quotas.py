@@ -64,6 +64,7 @@ def divided(count: int, share: Floats, due: Floats, room: Numbers) -> tuple[Numb
 
     `due`: prompts that each was to give before and did not; `room`: int64[n], that each has.
     """
+    due = np.clip(due, -1.0, 1.0)
     numbers = np.zeros(share.size, np.int64)
     wanted = share * count + due
     extra = due

@@ -5,7 +5,7 @@ A fold trusts its events: an index beyond the prompts, or one that joins the poo
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from greso_service.core.prompts import UNKNOWN
 from greso_service.core.spec import RunSpec, SpecError
 from greso_service.core.state import RunState
 
+_RUN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LARGEST: Final = 2**53 - 1  # steps and counts: the largest integer that every JSON reader keeps exact
 _MOST_SECONDS: Final = 1e15  # sums stay finite
 _ROUNDED: Final = 1 + 1e-9  # what arithmetic may have added to a count of passes
@@ -87,7 +88,9 @@ def check(state: RunState, event: Event) -> None:
             except SpecError as error:
                 raise UnsoundError(str(error)) from None
         case Forked():
-            _demand(isinstance(event.run, str), "the run that was forked has no name")
+            run: object = event.run  # as JSON had it
+            named = isinstance(run, str) and bool(_RUN_NAME.fullmatch(run))
+            _demand(named, "the run that was forked has no name that a run can have")
             if event.step is not None:
                 _check_step(event.step)
         case Created():
@@ -110,7 +113,8 @@ def check_rewound(state: RunState, mark: Mark, event: Rewound) -> None:
     _demand(len(whole) < len(past) and tuple(whole) == past[: len(whole)], "a rewind keeps what does not count")
     cut = past[len(whole)]
     inside = last.after == cut.after and cut.after.number <= last.until.number <= cut.until.number
-    _demand(inside and last.step is not None and 0 <= last.step <= event.step, "a rewind keeps what does not count")
+    within = last.step is not None and (cut.step is None or last.step <= cut.step)
+    _demand(inside and within and 0 <= (last.step or 0) <= event.step, "a rewind keeps what does not count")
 
 
 def _check_selected(state: RunState, event: Selected) -> None:
@@ -126,7 +130,7 @@ def _check_selected(state: RunState, event: Selected) -> None:
     if event.ranked is not None:
         _check_known(_numbers(event.ranked.index), size)
         _demand(event.ranked.walked <= len(event.ranked.index), "the walk brings more than are drawn")
-        _demand(math.isfinite(event.ranked.owed), "what the walk owes is not finite")
+        _demand(0 <= event.ranked.owed <= _LARGEST, "what the walk owes is not a number of prompts")
     if event.audited is not None:
         _check_known(_numbers((*event.audited.easy, *event.audited.hard)), size)
 
@@ -140,7 +144,8 @@ def _check_parts(state: RunState, event: Selected) -> None:
         _demand(all(0 <= count <= _LARGEST for count in counts), "a count of a domain is below 0")
         if part.walk is not None:
             _demand(_walks(part.walk.cursor, state.domains[part.domain].pooled), "a draw ends outside of a domain")
-            _demand(math.isfinite(part.walk.owed) and math.isfinite(part.walk.due), "what is owed is not finite")
+            _demand(0 <= part.walk.owed <= _LARGEST, "what the walk owes is not a number of prompts")
+            _demand(-1 <= part.walk.due <= 1, "more than one prompt is due")
 
 
 def _check_joined(state: RunState, event: Joined) -> None:

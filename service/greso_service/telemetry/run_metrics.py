@@ -68,6 +68,7 @@ class RunMetrics:
         """The run's counters, or those of `OTHER`: that of a run of this very name, too."""
         if run == OTHER:
             return self._children[OTHER]
+        written = min(written, self._clock())  # an imported history may say that it was written tomorrow
         if run in self._used:
             self._used[run] = max(written, self._used[run])
         else:
@@ -104,7 +105,7 @@ class RunMetrics:
         }
         now = self._clock()
         for seen in self._seen():
-            if now - seen.written <= ACTIVE:
+            if abs(now - seen.written) <= ACTIVE:
                 run = label(seen.key)
                 self._claim(run, seen.written)
                 if run in self._used:
