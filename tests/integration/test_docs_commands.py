@@ -79,7 +79,8 @@ ELSEWHERE = {
         "docs/policies.md",
         "greso bench-rl --seeds 1 2 3 4 5 --arms grpo dynamic greso irt --rollouts 100000 --set broken=0.0"
         " --out bench-learnable\ngreso bench-rl --seeds 1 2 3 4 5 --arms grpo dynamic greso irt --rollouts 100000"
-        " --set pool=600 --out bench-small",
+        " --set pool=600 --out bench-small\ngreso bench-rl --seeds 1 2 3 4 5 --arms grpo greso irt --rollouts 100000"
+        " --set pool=20000 --out bench-large",
     ): [Covered("tests/e2e/test_compare.py", '"bench-rl"')],
     ("docs/quickstart.md", "make serve"): [
         Covered("Makefile", "greso serve"),
