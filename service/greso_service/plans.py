@@ -121,7 +121,7 @@ def draw(state: RunState, step: int, count: int | None) -> Plan:
         raise Conflict("the pool is empty; add prompts with PUT /v1/runs/{run}/pool, or use select")
     if not state.scopes():
         raise Conflict("every domain that has prompts has quota 0; change the quotas with PATCH /v1/runs/{run}")
-    drawn = drawing.draw(state, step, _batch_size(state, step) if count is None else count)
+    drawn = drawing.draw(state, step, state.batch_size(step) if count is None else count)
     return Plan([drawn.event], answers.draw(state, drawn, state.table.texts(drawn.index.tolist())))
 
 
@@ -138,10 +138,6 @@ def report(
     index, new = state.table.plan(_ids(prompts, "/results/{}/prompt"))
     event = Reported(step, final, new, index, Rewards.of(rewards), seconds)
     return Plan([event], answers.report(state, event, state.assess(event)))
-
-
-def _batch_size(state: RunState, step: int) -> int:
-    return state.batch_size(step)
 
 
 def _ids(prompts: Sequence[str], pointer: str) -> Ids:

@@ -35,7 +35,7 @@ def test_draws_by_rank(spec: dict[str, Any], trace: list[Action]) -> None:
                 assert len(taken) <= wanted
                 assert len(taken) == wanted or action.count is None, "as many as there are"
                 assert not set(taken) & set((state.prompts.drawn == action.step + 1).nonzero()[0].tolist())
-                count = plans._batch_size(state, action.step) if action.count is None else action.count
+                count = state.batch_size(action.step) if action.count is None else action.count
                 assert 0 <= event.ranked.owed <= max(state.owed, len(taken) + 1, count)
             if isinstance(event, Selected):
                 assert event.selected + event.skipped_easy + event.skipped_hard == event.examined

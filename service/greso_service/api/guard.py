@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greso_service.api import problems
 from greso_service.api.access import CALLER, Caller
-from greso_service.api.wire_requests import RUN_NAME
+from greso_service.core.limits import RUN_NAME
 from greso_service.errors import InvalidInput, Unavailable
 from greso_service.history.base import DEFAULT_TENANT, RunKey
 from greso_service.telemetry import client_counts

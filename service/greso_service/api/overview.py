@@ -12,9 +12,10 @@ from fastapi import APIRouter, Query, Response
 
 from greso_service import views, why
 from greso_service.answers import Answer
-from greso_service.api import wire_requests, wire_views
+from greso_service.api import wire_views
 from greso_service.api.access import Reader
 from greso_service.api.shared import PROBLEMS, RunName, json_response, page_of
+from greso_service.core.limits import LARGEST_STEP
 from greso_service.core.state import RunState
 from greso_service.errors import NotFound
 from greso_service.history.base import RunKey
@@ -68,7 +69,7 @@ def router(runs: Runs, version: str, clock: Callable[[], float] = time.time) -> 
     async def curves(
         run: RunName,
         tenant: Reader,
-        after: Annotated[int, Query(ge=-1, le=wire_requests.LARGEST_STEP)] = -1,
+        after: Annotated[int, Query(ge=-1, le=LARGEST_STEP)] = -1,
         points: Annotated[int, Query(ge=10, le=2000, description="points at most")] = 300,
     ) -> Response:
         """The steps after `after`; a point sums as many of them as it takes."""

@@ -13,6 +13,7 @@ from greso_service.answers import PromptQuery
 from greso_service.api import body, wire, wire_requests
 from greso_service.api.access import Admin, Reader, Writer
 from greso_service.api.shared import FENCED, PROBLEMS, Limit, RunName, json_response, page_of, takes
+from greso_service.core.limits import LARGEST_STEP
 from greso_service.given import Given
 from greso_service.history.base import RunKey
 from greso_service.runs import Runs
@@ -86,7 +87,7 @@ def router(runs: Runs) -> APIRouter:
         run: RunName,
         tenant: Reader,
         *,
-        after: Annotated[int, Query(ge=-1, le=wire_requests.LARGEST_STEP)] = -1,
+        after: Annotated[int, Query(ge=-1, le=LARGEST_STEP)] = -1,
         limit: Limit = 100,
         domain: Annotated[str | None, Query(description="as one domain saw them; empty: prompts without one")] = None,
     ) -> Response:

@@ -11,7 +11,7 @@ from fastapi import Path, Query, Response
 
 from greso_service.answers import Answer
 from greso_service.api import body
-from greso_service.api.wire_requests import RUN_NAME
+from greso_service.core.limits import RUN_NAME
 from greso_service.errors import Fault, InvalidInput
 from greso_service.history.base import Listed
 

@@ -21,11 +21,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from greso_service.core import spec
-
-RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
-
-LARGEST_STEP = 2**53 - 1
-"""The largest integer that every JSON reader keeps exact."""
+from greso_service.core.limits import LARGEST_STEP, RUN_NAME
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 

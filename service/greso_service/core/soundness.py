@@ -27,14 +27,13 @@ from greso_service.core.events import (
     Selected,
     Span,
 )
+from greso_service.core.limits import LARGEST_STEP, RUN_NAME
 from greso_service.core.mark import Mark
 from greso_service.core.pool import Cursor
 from greso_service.core.prompts import UNKNOWN
 from greso_service.core.spec import RunSpec, SpecError
 from greso_service.core.state import RunState
 
-_RUN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_LARGEST: Final = 2**53 - 1  # steps and counts: the largest integer that every JSON reader keeps exact
 _MOST_SECONDS: Final = 1e15  # sums stay finite
 _ROUNDED: Final = 1 + 1e-9  # what arithmetic may have added to a count of passes
 
@@ -89,7 +88,7 @@ def check(state: RunState, event: Event) -> None:
                 raise UnsoundError(str(error)) from None
         case Forked():
             run: object = event.run  # as JSON had it
-            named = isinstance(run, str) and bool(_RUN_NAME.fullmatch(run))
+            named = isinstance(run, str) and bool(re.fullmatch(RUN_NAME, run))
             _demand(named, "the run that was forked has no name that a run can have")
             if event.step is not None:
                 _check_step(event.step)
@@ -120,7 +119,7 @@ def check_rewound(state: RunState, mark: Mark, event: Rewound) -> None:
 def _check_selected(state: RunState, event: Selected) -> None:
     _check_step(event.step)
     counts = (event.examined, event.selected, event.skipped_easy, event.skipped_hard)
-    _demand(all(0 <= count <= _LARGEST for count in counts), "a count is below 0")
+    _demand(all(0 <= count <= LARGEST_STEP for count in counts), "a count is below 0")
     _demand(sum(counts[1:]) <= event.examined, "more are selected and skipped than examined")
     if event.cursor is not None:
         _demand(_walks(event.cursor, state.pool_size), "a draw ends outside of the pool")
@@ -130,7 +129,7 @@ def _check_selected(state: RunState, event: Selected) -> None:
     if event.ranked is not None:
         _check_known(_numbers(event.ranked.index), size)
         _demand(event.ranked.walked <= len(event.ranked.index), "the walk brings more than are drawn")
-        _demand(0 <= event.ranked.owed <= _LARGEST, "what the walk owes is not a number of prompts")
+        _demand(0 <= event.ranked.owed <= LARGEST_STEP, "what the walk owes is not a number of prompts")
     if event.audited is not None:
         _check_known(_numbers((*event.audited.easy, *event.audited.hard)), size)
 
@@ -141,10 +140,10 @@ def _check_parts(state: RunState, event: Selected) -> None:
     for part in event.parts:
         _demand(part.domain < len(state.domains), "a selection has a part of a domain that is not there")
         counts = (part.examined, part.selected, part.skipped_easy, part.skipped_hard)
-        _demand(all(0 <= count <= _LARGEST for count in counts), "a count of a domain is below 0")
+        _demand(all(0 <= count <= LARGEST_STEP for count in counts), "a count of a domain is below 0")
         if part.walk is not None:
             _demand(_walks(part.walk.cursor, state.domains[part.domain].pooled), "a draw ends outside of a domain")
-            _demand(0 <= part.walk.owed <= _LARGEST, "what the walk owes is not a number of prompts")
+            _demand(0 <= part.walk.owed <= LARGEST_STEP, "what the walk owes is not a number of prompts")
             _demand(-1 <= part.walk.due <= 1, "more than one prompt is due")
 
 
@@ -165,7 +164,7 @@ def _check_joined(state: RunState, event: Joined) -> None:
 
 
 def _walks(cursor: Cursor, pool: int) -> bool:
-    return 0 <= cursor.epoch <= _LARGEST and 0 <= cursor.position <= cursor.size <= pool
+    return 0 <= cursor.epoch <= LARGEST_STEP and 0 <= cursor.position <= cursor.size <= pool
 
 
 def _check_fields(given: Mapping[str, Any]) -> None:
@@ -202,7 +201,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _check_step(step: object) -> None:
-    _demand(type(step) is int and 0 <= step <= _LARGEST, f"step {step} is not one from 0 to 2^53 - 1")
+    _demand(type(step) is int and 0 <= step <= LARGEST_STEP, f"step {step} is not one from 0 to 2^53 - 1")
 
 
 def _check_new(state: RunState, new: list[bytes]) -> None:

@@ -15,6 +15,7 @@ import orjson
 
 from greso_service.core.draws import MAX_ID_BYTES
 from greso_service.core.events import Reported
+from greso_service.core.limits import LARGEST_STEP
 from greso_service.core.outcome import Rewards
 from greso_service.whatif.log import Log, LogError
 
@@ -25,7 +26,6 @@ STEP_FIELDS: Final = ("step", "global_step", "global_steps", "training_step", "t
 PROMPT_FIELDS: Final = ("prompt_id", "prompt", "input", "question", "problem", "query", "id", "index", "uid")
 REWARD_FIELDS: Final = ("rewards", "scores", "reward", "score", "correct")
 
-LARGEST_STEP: Final = 2**53 - 1
 MOST_REWARDS: Final = 65_535
 """Of a group, as in a report."""
 
