@@ -148,6 +148,7 @@ def content(state: RunState) -> dict[str, Any]:
     words, lengths = state.table.packed()
     return {
         **arrays,
+        "recent": state.groups.of(np.arange(size)).tobytes(),
         "words": words.tobytes(),
         "lengths": lengths.tobytes(),
         "hashes": state.table.hashes.tobytes(),

@@ -23,7 +23,6 @@ from greso_service.core.events import Created, Reported
 from greso_service.core.fold import fold
 from greso_service.core.outcome import Rewards
 from greso_service.core.policy import RANKINGS
-from greso_service.core.prompt_arrays import PromptArrays
 from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState
 
@@ -103,11 +102,6 @@ def main() -> None:
             table.add_row(policy, f"{prompts:,}", scores, drawn, first)
     console.print(table)
     console.print(f"fold of a report of {COUNT} x {GROUP}: {fold_times(100_000, 10 * asked.times)} ms")
-    columns = PromptArrays()
-    columns.grow(1)
-    ranking = ("passed", "failed", "difficulty", "variance", "hopeless", "drawn", "audited", "heard")
-    each = {name: getattr(columns, name)[:1].nbytes for name in PromptArrays.__slots__}
-    console.print(f"bytes a prompt: {sum(each.values())}, of which for rankings {sum(each[name] for name in ranking)}")
     console.print(f"{os.cpu_count()} cores, {platform.machine()}, numpy {np.__version__}")
 
 

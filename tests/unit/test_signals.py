@@ -8,7 +8,7 @@ import pytest
 from greso_service.core.advice import Signals, savings
 from greso_service.core.advice.signals import WINDOW
 from greso_service.core.outcome import Outcome
-from greso_service.core.prompt_arrays import RECENT
+from greso_service.core.recent import RECENT
 
 from ..folding import draw, mixed, pool, rates, report, run  # noqa: TID252
 from ..simulated import Trainer, mixture  # noqa: TID252

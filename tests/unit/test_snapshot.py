@@ -142,6 +142,6 @@ def test_prompts_not_visited_take_little_room() -> None:
     state = run()
     pool(state, [f"{number}" for number in range(20_000)])
     frozen = snapshot.Frozen(state)
-    assert frozen.arrays["recent"].size == 0
+    assert frozen.arrays["groups_codes"].size == 0
     assert len(frozen.encode()) < 20_000 * 20
     assert np.array_equal(snapshot.decode(frozen.encode()).pool[:20_000], np.arange(20_000))

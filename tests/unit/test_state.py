@@ -12,7 +12,7 @@ from greso_service.core.draws import Ids
 from greso_service.core.events import Created, Patched, Reported
 from greso_service.core.fold import fold
 from greso_service.core.outcome import Outcome, Rewards
-from greso_service.core.prompt_arrays import RECENT
+from greso_service.core.recent import RECENT
 from greso_service.core.state import RunState
 
 from ..folding import mixed, pool, report, run, select  # noqa: TID252

@@ -38,17 +38,31 @@ class IdError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Ids:
+class Words:
     """Prompt ids made ready for array work.
 
-    `raw`: n ids as UTF-8; `lengths`: int64[n] bytes; `words`: uint64[n, w], the id's bytes little-endian and padded
-    with zeros; `hashes`: uint64[n], keyed by bytes and length.
+    `lengths`: int64[n] bytes; `words`: uint64[n, w], the id's bytes little-endian and padded with zeros; `hashes`:
+    uint64[n], keyed by bytes and length.
     """
 
-    raw: list[bytes]
     lengths: NDArray[np.int64]
     words: U64
     hashes: U64
+
+    @classmethod
+    def padded(cls, lengths: NDArray[np.int64], words: U64) -> Words:
+        """Ids from their padded words."""
+        return cls(lengths, words, _hash(words, lengths))
+
+    def __len__(self) -> int:
+        return self.lengths.size
+
+
+@dataclass(frozen=True, slots=True)
+class Ids(Words):
+    """The same with the ids themselves. `raw`: n ids as UTF-8."""
+
+    raw: list[bytes]
 
     @classmethod
     def of(cls, prompts: Sequence[str]) -> Ids:
@@ -69,10 +83,7 @@ class Ids:
             raise IdError(row, f"must be 1 to {MAX_ID_BYTES} UTF-8 bytes, has {lengths[row]}")
         width = int(-(-lengths.max(initial=1) // _WORD))
         words = np.array(raw, dtype=f"S{width * _WORD}").view("<u8").reshape(len(raw), width)
-        return cls(raw, lengths, words, _hash(words, lengths))
-
-    def __len__(self) -> int:
-        return len(self.raw)
+        return cls(lengths, words, _hash(words, lengths), raw)
 
 
 def _first_unencodable(prompts: Sequence[str]) -> IdError:

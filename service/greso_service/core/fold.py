@@ -30,8 +30,8 @@ from greso_service.core.outcome import Outcome, Outcomes
 from greso_service.core.passes import Passes
 from greso_service.core.policy import RANKINGS, PromptView, as_easy, known
 from greso_service.core.pool import Cursor
-from greso_service.core.prompt_arrays import GROUP_ROW, RECENT
 from greso_service.core.prompts import Index
+from greso_service.core.recent import SAID_ROW
 from greso_service.core.sample import SKIPPED_EASY, SKIPPED_HARD
 from greso_service.core.state import RunState
 
@@ -81,6 +81,7 @@ def _register(state: RunState, new: list[bytes]) -> None:
         first = state.table.size
         state.table.add(Ids.of_bytes(new))
         state.prompts.grow(state.table.size)
+        state.groups.grow(state.table.size)
         state.streaks.join(state.table.size - first)
         state.sample.admit(first, state.table.hashes[first:])
 
@@ -174,11 +175,10 @@ def _fold_groups(state: RunState, event: Reported, outcomes: Outcomes, rows: Ind
     """Fold groups of distinct prompts."""
     prompts, index = state.prompts, event.index[rows]
     count, mean = event.rewards.lengths[rows].astype(np.int64), outcomes.mean[rows]
-    groups = np.empty(rows.size, GROUP_ROW)
-    groups["step"], groups["count"], groups["mean"] = event.step, count, mean
-    groups["low"], groups["high"] = outcomes.low[rows], outcomes.high[rows]
-    groups["outcome"] = outcomes.outcome[rows]
-    prompts.recent[index, prompts.visits[index] % RECENT] = groups
+    said = np.empty(rows.size, SAID_ROW)
+    said["count"], said["mean"], said["outcome"] = count, mean, outcomes.outcome[rows]
+    said["low"], said["high"] = outcomes.low[rows], outcomes.high[rows]
+    state.groups.put(index, prompts.visits[index], event.step, said)
     prompts.visits[index] += 1
     prompts.last_step[index] = np.maximum(prompts.last_step[index], event.step)
     rewarded = count > 0

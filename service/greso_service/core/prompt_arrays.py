@@ -9,13 +9,6 @@ from numpy.typing import NDArray
 
 from greso_service.core.arrays import grown
 
-RECENT = 8
-"""Groups remembered in detail per prompt, for people who ask why it was skipped; the history has them all."""
-
-GROUP_ROW = np.dtype(
-    [("step", "<i8"), ("mean", "<f8"), ("low", "<f8"), ("high", "<f8"), ("count", "<u2"), ("outcome", "i1")]
-)
-
 
 @dataclass(slots=True)
 class PromptArrays:
@@ -41,7 +34,6 @@ class PromptArrays:
     heard: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     pooled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     domain: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))  # number; 0: none
-    recent: NDArray[np.void] = field(default_factory=lambda: np.zeros((0, RECENT), GROUP_ROW))  # the v-th at v % RECENT
 
     def grow(self, size: int) -> None:
         """Make room for `size` prompts."""

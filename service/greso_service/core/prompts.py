@@ -1,4 +1,4 @@
-"""PromptTable: prompt ids <-> dense indices, as flat arrays (some 45 bytes for an id of 20), vectorised look-up."""
+"""PromptTable: prompt ids <-> dense indices, as flat arrays (48 bytes for an id of 20), vectorised look-up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greso_service.core.arrays import grown
-from greso_service.core.draws import U64, Ids
+from greso_service.core.draws import U64, Ids, Words
 
 Index = NDArray[np.int64]
 
@@ -28,7 +28,7 @@ class PromptTable:
         self.size = 0
         self._hashes = np.zeros(0, dtype=np.uint64)
         self._lengths = np.zeros(0, dtype=np.uint16)
-        self._offsets = np.zeros(1, dtype=np.int64)  # of each id's first word; one more than ids
+        self._offsets = np.zeros(1, dtype=np.uint32)  # of each id's first word; one more than ids; 32 GiB
         self._words = np.zeros(0, dtype=np.uint64)
         self._slots = np.full(128, UNKNOWN, dtype=np.int32)
 
@@ -91,7 +91,7 @@ class PromptTable:
             index[row] = fresh.setdefault(ids.raw[row], size + len(fresh))
         return index, list(fresh)
 
-    def add(self, ids: Ids) -> None:
+    def add(self, ids: Words) -> None:
         """Append `ids`, which must be distinct and not in the table yet (as `plan` returns them)."""
         if not len(ids):
             return
@@ -108,7 +108,7 @@ class PromptTable:
         packed = ids.words[np.arange(ids.words.shape[1]) < used[:, None]]
         self._words[self._offsets[start] : ends[-1]] = packed
         if 2 * self.size > len(self._slots):
-            self._slots = np.full(1 << (4 * self.size - 1).bit_length(), UNKNOWN, dtype=np.int32)
+            self._slots = _empty_slots(self.size)
             start = 0
         self._claim_slots(np.arange(start, self.size))
 
@@ -154,14 +154,23 @@ class PromptTable:
     def unpacked(cls, words: U64, lengths: NDArray[np.uint16]) -> PromptTable:
         """The table that `packed` was taken from."""
         table = cls()
-        used = -(-lengths.astype(np.int64) // 8)
+        if lengths.size:
+            table._slots = _empty_slots(lengths.size)
+        counts = lengths.astype(np.int64)
+        used = -(-counts // 8)
         ends = np.cumsum(used)
         for start in range(0, len(lengths), _CHUNK):
             part = slice(start, min(start + _CHUNK, len(lengths)))
-            shapes = zip(ends[part].tolist(), used[part].tolist(), lengths[part].tolist(), strict=True)
-            raw = [words[end - count : end].tobytes()[:length] for end, count, length in shapes]
-            table.add(Ids.of_bytes(raw))
+            padded = np.zeros((part.stop - start, int(used[part].max())), np.uint64)
+            first = int(ends[start] - used[start])
+            padded[np.arange(padded.shape[1]) < used[part, None]] = words[first : ends[part.stop - 1]]
+            table.add(Words.padded(counts[part], padded))
         return table
+
+
+def _empty_slots(size: int) -> NDArray[np.int32]:
+    """Slots for `size` ids, which then take a quarter to a half of them."""
+    return np.full(1 << (2 * size - 1).bit_length(), UNKNOWN, np.int32)
 
 
 def _occurrences(text: NDArray[np.uint8], part: NDArray[np.uint8]) -> Index:

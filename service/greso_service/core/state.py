@@ -21,9 +21,10 @@ from greso_service.core.ledger import Ledger
 from greso_service.core.mark import START, Mark
 from greso_service.core.policy import RANKINGS, PromptView, Question
 from greso_service.core.pool import Cursor, Walk, permuted
-from greso_service.core.prompt_arrays import RECENT, PromptArrays
+from greso_service.core.prompt_arrays import PromptArrays
 from greso_service.core.prompts import Index, PromptTable
 from greso_service.core.quotas import Scope
+from greso_service.core.recent import RECENT, RecentGroups
 from greso_service.core.sample import Sample
 from greso_service.core.spec import AUTO, RunSpec
 from greso_service.core.steps import LATELY
@@ -48,6 +49,7 @@ class RunState(Ledger):
         "cursor",
         "domains",
         "generation",
+        "groups",
         "owed",
         "past",
         "pool",
@@ -67,6 +69,7 @@ class RunState(Ledger):
         super().__init__(Progress(Exploration(self.spec.p_easy, self.spec.p_hard), tuning=tuning))
         self.table = PromptTable()
         self.prompts = PromptArrays()
+        self.groups = RecentGroups()
         self.streaks = StreakCounts()
         self.sample = Sample()
         self.pool = np.zeros(0, np.uint32)
@@ -160,7 +163,7 @@ class RunState(Ledger):
         """The prompt's last groups (at most `RECENT`), newest first."""
         visits = int(self.prompts.visits[index])
         newest_first = np.arange(visits - 1, max(visits - RECENT, 0) - 1, -1) % RECENT
-        groups: NDArray[np.void] = self.prompts.recent[index][newest_first]
+        groups: NDArray[np.void] = self.groups.of(np.array([index]))[0][newest_first]
         return groups
 
     def sampled(self, index: Index) -> Index:

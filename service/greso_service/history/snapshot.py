@@ -9,6 +9,7 @@ the version compressed.
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from dataclasses import asdict
@@ -24,8 +25,9 @@ from greso_service.core.domains import Domain
 from greso_service.core.events import Created, Span
 from greso_service.core.mark import Mark
 from greso_service.core.pool import Cursor, Walk
-from greso_service.core.prompt_arrays import GROUP_ROW, PromptArrays
+from greso_service.core.prompt_arrays import PromptArrays
 from greso_service.core.prompts import PromptTable
+from greso_service.core.recent import SAID_ROW, RecentGroups
 from greso_service.core.sample import VISIT_ROW, Sample
 from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState
@@ -38,7 +40,7 @@ from greso_service.history.codec import CodecError
 VERSION = 4  # 3 had no domains; 2 had no ability, audits and counts of passes; 1 had no sample
 _LEVEL = 1
 _SAMPLE = ("index", "count", "rows")
-_DTYPES = {"recent": GROUP_ROW, "steps": STEP_ROW, "sample_rows": VISIT_ROW}
+_DTYPES = {"groups_said": SAID_ROW, "steps": STEP_ROW, "sample_rows": VISIT_ROW}
 
 _OF_DOMAIN = "domain_steps_"
 
@@ -57,10 +59,10 @@ class Frozen:
     def __init__(self, state: RunState, written_ms: int = 0) -> None:
         words, lengths = state.table.packed()
         size = state.table.size
-        visited = state.prompts.visits[:size] > 0
         arrays = {name: getattr(state.prompts, name)[:size] for name in PromptArrays.__slots__}
         # Most prompts of a large pool were not visited yet, and the groups are by far the largest rows.
-        arrays["recent"] = arrays["recent"][visited]
+        visited = np.flatnonzero(state.prompts.visits[:size])
+        arrays |= {f"groups_{name}": array for name, array in state.groups.packed(visited).items()}
         arrays |= {"words": words, "lengths": lengths, "pool": state.pool[: state.pool_size], "steps": state.steps.rows}
         arrays |= {f"sample_{name}": getattr(state.sample, name) for name in _SAMPLE}
         arrays |= {_steps_of(number): domain.steps.rows for number, domain in enumerate(state.domains)}
@@ -102,18 +104,40 @@ def read(snapshot: bytes) -> tuple[RunState, int]:
     if snapshot[:1] != bytes([VERSION]):
         raise CodecError(f"this service reads snapshots of version {VERSION}")
     try:
-        content = zlib.decompress(snapshot[1:])
-        [length] = struct.unpack_from("<I", content)
-        header = json.loads(content[4 : 4 + length])
-        arrays, at = {}, 4 + length
+        content = _Content(snapshot[1:])
+        [length] = struct.unpack("<I", content.take(4))
+        header, arrays = json.loads(content.take(length)), {}
         for name, (dtype, shape) in header["arrays"].items():
             kind = STEP_ROW if name.startswith(_OF_DOMAIN) else _DTYPES.get(name) or np.dtype(dtype)
-            count = int(np.prod(shape))
-            arrays[name] = np.frombuffer(content, kind, count, at).reshape(shape).copy()
-            at += count * kind.itemsize
+            arrays[name] = np.frombuffer(content.take(math.prod(shape) * kind.itemsize), kind).reshape(shape)
+        content.end()
         return _state(header, arrays), int(header["written_ms"])
     except (struct.error, zlib.error, LookupError, TypeError, ValueError) as error:
         raise CodecError(f"damaged snapshot: {error}") from error
+
+
+class _Content:
+    """What a snapshot holds, unpacked piece by piece: all at once would take as much memory as the state again."""
+
+    def __init__(self, packed: bytes) -> None:
+        self._unpacker = zlib.decompressobj()
+        self._packed = packed
+
+    def take(self, size: int) -> bytearray:
+        """The next `size` bytes. Raises `ValueError` if there are fewer."""
+        taken = bytearray()
+        while len(taken) < size:
+            part = self._unpacker.decompress(self._packed, size - len(taken))
+            self._packed = self._unpacker.unconsumed_tail
+            if not part:
+                raise ValueError("it is cut short")
+            taken = taken + part if taken else bytearray(part)
+        return taken
+
+    def end(self) -> None:
+        """Raises `ValueError` if there is more, or what was taken is not what was packed."""
+        if self._unpacker.decompress(self._packed, 1) or not self._unpacker.eof or self._unpacker.unused_data:
+            raise ValueError("it does not end where it should")
 
 
 def _state(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> RunState:
@@ -123,9 +147,9 @@ def _state(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> RunState:
     state.prompts.grow(state.table.size)
     size = state.table.size
     for name in PromptArrays.__slots__:
-        if name != "recent":
-            getattr(state.prompts, name)[:size] = arrays[name]
-    state.prompts.recent[np.flatnonzero(arrays["visits"] > 0)] = arrays["recent"]
+        getattr(state.prompts, name)[:size] = arrays[name]
+    packed = {name: arrays[f"groups_{name}"] for name in RecentGroups.PACKED}
+    state.groups = RecentGroups.unpacked(size, np.flatnonzero(arrays["visits"]), packed)
     state.streaks = StreakCounts.of(state.view.kind, state.view.streak)
     state.pool, state.pool_size = arrays["pool"], arrays["pool"].size
     index, count, rows = (arrays[f"sample_{name}"] for name in _SAMPLE)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from greso_service.core.outcome import Outcome
 from greso_service.core.policy import RANKINGS
-from greso_service.core.prompt_arrays import RECENT
 from greso_service.core.prompts import Index
+from greso_service.core.recent import RECENT
 from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState
 
@@ -147,7 +147,7 @@ def lately(state: RunState, since: int) -> Lately:
     index = np.flatnonzero((prompts.last_step[:size] >= since) & (prompts.visits[:size] > 0))
     index = index[:: -(-index.size // _SAMPLE) or 1]
     visits = prompts.visits[index]
-    groups = prompts.recent[index]
+    groups = state.groups.of(index)
     newest_first = (visits[:, None] - 1 - np.arange(RECENT)) % RECENT  # what was never filled is undetermined
     groups = np.take_along_axis(groups, newest_first, axis=1)
     last, after, before = groups[:, 0], groups[:, :-1], groups[:, 1:]
