@@ -35,7 +35,7 @@ def main() -> None:
     table = Table(title=f"a run of {asked.prompts:,} prompts and {asked.steps:,} steps", title_justify="left")
     for name in ("request", "ms", "10 % - 90 %", "kB"):
         table.add_column(name, justify="left" if name == "request" else "right")
-    with served() as url, httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
+    with served() as servers, servers.http() as client:
         with console.status("making a large run ..."):
             _fill(client, asked.prompts, asked.steps)
         for path in _paths(asked.prompts):
