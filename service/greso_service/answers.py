@@ -231,7 +231,7 @@ def prompt_rows(state: RunState, index: Index) -> list[dict[str, Any]]:
     rows = state.prompts
     names = [domain.name or None for domain in state.domains] or [None]
     columns = {
-        "prompt": state.table.texts(index.tolist()),
+        "prompt": state.table.texts(index),
         "domain": [names[number] for number in rows.domain[index].tolist()],
         "streak": rows.streak[index].tolist(),
         "kind": [_KIND_NAMES[kind] for kind in rows.kind[index].tolist()],

@@ -122,7 +122,7 @@ def draw(state: RunState, step: int, count: int | None) -> Plan:
     if not state.scopes():
         raise Conflict("every domain that has prompts has quota 0; change the quotas with PATCH /v1/runs/{run}")
     drawn = drawing.draw(state, step, state.batch_size(step) if count is None else count)
-    return Plan([drawn.event], answers.draw(state, drawn, state.table.texts(drawn.index.tolist())))
+    return Plan([drawn.event], answers.draw(state, drawn, state.table.texts(drawn.index)))
 
 
 def report(

@@ -60,7 +60,7 @@ def carried(state: RunState, prompts: Sequence[str] | None, pointer: str, most: 
             detail = f"has {count} prompts; max_pool_upload is {most}: name prompts of it, in parts"
             raise InvalidInput(Fault("/from_run", detail))
         index = state.pool[:size].astype(np.int64) if size else np.arange(state.table.size)
-        prompts = state.table.texts(index.tolist())
+        prompts = state.table.texts(index)
     else:
         try:
             index = state.table.find(Ids.of(prompts))

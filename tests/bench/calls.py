@@ -54,7 +54,7 @@ def by_candidates(served: Served, sizes: Sequence[int], prompts: int, rounds: in
             def select(names: list[str] = names) -> plans.Plan:
                 return plans.select(state, 1, names, limit=None, at_least=0, explain=False, stale=False)
 
-            calls = [
+            calls: list[Call] = [
                 partial(client.select, 1, names),
                 echo({"step": 1, "prompts": names}),
                 bare(select()),

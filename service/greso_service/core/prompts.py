@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,10 +122,27 @@ class PromptTable:
             lost = self._slots[slots] != index
             index, slots = index[lost], (slots[lost] + 1) & mask
 
-    def texts(self, index: Iterable[int]) -> list[str]:
+    def texts(self, index: Sequence[int] | Index | range) -> list[str]:
         """The ids at the given indices."""
-        words, offsets, lengths = self._words, self._offsets, self._lengths
-        return [words[offsets[i] : offsets[i + 1]].tobytes()[: lengths[i]].decode() for i in index]
+        every = np.asarray(index, np.int64)
+        found = list[str]()
+        for start in range(0, every.size, _CHUNK):
+            found += self._texts(every[start : start + _CHUNK])
+        return found
+
+    def _texts(self, index: Index) -> list[str]:
+        lengths = self._lengths[index].astype(np.int64)
+        used = -(-lengths // 8)
+        column = np.arange(int(used.max()))
+        padded = np.zeros((index.size, column.size), np.uint64)
+        filled = column < used[:, None]
+        padded[filled] = self._words[(self._offsets[index].astype(np.int64)[:, None] + column)[filled]]
+        raw = padded.view(f"S{8 * column.size}").ravel().tolist()
+        texts: list[str] = [id_.decode() for id_ in raw]
+        # Zeros at the end are taken for padding, but may be the id's own.
+        for row in np.flatnonzero(np.fromiter(map(len, raw), np.int64, len(raw)) != lengths).tolist():
+            texts[row] = raw[row].ljust(lengths[row], b"\0").decode()
+        return texts
 
     def containing(self, part: bytes) -> NDArray[np.bool_]:
         """bool[size]: whether `part` stands in each id's bytes; all of them for an empty one."""

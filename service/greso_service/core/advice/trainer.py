@@ -126,7 +126,7 @@ def _made_anew(signals: Signals) -> Advice | None:
     state, index = signals.state, signals.lately.index[:: max(len(signals.lately) // 128, 1)]
     title = "No prompt ever comes back"
     change = "name a prompt by what is asked, the same in every epoch: its row in the data set, or a hash of its text"
-    ids = state.table.texts(index.tolist())
+    ids = state.table.texts(index)
     steps = state.prompts.last_step[index].tolist()
     # One digit stands in too many ids by chance.
     tellable = [_has_number(name, step) for name, step in zip(ids, steps, strict=True) if step >= 10]
@@ -170,7 +170,7 @@ def ids_all_the_same(signals: Signals) -> Advice | None:
     a_step = recent.groups / recent.steps
     if a_step < 4 * signals.distinct:
         return None
-    [example] = state.table.texts(signals.lately.index[:1].tolist())
+    [example] = state.table.texts(signals.lately.index[:1])
     ids = "one id" if signals.distinct == 1 else f"{signals.distinct} ids"
     return Advice(
         "ids_all_the_same",
