@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 NUMBERS = itertools.count(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Starts take seconds: tests that kill, restart or double the service are slow ones."""
+    for item in items:
+        if {"private", "replicas"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One running service for the session; every test takes runs of its own."""

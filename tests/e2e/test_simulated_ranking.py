@@ -100,6 +100,7 @@ def compared(seeds: range, arms: tuple[str, ...]) -> dict[str, float]:
     return {arm: geometric_mean(each) for arm, each in fewer.items()}
 
 
+@pytest.mark.slow
 def test_ranking_the_pool_costs_fewer_rollouts_than_greso() -> None:
     assert compared(range(11, 12), ("greso", "irt"))["irt"] >= WANTED_RATIO
 

@@ -127,6 +127,7 @@ def solved_by_now(each: float) -> Callable[[float, random.Random], float]:
     return reward
 
 
+@pytest.mark.slow
 def test_a_run_that_learns_nothing_any_more_saves_nothing() -> None:
     trainer = Trainer(mixture(600, 0.2, 0.1, 0.4), reward=solved_by_now(1 / 40_000)).train(60)
     assert told(trainer.state)[0] == "filtering", "it skips, and a rollout earns no more than at the start"

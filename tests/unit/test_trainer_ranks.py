@@ -16,6 +16,8 @@ from tests.servers import free_port
 
 from greso_client.trainer.ranks import ALONE, Ranks
 
+pytestmark = pytest.mark.slow  # two more processes load torch
+
 torch.set_num_threads(1)  # these tensors are small, and waiting threads would take the cores from others
 
 PATIENCE = 240.0  # seconds; two imports of torch take eight on an idle core
