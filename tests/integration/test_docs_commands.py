@@ -65,7 +65,7 @@ ELSEWHERE = {
     ): [Covered("tests/e2e/test_compare.py", '"bench-rl"')],
     (
         "docs/policies.md",
-        "greso bench-rl --seeds 1 2 3 4 5 --arms grpo dynamic greso irt irt-1 --out bench-irt",
+        "greso bench-rl --seeds 1 2 3 4 5 --arms grpo dynamic greso irt irt-1 p_mixed mopps band --out bench-irt",
     ): [Covered("tests/e2e/test_compare.py", '"bench-rl"')],
     (
         "docs/results.md",
@@ -80,7 +80,8 @@ ELSEWHERE = {
         "greso bench-rl --seeds 1 2 3 4 5 --arms grpo dynamic greso irt --rollouts 100000 --set broken=0.0"
         " --out bench-learnable\ngreso bench-rl --seeds 1 2 3 4 5 --arms grpo dynamic greso irt --rollouts 100000"
         " --set pool=600 --out bench-small\ngreso bench-rl --seeds 1 2 3 4 5 --arms grpo greso irt --rollouts 100000"
-        " --set pool=20000 --out bench-large",
+        " --set pool=20000 --out bench-large\ngreso bench-rl --seeds 1 2 3 4 5 --arms grpo dynamic greso irt"
+        " --rollouts 60000 --set broken=0.9 --out bench-exhaust",
     ): [Covered("tests/e2e/test_compare.py", '"bench-rl"')],
     ("docs/quickstart.md", "make serve"): [
         Covered("Makefile", "greso serve"),
