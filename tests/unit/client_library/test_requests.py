@@ -17,6 +17,7 @@ from greso_client import (
     Group,
     InvalidRequestError,
     NotFoundError,
+    ProtocolError,
     Skipped,
 )
 from greso_client._options import default_spool
@@ -166,11 +167,12 @@ def test_refusals_raise_at_once_also_in_fail_open_mode(
     assert len(service.requests) == 1
 
 
-def test_a_refusal_that_is_no_problem_document_still_says_what_came() -> None:
+def test_a_refusal_that_is_no_problem_document_is_not_the_services_and_says_what_came() -> None:
     service = FakeService()
     service.script.append(httpx.Response(404, text="<html>no such page"))
-    with make(service) as client, pytest.raises(NotFoundError, match="no such page"):
+    with make(service) as client, pytest.raises(ProtocolError, match="no such page") as caught:
         client.state()
+    assert caught.value.status == 404
 
 
 def test_unknown_fields_of_an_answer_are_ignored(client: Client, service: FakeService) -> None:
