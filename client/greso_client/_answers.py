@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import TypeVar
 
 from greso_client._fields import Json, flag, indices, inner, number, number_or_none, rows, text, texts, whole
 from greso_client._types import (
@@ -22,6 +23,8 @@ from greso_client._types import (
     ZeroVariance,
 )
 from greso_client._views import DomainState, DomainTotals, GroupRow, PromptState, RunState, StepRow, Totals
+
+R = TypeVar("R")
 
 
 def nothing(_: Json) -> None:
@@ -157,6 +160,21 @@ def answer_to(body: bytes) -> Callable[[Json], Reported]:
     """Reads the answer to a report with this body (of a request that is known to be one)."""
     sent = json.loads(body)
     return reported_of(sent["step"], len(sent["results"]))
+
+
+def of_generation(reader: Callable[[Json], R], generation: int | None) -> Callable[[Json], R]:
+    """Reads with `reader` the answer to a write of this generation: the service takes none of another one."""
+
+    def read_of_generation(body: Json) -> R:
+        answer = reader(body)
+        if generation is not None and isinstance(answer, Selection | Drawn | Reported):
+            # A stale answer is from a replica that may have missed a rewind.
+            stale = isinstance(answer, Selection) and answer.stale
+            if answer.generation != generation and not stale:
+                raise ValueError(f"it is of generation {answer.generation}, not {generation}")
+        return answer
+
+    return read_of_generation
 
 
 def step_rows(body: Json) -> list[StepRow]:

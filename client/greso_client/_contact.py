@@ -87,6 +87,7 @@ class Contact:
                 request = self.fence.stamp(request)  # of the run that has just been created, or taken over
             if reports_first:
                 await self._deliver_first(deadline, start + self._budget / 2, once)
+            reader = answers.of_generation(reader, request.generation)
             return await self._exchange(request, reader, deadline, once=once, patience=patience)
         except BacklogError:
             raise
