@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,20 +18,30 @@ from ..servers import Service  # noqa: TID252
 
 
 def history(service: Service, run: str) -> list[Event]:
-    """A run's history but for selections and times: how it was set up, and each report in order."""
+    """A run's history but for selections and times: how it was set up (once), and each report in order."""
     answer = service.call("GET", f"/v1/runs/{run}/export")
     assert answer.status_code == 200, answer.text
-    events = [codec.decode(payload).event for payload in exported.read(answer.content.splitlines(keepends=True))]
-    return [
-        replace(event, seconds=None) if isinstance(event, Reported) else event
-        for event in events
-        if not isinstance(event, Selected)
-    ]
+    kept: list[Event] = []
+    for payload in exported.read(answer.content.splitlines(keepends=True)):
+        event = codec.decode(payload).event
+        if isinstance(event, Reported):
+            kept.append(replace(event, seconds=None))
+        elif not isinstance(event, Selected) and type(event) not in set(map(type, kept)):
+            kept.append(event)  # a trainer that starts again says its pool again, which changes nothing
+    return kept
 
 
 def to_the_bit(events: Sequence[Event]) -> list[bytes]:
     """Events as they are stored, but for when they were."""
     return [codec.encode(codec.Recorded(event, 0, 0)) for event in events]
+
+
+def named(events: Sequence[Event]) -> list[str]:
+    """Events in words, to see where two histories part."""
+    return [
+        f"{event.step} {event.index.tolist()} {event.final}" if isinstance(event, Reported) else type(event).__name__
+        for event in events
+    ]
 
 
 def folded(events: Sequence[Event]) -> dict[str, Any]:
@@ -66,5 +77,7 @@ class Trained:
             for step, groups, final in self.made:
                 client.report(step, groups, final=final)
         kept, wanted = history(service, run), history(service, twin)
+        parted = "\n".join(difflib.unified_diff(named(wanted), named(kept), "reported", "kept", lineterm="", n=1))
+        assert not parted, parted
         assert to_the_bit(kept) == to_the_bit(wanted)
         assert folded(kept) == folded(wanted)
