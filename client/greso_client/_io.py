@@ -232,6 +232,8 @@ class AsyncioIO:
             return await asyncio.shield(working)
         except asyncio.CancelledError:
             await asyncio.wait([working])
+            if working.done() and not working.cancelled():
+                working.exception()  # nobody is left to be told
             raise
 
     async def close(self) -> None:

@@ -25,7 +25,7 @@ class Passing:
 
     def __init__(self, handler: BaseHTTPRequestHandler, body: bytes, gateway: Gateway) -> None:
         self._handler = handler
-        self._body = body
+        self.body = body
         self._gateway = gateway
         self.method, self.path = handler.command, handler.path
         self.given_up = gateway.given_up
@@ -35,7 +35,7 @@ class Passing:
         """What the service says; it has done what was asked."""
         drop = {"host", "content-length", "connection", "accept-encoding", *self.drop}
         headers = {name: value for name, value in self._handler.headers.items() if name.lower() not in drop}
-        return self._gateway.http.request(self.method, self.path, content=self._body, headers=headers)
+        return self._gateway.http.request(self.method, self.path, content=self.body, headers=headers)
 
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
         """A whole answer; the connection goes on."""
