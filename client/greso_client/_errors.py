@@ -181,8 +181,8 @@ def run_gone(problem: Problem) -> UnavailableError:
     To the training that is an outage like another: it goes on, and nothing goes to any other run instead.
     """
     return UnavailableError(
-        f"the run is gone ({problem}): the store was emptied, or somebody deleted it. Once the store or an export is "
-        "brought back, all goes on and nothing is lost; create_run() and add_prompts() would begin a new run",
+        f"the run is gone ({problem}): the store was emptied, or somebody deleted it. Once the store is brought back, "
+        "all goes on and nothing is lost; create_run() and add_prompts() would begin a new run",
         transient=False,
     )
 
