@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ LENGTHS = (1.0, 6.0, 61.0, 3600.0)
 class Story:
     """A training and what befalls it, all of it from the seed."""
 
-    def __init__(self, seed: int, gateway: Gateway, run: str, spool: Path, service: Service) -> None:
+    def __init__(self, seed: int, gateway: Gateway, run: str, spool: Path, service: Service, *, killable: bool) -> None:
+        self.killable = killable
         self.chance = random.Random(seed)
         self.gateway = gateway
         self.run = run
@@ -48,19 +50,28 @@ class Story:
 
     def befall(self) -> None:
         """What may happen between any two calls."""
-        what = self.chance.choices(["nothing", "fault", "end", "time", "death"], [50, 20, 16, 12, 2])[0]
+        weights = [50, 20, 16, 12, 2, 4 if self.killable else 0]
+        what = self.chance.choices(["nothing", "fault", "end", "time", "death", "kill"], weights)[0]
         if what == "fault":
             name = self.chance.choice(list(FAULTS))
             self.gateway.behaviour = FAULTS[name]
             what = name
         elif what == "end":
             self.gateway.behaviour = None
+            self.revive()
+        elif what == "kill" and not self.service.ended():
+            self.service.kill()
         elif what == "time":
             self.clock.skip(self.chance.choice(LENGTHS))
         elif what == "death":
             self.client._io.close()  # and delivers nothing more
             self.client = self.live()
         self.told.append(what)
+
+    def revive(self) -> None:
+        """Start the service again if it was killed."""
+        if self.service.ended():
+            self.service.start()
 
     def roll_out(self, prompt: str) -> Group:
         """A group of a prompt that may have been rolled out before."""
@@ -88,6 +99,7 @@ class Story:
     def arrive(self) -> None:
         """The faults are over."""
         self.gateway.behaviour = None
+        self.revive()
         for _ in range(100):
             if self.client.flush(within=30.0):
                 break
@@ -96,9 +108,9 @@ class Story:
         assert (counters.refused, counters.dropped) == (0, 0)
 
 
-def go_through(seed: int, service: Service, run: str, tmp_path: Path) -> None:
+def go_through(seed: int, service: Service, run: str, tmp_path: Path, *, killable: bool = False) -> None:
     with Gateway(service.url) as gateway:
-        story = Story(seed, gateway, run, tmp_path / "spool", service)
+        story = Story(seed, gateway, run, tmp_path / "spool", service, killable=killable)
         try:
             for number in range(STEPS):
                 story.step(number)
@@ -122,3 +134,11 @@ def test_trainings_through_many_random_outages_are_kept(
     service: Service, run_name: str, tmp_path: Path, seed: int
 ) -> None:
     go_through(seed, service, run_name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(200, 203))
+def test_trainings_through_outages_and_kills_of_the_service_are_kept(
+    start_service: Callable[..., Service], tmp_path: Path, seed: int
+) -> None:
+    go_through(seed, start_service(), "r", tmp_path, killable=True)
