@@ -70,6 +70,7 @@ def private(start_service: Callable[..., Service]) -> Service:
     return start_service()
 
 
+@pytest.mark.slow
 def test_a_service_that_comes_back_with_an_empty_store_gets_no_report_and_all_of_them_with_the_old_one(
     private: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -96,6 +97,7 @@ def test_a_service_that_comes_back_with_an_empty_store_gets_no_report_and_all_of
     trained.assert_kept(private, "r")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_gone_for_good_begins_anew_when_its_trainer_says_so(private: Service, tmp_path: Path) -> None:
     trained = Trained(SPEC, POOL)
     with Client(private.url, run="r", budget=BUDGET, spool=tmp_path / "spool") as client:
@@ -112,6 +114,7 @@ def test_a_run_that_is_gone_for_good_begins_anew_when_its_trainer_says_so(privat
     trained.assert_kept(private, "r")
 
 
+@pytest.mark.slow
 def test_a_rewound_run_that_somebody_made_anew_is_not_taken_for_the_old_one(private: Service, tmp_path: Path) -> None:
     with Client(private.url, run="r", budget=BUDGET, spool=tmp_path / "spool") as client:
         client.create_run(**SPEC)
@@ -135,6 +138,7 @@ def certificate(folder: Path) -> list[str]:
     return ["--tls-cert", str(cert), "--tls-key", str(key)]
 
 
+@pytest.mark.slow
 def test_tls_that_does_not_come_about_is_an_outage_that_says_why(
     service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
