@@ -29,23 +29,19 @@ from greso_client._types import (
     Drawn,
     Exploration,
     Group,
-    GroupRow,
     PoolPrompt,
     PoolSize,
-    PromptState,
     Reason,
     Reported,
     Rollout,
-    RunState,
     Seconds,
     Selection,
     Skipped,
     StepProgress,
-    StepRow,
-    Totals,
     ZeroVariance,
 )
 from greso_client._version import __version__
+from greso_client._views import DomainState, DomainTotals, GroupRow, PromptState, RunState, StepRow, Totals
 
 __all__ = [
     "AsyncClient",
@@ -57,6 +53,8 @@ __all__ = [
     "ConflictError",
     "Counters",
     "Decision",
+    "DomainState",
+    "DomainTotals",
     "Drawn",
     "Exploration",
     "FencedError",

@@ -1,113 +1,30 @@
-"""Answers of the v1 contract, read without any I/O: a status, headers and a body become a value or an error."""
+"""Answers of the v1 contract, from JSON to values. What the contract doesn't allow raises one of `_reply.UNREADABLE`.
+
+A reader with `_of` in its name also sees to it that the answer is one to the request: another run's, which a proxy may
+keep, is none.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
-from greso_client._errors import GresoError, Problem, ProblemDetail, ProtocolError, UnavailableError, refusal
+from greso_client._fields import Json, flag, indices, inner, number, number_or_none, rows, text, texts, whole
 from greso_client._types import (
     Decision,
     Drawn,
     Exploration,
-    GroupRow,
     PoolSize,
-    PromptState,
     Reported,
-    RunState,
     Selection,
     Skipped,
     StepProgress,
-    StepRow,
-    Totals,
     ZeroVariance,
 )
+from greso_client._views import DomainState, DomainTotals, GroupRow, PromptState, RunState, StepRow, Totals
 
 R = TypeVar("R")
-Json = dict[str, Any]
-
-# What a service that is there but busy or restarting answers; asking again soon may help (RFC 9110, 15.6).
-_BUSY = frozenset({502, 503, 504})
-# Neither the caller's fault nor the service's own answers: what gateways on the way say when they are busy.
-_GATEWAY_BUSY = frozenset({408, 425, 429})
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back. `headers` by lower-case name."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def is_of_service(self) -> bool:
-        """Whether the service gave it: its errors are problem details, those of a gateway before it hardly ever."""
-        return 200 <= self.status < 300 or self.headers.get("content-type", "").startswith("application/problem+json")
-
-
-def read(answer: Answer, reader: Callable[[Json], R]) -> R:
-    """The value in an answer. Raises what it means otherwise: `RefusedError`, `UnavailableError`, `ProtocolError`."""
-    if not 200 <= answer.status < 300:
-        raise _error(answer)
-    try:
-        return reader(json.loads(answer.body) if answer.body else {})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        start = answer.body[:80].decode("utf-8", "replace")
-        raise ProtocolError(
-            f"the answer is not what the contract says ({type(error).__name__}: {error}); it begins {start!r}. "
-            "Does the URL lead to a greso service of this version?"
-        ) from error
-
-
-def _error(answer: Answer) -> GresoError:
-    problem = _problem(answer)
-    if answer.status in _BUSY:
-        return UnavailableError(str(problem), status=answer.status, retry_after=_retry_after(answer))
-    if answer.status in _GATEWAY_BUSY or answer.status >= 500:
-        return UnavailableError(str(problem), status=answer.status, transient=False)
-    if answer.status >= 400:
-        return refusal(problem)
-    return ProtocolError(f"HTTP {answer.status} where an answer of the service was expected: is the URL right?")
-
-
-def _problem(answer: Answer) -> Problem:
-    try:
-        body = json.loads(answer.body)
-        errors = tuple(
-            ProblemDetail(str(error.get("pointer", "")), str(error.get("detail", "")))
-            for error in body.get("errors", ())
-        )
-        return Problem(
-            status=answer.status,
-            title=str(body.get("title") or "error"),
-            detail=str(body.get("detail") or ""),
-            type=str(body.get("type") or "about:blank"),
-            instance=str(body.get("instance") or ""),
-            errors=errors,
-        )
-    except (ValueError, TypeError, AttributeError):
-        return Problem(answer.status, "error", answer.body[:200].decode("utf-8", "replace"))
-
-
-def _retry_after(answer: Answer) -> float | None:
-    """Seconds to wait, from either form of the header (RFC 9110, 10.2.3)."""
-    text = answer.headers.get("retry-after")
-    if text is None:
-        return None
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def nothing(_: Json) -> None:
@@ -116,125 +33,236 @@ def nothing(_: Json) -> None:
 
 def run_state(body: Json) -> RunState:
     """Spec and state of a run."""
-    totals = body["totals"]
+    totals = inner(body, "totals")
     return RunState(
-        run=body["run"],
-        step=body["step"],
+        run=text(body, "run"),
+        step=whole(body, "step"),
         exploration=_exploration(body),
-        prompts=body["prompts"],
-        pool=body["pool"],
-        epoch=body["epoch"],
-        spec=dict(body["spec"]),
+        prompts=whole(body, "prompts"),
+        pool=whole(body, "pool"),
+        epoch=whole(body, "epoch"),
+        spec=dict(inner(body, "spec")),
         totals=Totals(
-            examined=totals["examined"],
-            selected=totals["selected"],
+            examined=whole(totals, "examined"),
+            selected=whole(totals, "selected"),
             skipped=_skipped(totals),
-            groups=totals["groups"],
-            effective=totals["effective"],
+            groups=whole(totals, "groups"),
+            effective=whole(totals, "effective"),
             zero_variance=_zero_variance(totals),
-            undetermined=totals["undetermined"],
-            rollouts=totals["rollouts"],
-            rollouts_avoided=totals["rollouts_avoided"],
+            undetermined=whole(totals, "undetermined"),
+            rollouts=whole(totals, "rollouts"),
+            rollouts_avoided=whole(totals, "rollouts_avoided"),
         ),
-        generation=body["generation"],
+        generation=whole(body, "generation"),
+        domains=tuple(_domain(row) for row in rows(body, "domains")) if "domains" in body else (),
     )
+
+
+def state_of(run: str) -> Callable[[Json], RunState]:
+    """Reads the state of the run of this name, and of no other."""
+
+    def read_state(body: Json) -> RunState:
+        state = run_state(body)
+        if state.run != run:
+            raise ValueError(f"it is about run {state.run!r:.140}, not {run}")
+        return state
+
+    return read_state
 
 
 def pool_size(body: Json) -> PoolSize:
     """Answer of a pool upload."""
-    return PoolSize(added=body["added"], pool=body["pool"], priors=body.get("priors") or 0)
+    priors = body.get("priors")
+    return PoolSize(added=whole(body, "added"), pool=whole(body, "pool"), priors=whole(body, "priors") if priors else 0)
 
 
 def selection(body: Json) -> Selection:
     """Answer of select."""
-    decisions = body.get("decisions")
+    explained = body.get("decisions") is not None
     return Selection(
-        selected=[int(index) for index in body["selected"]],
-        examined=body["examined"],
+        selected=indices(body, "selected"),
+        examined=whole(body, "examined"),
         skipped=_skipped(body),
         exploration=_exploration(body),
-        rollout_batch_size=body["rollout_batch_size"],
-        generation=body["generation"],
-        stale=body.get("stale", False),
-        decisions=None if decisions is None else [_decision(decision) for decision in decisions],
+        rollout_batch_size=whole(body, "rollout_batch_size"),
+        generation=whole(body, "generation"),
+        stale=flag(body, "stale") if "stale" in body else False,
+        decisions=[_decision(decision) for decision in rows(body, "decisions")] if explained else None,
     )
 
 
-def drawn(body: Json) -> Drawn:
-    """Answer of draw."""
-    return Drawn(
-        prompts=list(body["prompts"]),
-        epoch=body["epoch"],
-        examined=body["examined"],
-        skipped=_skipped(body),
-        exploration=_exploration(body),
-        generation=body["generation"],
-    )
+def selection_of(candidates: int, limit: int | None) -> Callable[[Json], Selection]:
+    """Reads the answer to a select of so many candidates."""
+
+    def read_selection(body: Json) -> Selection:
+        answer = selection(body)
+        _check_range(answer.selected, min(answer.examined, candidates))
+        if answer.examined > candidates or (limit is not None and len(answer.selected) > max(limit, 0)):
+            raise ValueError(f"it is about other candidates than the {candidates} of the request")
+        return answer
+
+    return read_selection
+
+
+def drawn_of(count: int | None) -> Callable[[Json], Drawn]:
+    """Reads the answer to a draw of `count` prompts, or of as many as the service says."""
+
+    def read_drawn(body: Json) -> Drawn:
+        prompts = texts(body, "prompts")
+        if count is not None and len(prompts) > max(count, 0):
+            raise ValueError(f"it has {len(prompts)} prompts, asked for were {count}")
+        return Drawn(
+            prompts=prompts,
+            epoch=whole(body, "epoch"),
+            examined=whole(body, "examined"),
+            skipped=_skipped(body),
+            exploration=_exploration(body),
+            generation=whole(body, "generation"),
+        )
+
+    return read_drawn
 
 
 def reported(body: Json) -> Reported:
     """Answer of report."""
-    step = body["step"]
+    step = inner(body, "step")
     return Reported(
-        effective=[int(index) for index in body["effective"]],
+        effective=indices(body, "effective"),
         zero_variance=_zero_variance(body),
-        undetermined=body["undetermined"],
-        step=StepProgress(step["number"], step["groups"], step["effective"], step["missing"], step["complete"]),
-        next_rollout_batch_size=body["next_rollout_batch_size"],
+        undetermined=whole(body, "undetermined"),
+        step=StepProgress(
+            number=whole(step, "number"),
+            groups=whole(step, "groups"),
+            effective=whole(step, "effective"),
+            missing=whole(step, "missing"),
+            complete=flag(step, "complete"),
+        ),
+        next_rollout_batch_size=whole(body, "next_rollout_batch_size"),
         exploration=_exploration(body),
-        generation=body["generation"],
+        generation=whole(body, "generation"),
     )
+
+
+def reported_of(step: int, groups: int) -> Callable[[Json], Reported]:
+    """Reads the answer to a report of so many groups in a step."""
+
+    def read_reported(body: Json) -> Reported:
+        answer = reported(body)
+        _check_range(answer.effective, groups)
+        if answer.step.number != step:
+            raise ValueError(f"it is about step {answer.step.number}, not {step}")
+        return answer
+
+    return read_reported
+
+
+def answer_to(body: bytes) -> Callable[[Json], Reported]:
+    """Reads the answer to a report with this body (of a request that is known to be one)."""
+    sent = json.loads(body)
+    return reported_of(sent["step"], len(sent["results"]))
+
+
+def of_generation(reader: Callable[[Json], R], generation: int | None) -> Callable[[Json], R]:
+    """Reads with `reader` the answer to a write of this generation: the service takes none of another one."""
+
+    def read_of_generation(body: Json) -> R:
+        answer = reader(body)
+        if generation is not None and isinstance(answer, Selection | Drawn | Reported):
+            # A stale answer is from a replica that may have missed a rewind.
+            stale = isinstance(answer, Selection) and answer.stale
+            if answer.generation != generation and not stale:
+                raise ValueError(f"it is of generation {answer.generation}, not {generation}")
+        return answer
+
+    return read_of_generation
 
 
 def step_rows(body: Json) -> list[StepRow]:
     """The recorded steps."""
     return [
         StepRow(
-            step=row["step"],
-            examined=row["examined"],
-            selected=row["selected"],
+            step=whole(row, "step"),
+            examined=whole(row, "examined"),
+            selected=whole(row, "selected"),
             skipped=_skipped(row),
-            groups=row["groups"],
-            effective=row["effective"],
+            groups=whole(row, "groups"),
+            effective=whole(row, "effective"),
             zero_variance=_zero_variance(row),
-            rollouts=row["rollouts"],
-            p_easy=row["p_easy"],
-            p_hard=row["p_hard"],
-            rounds=row["rounds"],
-            complete=row["complete"],
+            rollouts=whole(row, "rollouts"),
+            p_easy=number(row, "p_easy"),
+            p_hard=number(row, "p_hard"),
+            rounds=whole(row, "rounds"),
+            complete=flag(row, "complete"),
         )
-        for row in body["steps"]
+        for row in rows(body, "steps")
     ]
 
 
 def prompt_state(body: Json) -> PromptState:
     """One prompt and its recent groups."""
     return PromptState(
-        prompt=body["prompt"],
-        streak=body["streak"],
-        kind=body["kind"],
-        keep_probability=body["keep_probability"],
-        visits=body["visits"],
-        mean=body["mean"],
-        last_step=body["last_step"],
-        groups=[
-            GroupRow(row["step"], row["count"], row["mean"], row["min"], row["max"], row["outcome"])
-            for row in body["groups"]
-        ],
+        prompt=text(body, "prompt"),
+        streak=whole(body, "streak"),
+        kind=text(body, "kind"),
+        keep_probability=number(body, "keep_probability"),
+        visits=whole(body, "visits"),
+        mean=number_or_none(body, "mean"),
+        last_step=None if body["last_step"] is None else whole(body, "last_step"),
+        groups=[_group(row) for row in rows(body, "groups")],
+    )
+
+
+def _group(row: Json) -> GroupRow:
+    return GroupRow(
+        step=whole(row, "step"),
+        count=whole(row, "count"),
+        mean=number_or_none(row, "mean"),
+        min=number_or_none(row, "min"),
+        max=number_or_none(row, "max"),
+        outcome=text(row, "outcome"),
+    )
+
+
+def _domain(row: Json) -> DomainState:
+    totals = inner(row, "totals")
+    return DomainState(
+        domain=None if row["domain"] is None else text(row, "domain"),
+        pool=whole(row, "pool"),
+        share=number_or_none(row, "share"),
+        exploration=_exploration(row),
+        target=_exploration(row, "target"),
+        totals=DomainTotals(
+            examined=whole(totals, "examined"),
+            selected=whole(totals, "selected"),
+            skipped=_skipped(totals),
+            groups=whole(totals, "groups"),
+            effective=whole(totals, "effective"),
+            zero_variance=_zero_variance(totals),
+            undetermined=whole(totals, "undetermined"),
+            rollouts=whole(totals, "rollouts"),
+        ),
     )
 
 
 def _skipped(body: Json) -> Skipped:
-    return Skipped(body["skipped"]["easy"], body["skipped"]["hard"])
+    skipped = inner(body, "skipped")
+    return Skipped(whole(skipped, "easy"), whole(skipped, "hard"))
 
 
 def _zero_variance(body: Json) -> ZeroVariance:
-    return ZeroVariance(body["zero_variance"]["easy"], body["zero_variance"]["hard"])
+    groups = inner(body, "zero_variance")
+    return ZeroVariance(whole(groups, "easy"), whole(groups, "hard"))
 
 
-def _exploration(body: Json) -> Exploration:
-    return Exploration(body["exploration"]["easy"], body["exploration"]["hard"])
+def _exploration(body: Json, name: str = "exploration") -> Exploration:
+    pair = inner(body, name)
+    return Exploration(number(pair, "easy"), number(pair, "hard"))
 
 
 def _decision(body: Json) -> Decision:
-    return Decision(body["keep"], body["reason"], body["keep_probability"], body["streak"])
+    return Decision(flag(body, "keep"), text(body, "reason"), number(body, "keep_probability"), whole(body, "streak"))
+
+
+def _check_range(named: list[int], size: int) -> None:
+    if named and named[-1] >= size:
+        raise ValueError(f"it names indices outside the {size} items of the request")

@@ -21,15 +21,13 @@ from greso_client._types import (
     Group,
     PoolPrompt,
     PoolSize,
-    PromptState,
     Reported,
     Rollout,
-    RunState,
     Seconds,
     Selection,
-    StepRow,
 )
 from greso_client._version import __version__
+from greso_client._views import PromptState, RunState, StepRow
 
 T = TypeVar("T")
 
@@ -108,9 +106,11 @@ class AsyncClient:
         """See `Client.state`."""
         return await self._core.state()
 
-    async def steps(self, after: int | None = None, limit: int | None = None) -> list[StepRow]:
+    async def steps(
+        self, after: int | None = None, limit: int | None = None, domain: str | None = None
+    ) -> list[StepRow]:
         """See `Client.steps`."""
-        return await self._core.steps(after, limit)
+        return await self._core.steps(after, limit, domain)
 
     async def prompt(self, prompt: str) -> PromptState:
         """See `Client.prompt`."""

@@ -75,7 +75,7 @@ class Breaker:
             self._failures += 1
             if self._open:
                 self._pause = min(2 * self._pause, LONGEST_PAUSE)
-            elif error.transient or self._failures >= CHEAP_FAILURES:
+            elif error.transient or error.retry_after or self._failures >= CHEAP_FAILURES:
                 self._open, self._pause = True, FIRST_PAUSE
             asked = min(error.retry_after or 0.0, LONGEST_PAUSE)
             self._next_probe = now + max(self._pause, asked)

@@ -21,15 +21,13 @@ from greso_client._types import (
     Group,
     PoolPrompt,
     PoolSize,
-    PromptState,
     Reported,
     Rollout,
-    RunState,
     Seconds,
     Selection,
-    StepRow,
 )
 from greso_client._version import __version__
+from greso_client._views import PromptState, RunState, StepRow
 
 T = TypeVar("T")
 
@@ -169,9 +167,10 @@ class Client:
         """Spec and state of the run."""
         return _run(self._core.state())
 
-    def steps(self, after: int | None = None, limit: int | None = None) -> list[StepRow]:
-        """The recorded steps after step `after`, at most `limit`."""
-        return _run(self._core.steps(after, limit))
+    def steps(self, after: int | None = None, limit: int | None = None, domain: str | None = None) -> list[StepRow]:
+        """The recorded steps after step `after`, at most `limit` (default 100); with `domain` as that domain saw them,
+        with an empty one as the prompts without one did."""
+        return _run(self._core.steps(after, limit, domain))
 
     def prompt(self, prompt: str) -> PromptState:
         """What the service knows of one prompt."""

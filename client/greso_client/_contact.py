@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from greso_client import _answers as answers
-from greso_client._answers import Json
 from greso_client._breaker import Breaker, Permit
 from greso_client._counts import Counts
 from greso_client._delivery import Delivery
 from greso_client._errors import ClosedError, FencedError, ForbiddenError, RefusedError, UnavailableError
 from greso_client._exchange import Exchange
 from greso_client._fence import Fence
+from greso_client._fields import Json
 from greso_client._io import IO
 from greso_client._options import Options
 from greso_client._requests import Request
@@ -46,17 +46,18 @@ class _Deferred:
 class Contact:
     """Budgets, the breaker, the spool and the fencing token of a client. Holds no lock while it waits."""
 
-    def __init__(self, io: IO, options: Options, chance: random.Random, counts: Counts) -> None:
+    def __init__(self, io: IO, options: Options, chance: random.Random, counts: Counts, run_path: str) -> None:
         self._io = io
+        self._run_path = run_path
         self._strict = options.strict
         self._budget = options.budget
-        self._spool = options.spool
         self._counts = counts
         self._breaker = Breaker(options.url, _advice(options))
         # Half the budget per attempt: one attempt that hangs leaves time for a second.
-        self._exchange = Exchange(io, self._breaker, chance, options.budget / 2, counts)
-        self._delivery = Delivery(io, self._exchange, options.spool, counts)
+        self._exchange = Exchange(io, self._breaker, chance, options.budget / 2, counts, expected=self._is_expected)
+        self._delivery = Delivery(io, self._exchange, options.spool, counts, run_path)
         self.fence = Fence()
+        self.read_state = answers.state_of(run_path.rpartition("/")[2])
         self._deferred: list[_Deferred] = []
         self._closed = False
 
@@ -86,6 +87,7 @@ class Contact:
                 request = self.fence.stamp(request)  # of the run that has just been created, or taken over
             if reports_first:
                 await self._deliver_first(deadline, start + self._budget / 2, once)
+            reader = answers.of_generation(reader, request.generation)
             return await self._exchange(request, reader, deadline, once=once, patience=patience)
         except BacklogError:
             raise
@@ -94,6 +96,11 @@ class Contact:
             if gated and not self._strict:
                 self._breaker.failed(self._io.now(), error)
             raise
+
+    def _is_expected(self, request: Request) -> bool:
+        """Whether a request of the training loop is about this client's run, and that was there before."""
+        loop = request.path in {f"{self._run_path}/{call}" for call in ("select", "draw", "report")}
+        return loop and not self._strict and self.fence.generation is not None
 
     def _check_open(self) -> None:
         if self._closed:
@@ -109,13 +116,13 @@ class Contact:
         for deferred in list(self._deferred):
             try:
                 if deferred.creates:
-                    state, status = await self._exchange(deferred.request, answers.run_state, deadline, once=once)
+                    state, status = await self._exchange(deferred.request, self.read_state, deadline, once=once)
                     self.fence.take_over(state.generation)
                     taken = True
                     if status == 201:
                         await self.retire(deferred.request, deferred.at)
                 else:
-                    await self._exchange(deferred.request, answers.nothing, deadline, once=once)
+                    await self._exchange(deferred.request, answers.pool_size, deadline, once=once)
             except ForbiddenError:
                 raise
             except FencedError:
@@ -182,7 +189,7 @@ class Contact:
         deadline = start + (self._budget if within is None else within)
         try:
             await self._send_deferred(deadline, once=False)
-            return await self._delivery.deliver(deadline, deadline)
+            return await self._delivery.deliver(deadline, deadline) and self._delivery.is_empty()
         except UnavailableError as error:
             if self._strict:
                 raise
@@ -207,14 +214,14 @@ class Contact:
             self._closed = True
         if self._deferred:
             log.warning("greso: the service was away to the end: create_run and add_prompts were not sent")
-        if not done and self._spool is not None and not self._spool.is_empty():
+        if not done and not self._delivery.is_empty():
             log.warning("greso: reports remain in the spool; the next client of this run delivers them")
 
     async def _tell_the_rest(self, farewell: Request, deadline: float) -> None:
         # While the service is away there is nobody to tell.
         if self._counts.any_news() and self._breaker.permit(self._io.now()) is Permit.TRY:
             with contextlib.suppress(RefusedError, UnavailableError):  # figures for a dashboard: not worth a word
-                await self._exchange(farewell, answers.nothing, deadline, once=True)
+                await self._exchange(farewell, self.read_state, deadline, once=True)
 
 
 def _advice(options: Options) -> str:

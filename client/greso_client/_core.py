@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import random
-import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from greso_client import _answers as answers
 from greso_client._contact import Contact
 from greso_client._counts import Counts
-from greso_client._errors import ProtocolError, RefusedError, UnavailableError, invalid
+from greso_client._errors import RefusedError, UnavailableError, invalid
 from greso_client._fallback import Fallback
 from greso_client._harvest import Harvest
 from greso_client._io import IO
@@ -30,16 +29,11 @@ from greso_client._types import (
     Group,
     PoolPrompt,
     PoolSize,
-    PromptState,
     Reported,
-    RunState,
     Seconds,
     Selection,
-    StepRow,
 )
-
-R = TypeVar("R")
-
+from greso_client._views import PromptState, RunState, StepRow
 
 # The service folds the run's history anew to rewind or fork it: 2 s for a million groups on two cores.
 REFOLD_SECONDS = 120.0
@@ -54,7 +48,7 @@ class Core:
         self._strict = options.strict
         self.counts = Counts()
         chance = chance or random.Random()  # noqa: S311 - jitter and shuffling, no secrets
-        self._contact = Contact(io, options, chance, self.counts)
+        self._contact = Contact(io, options, chance, self.counts, self._requests.path)
         self._fence = self._contact.fence
         self.fallback = Fallback(run, chance)
         # A rewind that may have taken effect without an answer.
@@ -76,9 +70,9 @@ class Core:
 
     async def create_run(self, spec: Mapping[str, Any]) -> RunState:
         """See `Client.create_run`."""
-        request, asked_at = self._requests.create(spec), time.time()
+        request, asked_at = self._requests.create(spec), self._io.wall()
         try:
-            state, status = await self._contact.ask(request, answers.run_state)
+            state, status = await self._contact.ask(request, self._contact.read_state)
         except UnavailableError as error:
             self._contact.without_service(error)
             self._contact.defer(request, asked_at, creates=True)
@@ -114,20 +108,20 @@ class Core:
                 added, pool, priors = added + size.added, size.pool, priors + size.priors
             except UnavailableError as error:
                 self._contact.without_service(error)
-                self._contact.defer(request, time.time())
+                self._contact.defer(request, self._io.wall())
                 degraded = True
         return self.fallback.pool(len(ids)) if degraded else PoolSize(added, pool, priors=priors)
 
     async def update_run(self, changes: Mapping[str, Any]) -> RunState:
         """See `Client.update_run`."""
         request = self._fence.stamp(self._requests.update(changes))
-        state, _ = await self._contact.ask(request, answers.run_state, gated=False)
+        state, _ = await self._contact.ask(request, self._contact.read_state, gated=False)
         self._learn_state(state)
         return state
 
     async def state(self, *, gated: bool = False) -> RunState:
         """See `Client.state`."""
-        state, _ = await self._contact.ask(self._requests.state(), answers.run_state, gated=gated)
+        state, _ = await self._contact.ask(self._requests.state(), self._contact.read_state, gated=gated)
         self._learn_state(state)
         return state
 
@@ -141,9 +135,9 @@ class Core:
             if self._strict:
                 raise
 
-    async def steps(self, after: int | None, limit: int | None) -> list[StepRow]:
+    async def steps(self, after: int | None, limit: int | None, domain: str | None = None) -> list[StepRow]:
         """See `Client.steps`."""
-        rows, _ = await self._contact.ask(self._requests.steps(after, limit), answers.step_rows, gated=False)
+        rows, _ = await self._contact.ask(self._requests.steps(after, limit, domain), answers.step_rows, gated=False)
         return rows
 
     async def prompt(self, prompt: str) -> PromptState:
@@ -168,7 +162,7 @@ class Core:
         await self._contact.deliver_all()
         self._unanswered = request
         try:
-            state, _ = await self._contact.ask(request, answers.run_state, gated=False, patience=REFOLD_SECONDS)
+            state, _ = await self._contact.ask(request, self._contact.read_state, gated=False, patience=REFOLD_SECONDS)
         except RefusedError:
             self._unanswered = None
             raise
@@ -182,7 +176,7 @@ class Core:
         """See `Client.fork`."""
         request = self._fence.stamp(self._requests.fork(run, None if step is None else checked_step(step)))
         await self._contact.deliver_all()
-        state, _ = await self._contact.ask(request, answers.run_state, gated=False, patience=REFOLD_SECONDS)
+        state, _ = await self._contact.ask(request, answers.state_of(run), gated=False, patience=REFOLD_SECONDS)
         return state
 
     def _forget_steps(self) -> None:
@@ -211,9 +205,7 @@ class Core:
         checked = checked_prompts(prompts)
         request = self._fence.stamp(self._requests.select(checked_step(step), checked, limit, at_least, explain))
         try:
-            selection, _ = await self._contact.ask(
-                request, lambda body: _in_range(answers.selection(body), len(checked))
-            )
+            selection, _ = await self._contact.ask(request, answers.selection_of(len(checked), limit))
         except UnavailableError as error:
             self._contact.without_service(error)
             return self.fallback.select(len(checked), limit, explain)
@@ -224,7 +216,7 @@ class Core:
         """See `Client.draw`."""
         request = self._fence.stamp(self._requests.draw(checked_step(step), count))
         try:
-            drawn, _ = await self._contact.ask(request, answers.drawn)
+            drawn, _ = await self._contact.ask(request, answers.drawn_of(count))
         except UnavailableError as error:
             self._contact.without_service(error)
             local = self.fallback.draw(count)
@@ -241,9 +233,7 @@ class Core:
         step, checked = checked_step(step), checked_groups(groups)
         request = self._fence.stamp(self._requests.report(step, checked, final, checked_seconds(seconds)))
         try:
-            reported, _ = await self._contact.ask(
-                request, lambda body: _in_range(answers.reported(body), len(checked)), reports_first=True
-            )
+            reported, _ = await self._contact.ask(request, answers.reported_of(step, len(checked)), reports_first=True)
         except UnavailableError as error:
             self._contact.without_service(error)
             await self._contact.keep(request)
@@ -260,11 +250,3 @@ class Core:
     async def finish(self) -> None:
         """Deliver what can be delivered within one budget, then refuse further calls."""
         await self._contact.finish(self._requests.state())
-
-
-def _in_range(answer: R, size: int) -> R:
-    """Refuse an answer whose indices don't fit the request."""
-    indices = answer.selected if isinstance(answer, Selection) else getattr(answer, "effective", [])
-    if indices and (min(indices) < 0 or max(indices) >= size):
-        raise ProtocolError(f"the answer names indices outside the {size} items of the request")
-    return answer

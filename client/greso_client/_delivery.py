@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -12,7 +11,7 @@ from typing import TypeVar
 from greso_client import _answers as answers
 from greso_client._breaker import LINE_EVERY
 from greso_client._counts import Counts
-from greso_client._errors import ForbiddenError, RefusedError, UnavailableError
+from greso_client._errors import ForbiddenError, NotFoundError, RefusedError, UnavailableError
 from greso_client._exchange import Exchange
 from greso_client._io import IO
 from greso_client._requests import Request
@@ -36,11 +35,12 @@ class _DiskError(Exception):
 class Delivery:
     """The spool of a client, or none. Disk errors never get out of here: they are counted and said."""
 
-    def __init__(self, io: IO, exchange: Exchange, spool: Spool | None, counts: Counts) -> None:
+    def __init__(self, io: IO, exchange: Exchange, spool: Spool | None, counts: Counts, run_path: str) -> None:
         self._io = io
         self._exchange = exchange
         self._spool = spool
         self._counts = counts
+        self._run_path = run_path
         self._next_line = -math.inf
         # How often the service failed over the oldest report: its key, and the times.
         self._failures = ("", 0)
@@ -53,7 +53,7 @@ class Delivery:
         spool = self._spool
         request = self._exchange.adapted(request)  # what was tried last, under the key that it was tried with
         try:
-            dropped = await self._disk(partial(spool.append, request, time.time(), ahead=ahead))
+            dropped = await self._disk(partial(spool.append, request, self._io.wall(), ahead=ahead))
         except _DiskError as error:
             self._counts.add(dropped=1)
             self._say(f"{error}; a report is lost, training goes on")
@@ -68,28 +68,38 @@ class Delivery:
         Raises `UnavailableError` when the service is (still) away, `ForbiddenError` when the key is not good.
         """
         spool = self._spool
-        if spool is None or spool.is_empty():
+        if spool is None or self.is_empty():
             return True
         before = self._counts.snapshot().delivered
+        locks: list[int | None] = []  # filled also when this is cancelled before the thread at the disk is done
         try:
-            lock = await self._disk(spool.delivering)
-            if lock is None:
+            await self._disk(lambda: locks.append(spool.delivering()))
+            if locks == [None]:
                 return False
-            try:
-                return await self._deliver(spool, deadline, stop, once)
-            finally:
-                spool.release(lock)
-                delivered = self._counts.snapshot().delivered - before
-                log.info("delivered %d spooled reports from %s", delivered, spool.path)
+            return await self._deliver(spool, deadline, stop, once)
         except _DiskError as error:
             # Nothing can be done about the old reports, so the new ones must not wait for them.
             self._say(str(error))
             return True
+        finally:
+            for lock in locks:
+                if lock is not None:
+                    spool.release(lock)
+                    delivered = self._counts.snapshot().delivered - before
+                    log.info("delivered %d spooled reports from %s", delivered, spool.path)
+
+    def is_empty(self) -> bool:
+        """Whether nothing waits. A spool that can't be looked at may hold something."""
+        try:
+            return self._spool is None or self._spool.is_empty()
+        except OSError:
+            return False
 
     async def _deliver(self, spool: Spool, deadline: float, stop: float, once: bool) -> bool:
         while self._io.now() < stop:
             entry = await self._disk(spool.head)
             if entry is None:
+                self._tell_damage(spool)
                 return True
             refused = await self._send(entry, deadline, once)
             await self._disk(partial(spool.settle, entry, refused))
@@ -98,16 +108,30 @@ class Delivery:
             else:
                 self._counts.add(refused=1)
                 self._say(f"a spooled report was put aside in {spool.refused_path}: {refused}")
-        return spool.is_empty()
+        return self.is_empty()
+
+    def _tell_damage(self, spool: Spool) -> None:
+        if spool.damaged:
+            self._say(f"{spool.damaged} lines of the spool were damaged on the disk; put aside in {spool.refused_path}")
+            self._counts.add(refused=spool.damaged)
+            spool.damaged = 0
 
     async def _send(self, entry: Entry, deadline: float, once: bool) -> str | None:
         """Bring one report to the service; why it was refused, or None."""
-        if entry.at < time.time() - OLDEST:
+        if entry.at < self._io.wall() - OLDEST:
             return "older than the 24 h for which the service recognises its idempotency key"
         try:
-            await self._exchange(entry.request, answers.nothing, deadline, once=once)
+            reader = answers.answer_to(entry.request.body or b"")
+        except (ValueError, KeyError, TypeError):
+            return "damaged on the disk"
+        try:
+            await self._exchange(entry.request, reader, deadline, once=once)
         except ForbiddenError:
             raise
+        except NotFoundError as error:
+            if entry.request.path.startswith(f"{self._run_path}/"):
+                raise  # create_run() decides what becomes of it
+            return str(error)
         except RefusedError as error:
             return str(error)
         except UnavailableError as error:
@@ -125,7 +149,7 @@ class Delivery:
     async def retire(self, run_path: str, before: float) -> None:
         """Put aside what was spooled for a run of the same name that is no more."""
         spool = self._spool
-        if spool is None or spool.is_empty():
+        if spool is None or self.is_empty():
             return
         reason = "kept for an earlier run of this name"
         try:

@@ -99,8 +99,8 @@ class BudgetExceededError(UnavailableError, TimeoutError):
 class ProtocolError(UnavailableError):
     """Something answered, but not as the contract says: another program on that port, or a proxy's page."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, transient=False)
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message, status=status, transient=False)
 
 
 class RefusedError(GresoError):
@@ -173,6 +173,18 @@ def refusal(problem: Problem) -> RefusedError:
     if problem.type == STALE_GENERATION:
         return FencedError(problem)
     return _BY_STATUS.get(problem.status, RefusedError)(problem)
+
+
+def run_gone(problem: Problem) -> UnavailableError:
+    """The error for a run that was there and is no more.
+
+    To the training that is an outage like another: it goes on, and nothing goes to any other run instead.
+    """
+    return UnavailableError(
+        f"the run is gone ({problem}): the store was emptied, or somebody deleted it. Once the store is brought back, "
+        "all goes on and nothing is lost; create_run() and add_prompts() would begin a new run",
+        transient=False,
+    )
 
 
 def invalid(pointer: str, detail: str) -> InvalidRequestError:

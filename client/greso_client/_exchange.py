@@ -8,12 +8,20 @@ import random
 from collections.abc import Callable
 from typing import TypeVar
 
-from greso_client import _answers as answers
-from greso_client._answers import Answer, Json
+from greso_client import _reply as reply
 from greso_client._breaker import Breaker
 from greso_client._counts import Counts, header
-from greso_client._errors import BudgetExceededError, InvalidRequestError, RefusedError, UnavailableError
+from greso_client._errors import (
+    BudgetExceededError,
+    InvalidRequestError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+    run_gone,
+)
+from greso_client._fields import Json
 from greso_client._io import IO
+from greso_client._reply import Answer
 from greso_client._requests import Request, without_seconds
 
 log = logging.getLogger("greso_client")
@@ -29,14 +37,25 @@ class Exchange:
     """Sends requests through an `IO`, and tells the breaker of each answer.
 
     `share`: the longest a single attempt may take, so that a lost packet or a frozen replica leaves time for another.
+    `expected`: whether the run that a request is about is known to have been there.
     """
 
-    def __init__(self, io: IO, breaker: Breaker, chance: random.Random, share: float, counts: Counts) -> None:
+    def __init__(
+        self,
+        io: IO,
+        breaker: Breaker,
+        chance: random.Random,
+        share: float,
+        counts: Counts,
+        *,
+        expected: Callable[[Request], bool] = lambda _: False,
+    ) -> None:
         self._io = io
         self._breaker = breaker
         self._chance = chance
         self._share = share
         self._counts = counts
+        self._expected = expected
         # An older service refuses `seconds`. They are for show, so they must not cost a training its reports.
         self._without_seconds = False
 
@@ -77,8 +96,10 @@ class Exchange:
         while True:
             try:
                 answer = await self._attempt(request, deadline, once, patience)
-                value = answers.read(answer, reader)
-            except RefusedError:
+                value = reply.read(answer, reader)
+            except RefusedError as error:
+                if isinstance(error, NotFoundError) and self._expected(request):
+                    raise run_gone(error.problem) from error
                 self._breaker.answered(self._io.now())
                 raise
             except UnavailableError as error:

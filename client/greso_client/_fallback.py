@@ -19,13 +19,12 @@ from greso_client._types import (
     Group,
     PoolSize,
     Reported,
-    RunState,
     Selection,
     Skipped,
     StepProgress,
-    Totals,
     ZeroVariance,
 )
+from greso_client._views import RunState, Totals
 
 # Defaults of the fields used here, as in docs/algorithm.md: they hold until the service or the caller says otherwise.
 _DEFAULTS = {
@@ -37,6 +36,15 @@ _DEFAULTS = {
     "solved_reward": 1.0,
 }
 _NO_STEP = -1
+
+
+def _usable(name: str, value: Any) -> bool:
+    """Whether a field of a spec may be taken over: what is worked with here and wrong is the service's to refuse."""
+    if name not in _DEFAULTS:
+        return value is not None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 <= value <= 1e300:
+        return False
+    return name == "solved_reward" or value > 0 or (name == "reward_tolerance" and value == 0)
 
 
 class Fallback:
@@ -73,7 +81,7 @@ class Fallback:
     def learn_spec(self, spec: Mapping[str, Any], known: bool) -> None:
         """Take over the fields of a spec: the service's (`known`), or those the caller asked for."""
         with self._lock:
-            self._spec.update({name: value for name, value in spec.items() if value is not None})
+            self._spec.update({name: value for name, value in spec.items() if _usable(name, value)})
             self.spec_known = self.spec_known or known
 
     def learn_state(self, state: RunState) -> None:

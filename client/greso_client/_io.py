@@ -12,17 +12,28 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import httpx
 
-from greso_client._answers import Answer
-from greso_client._errors import BudgetExceededError, UnavailableError
+from greso_client._errors import BudgetExceededError, ProtocolError, UnavailableError
+from greso_client._reply import Answer
 from greso_client._requests import Request
 
 R = TypeVar("R")
 
 CONNECT_SECONDS = 5.0
+# No answer of the contract is as large, not a draw of 65,536 prompts of 256 bytes.
+MOST_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where the time comes from: seconds of a monotonic clock, and of the wall's."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
 
 
 class IO(Protocol):
@@ -30,6 +41,9 @@ class IO(Protocol):
 
     def now(self) -> float:
         """Seconds of a monotonic clock."""
+
+    def wall(self) -> float:
+        """Seconds since 1970."""
 
     async def send(self, request: Request, timeout: float) -> Answer:  # noqa: ASYNC109 - a bound on one attempt
         """One attempt, over within `timeout` seconds whatever happens; raises `UnavailableError` without an answer."""
@@ -63,8 +77,39 @@ def _headers(request: Request) -> dict[str, str]:
     return headers
 
 
-def _answer(response: httpx.Response) -> Answer:
-    return Answer(response.status_code, response.headers, response.content)
+class _Body:
+    """The body of a response as it comes in: of bounded size, uncompressed, and whole before its time is over."""
+
+    def __init__(self, response: httpx.Response, timeout: float) -> None:
+        coding = response.headers.get("content-encoding", "identity")
+        if coding != "identity":  # a small answer could be a huge one, packed
+            raise ProtocolError(f"the answer is packed ({coding:.40}), which was not asked for: does a proxy do that?")
+        self._response = response
+        self._until = time.monotonic() + timeout
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def add(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size > MOST_BYTES:
+            raise ProtocolError(f"the answer is longer than {MOST_BYTES} bytes: does the URL lead to a greso service?")
+        if time.monotonic() > self._until:  # nobody waits for it any more
+            raise BudgetExceededError("the answer came too slowly")
+
+    def whole(self) -> Answer:
+        return Answer(self._response.status_code, self._response.headers, b"".join(self._pieces))
+
+
+def _arguments(request: Request, timeout: float) -> dict[str, Any]:
+    """How httpx is told of a request."""
+    return {
+        "method": request.method,
+        "url": request.path,
+        "content": request.body,
+        "headers": _headers(request),
+        "timeout": _timeout(timeout),
+    }
 
 
 def _timeout(seconds: float) -> httpx.Timeout:
@@ -73,6 +118,7 @@ def _timeout(seconds: float) -> httpx.Timeout:
 
 
 def _unavailable(error: Exception, timeout: float) -> UnavailableError:
+    """What went wrong on the way to the service or back, whatever it is: none of it may stop a training."""
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, httpx.TimeoutException | TimeoutError):
         return BudgetExceededError(f"no answer within {timeout:.2g} s ({reason})")
@@ -87,6 +133,7 @@ class BlockingIO:
     """
 
     def __init__(self, make: Callable[[], httpx.Client]) -> None:
+        self.clock = Clock()
         self._make = make
         self._http = make()
         self._owner = os.getpid()
@@ -96,7 +143,11 @@ class BlockingIO:
 
     def now(self) -> float:
         """Seconds of a monotonic clock."""
-        return time.monotonic()
+        return self.clock.monotonic()
+
+    def wall(self) -> float:
+        """Seconds since 1970."""
+        return self.clock.wall()
 
     async def send(self, request: Request, timeout: float) -> Answer:  # noqa: ASYNC109 - a bound on one attempt
         """One attempt."""
@@ -107,26 +158,25 @@ class BlockingIO:
 
         def attempt() -> None:
             try:
-                response = http.request(
-                    request.method,
-                    request.path,
-                    content=request.body,
-                    headers=_headers(request),
-                    timeout=_timeout(timeout),
-                )
-                outcome.put(_answer(response))
+                with http.stream(**_arguments(request, timeout)) as response:
+                    body = _Body(response, timeout)
+                    for piece in response.iter_bytes():
+                        body.add(piece)
+                outcome.put(body.whole())
             except Exception as error:  # noqa: BLE001 - handed over to the calling thread, which judges it
                 outcome.put(error)
 
-        threading.Thread(target=attempt, name="greso-request", daemon=True).start()
         try:
+            threading.Thread(target=attempt, name="greso-request", daemon=True).start()
             result = outcome.get(timeout=timeout)
         except queue.Empty:
             raise BudgetExceededError(f"no answer within {timeout:.2g} s") from None
-        if isinstance(result, httpx.HTTPError | OSError):
-            raise _unavailable(result, timeout) from result
-        if isinstance(result, Exception):
+        except RuntimeError as error:  # no more threads
+            raise _unavailable(error, timeout) from error
+        if isinstance(result, UnavailableError):
             raise result
+        if isinstance(result, Exception):
+            raise _unavailable(result, timeout) from result
         return result
 
     async def pause(self, seconds: float) -> None:
@@ -147,34 +197,44 @@ class AsyncioIO:
     """I/O on a running asyncio loop; disk work goes to a thread."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
+        self.clock = Clock()
         self._http = http
 
     def now(self) -> float:
         """Seconds of a monotonic clock."""
-        return time.monotonic()
+        return self.clock.monotonic()
+
+    def wall(self) -> float:
+        """Seconds since 1970."""
+        return self.clock.wall()
 
     async def send(self, request: Request, timeout: float) -> Answer:  # noqa: ASYNC109 - a bound on one attempt
         """One attempt."""
         try:
-            async with asyncio.timeout(timeout):
-                response = await self._http.request(
-                    request.method,
-                    request.path,
-                    content=request.body,
-                    headers=_headers(request),
-                    timeout=_timeout(timeout),
-                )
-        except (httpx.HTTPError, OSError) as error:
+            async with asyncio.timeout(timeout), self._http.stream(**_arguments(request, timeout)) as response:
+                body = _Body(response, timeout)
+                async for piece in response.aiter_bytes():
+                    body.add(piece)
+        except UnavailableError:
+            raise
+        except Exception as error:
             raise _unavailable(error, timeout) from error
-        return _answer(response)
+        return body.whole()
 
     async def pause(self, seconds: float) -> None:
         """Sleep."""
         await asyncio.sleep(seconds)
 
     async def work(self, function: Callable[[], R]) -> R:
-        """Call it in a thread."""
-        return await asyncio.to_thread(function)
+        """Call it in a thread; cancelled, wait for its end first: what it holds by then is to be given back."""
+        working = asyncio.ensure_future(asyncio.to_thread(function))
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            await asyncio.wait([working])
+            if working.done() and not working.cancelled():
+                working.exception()  # nobody is left to be told
+            raise
 
     async def close(self) -> None:
         """Close the connections."""

@@ -65,11 +65,13 @@ class Options:
             "headers": self._headers(version),
             "trust_env": not loopback,
             "verify": verify,
+            # Unbounded: attempts that hang, left behind by calls whose time was up, must not use up the connections.
+            "limits": httpx.Limits(max_connections=None, max_keepalive_connections=20),
         }
 
     def _headers(self, version: str) -> dict[str, str]:
         """What each request carries."""
-        headers = {"Accept": "application/json", "User-Agent": f"greso-client/{version}"}
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": f"greso-client/{version}"}
         if self.api_key is not None:
             headers["Authorization"] = f"Bearer {self.api_key}"
         return headers

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from greso_client._errors import invalid
 from greso_client._types import Group, PoolPrompt, Seconds
@@ -66,48 +66,48 @@ class RunRequests:
             raise ValueError(
                 f"run {run!r} must match {RUN_NAME.pattern}: letters, digits, '.', '_' and '-', at most 128"
             )
-        self._path = f"/v1/runs/{run}"
+        self.path = f"/v1/runs/{run}"
 
     def create(self, spec: Mapping[str, Any]) -> Request:
         """PUT the run."""
-        return Request("PUT", self._path, _spec(spec))
+        return Request("PUT", self.path, _spec(spec))
 
     def update(self, changes: Mapping[str, Any]) -> Request:
         """PATCH its tunables."""
-        return Request("PATCH", self._path, _spec(changes))
+        return Request("PATCH", self.path, _spec(changes))
 
     def state(self) -> Request:
         """GET spec and state."""
-        return Request("GET", self._path)
+        return Request("GET", self.path)
 
     def delete(self) -> Request:
         """DELETE the run."""
-        return Request("DELETE", self._path)
+        return Request("DELETE", self.path)
 
     def rewind(self, step: int) -> Request:
         """POST the step to go back to."""
-        return _post(f"{self._path}/rewind", {"step": step})
+        return _post(f"{self.path}/rewind", {"step": step})
 
     def fork(self, run: str, step: int | None) -> Request:
         """POST for a new run that begins at the end of a step."""
-        return _post(f"{self._path}/fork", {"run": run} if step is None else {"run": run, "step": step})
+        return _post(f"{self.path}/fork", {"run": run} if step is None else {"run": run, "step": step})
 
     def pool(self, prompts: Sequence[str | PoolPrompt]) -> Iterator[Request]:
         """PUT prompts into the pool: NDJSON, in parts."""
         for start in range(0, max(len(prompts), 1), POOL_PART):
             lines = "".join(json.dumps(_item(prompt)) + "\n" for prompt in prompts[start : start + POOL_PART])
-            yield Request("PUT", f"{self._path}/pool", lines.encode(), "application/x-ndjson")
+            yield Request("PUT", f"{self.path}/pool", lines.encode(), "application/x-ndjson")
 
     def pool_from(self, run: str, prompts: Sequence[str | PoolPrompt] | None) -> Iterator[Request]:
         """PUT prompts, or all that another run has, into the pool with what that run knows of them: JSON, in parts."""
         if not RUN_NAME.fullmatch(run):
             raise invalid("/from_run", f"{run!r} must match {RUN_NAME.pattern}")
         if prompts is None:
-            yield Request("PUT", f"{self._path}/pool", _json({"from_run": run}))
+            yield Request("PUT", f"{self.path}/pool", _json({"from_run": run}))
             return
         for start in range(0, max(len(prompts), 1), POOL_PART):
             items = [_item(prompt) for prompt in prompts[start : start + POOL_PART]]
-            yield Request("PUT", f"{self._path}/pool", _json({"from_run": run, "prompts": items}))
+            yield Request("PUT", f"{self.path}/pool", _json({"from_run": run, "prompts": items}))
 
     def select(self, step: int, prompts: Sequence[str], limit: int | None, at_least: int, explain: bool) -> Request:
         """POST the candidates of a step."""
@@ -118,11 +118,11 @@ class RunRequests:
             body["at_least"] = at_least
         if explain:
             body["explain"] = True
-        return _post(f"{self._path}/select", body)
+        return _post(f"{self.path}/select", body)
 
     def draw(self, step: int, count: int | None) -> Request:
         """POST for prompts from the pool."""
-        return _post(f"{self._path}/draw", {"step": step} if count is None else {"step": step, "count": count})
+        return _post(f"{self.path}/draw", {"step": step} if count is None else {"step": step, "count": count})
 
     def report(self, step: int, groups: Sequence[Group], final: bool, seconds: Seconds | None = None) -> Request:
         """POST what groups earned; `groups` as `checked_groups` gives them, `seconds` as `checked_seconds`."""
@@ -132,20 +132,20 @@ class RunRequests:
             body["final"] = True
         if seconds is not None:
             body["seconds"] = {"rollout": seconds.rollout, "update": seconds.update}
-        return _post(f"{self._path}/report", body)
+        return _post(f"{self.path}/report", body)
 
-    def steps(self, after: int | None, limit: int | None) -> Request:
+    def steps(self, after: int | None, limit: int | None, domain: str | None = None) -> Request:
         """GET the recorded steps."""
-        query = {"after": after, "limit": limit}
-        text = "&".join(f"{name}={value}" for name, value in query.items() if value is not None)
-        return Request("GET", f"{self._path}/steps" + (f"?{text}" if text else ""))
+        query = {"after": after, "limit": limit, "domain": domain}
+        text = urlencode({name: value for name, value in query.items() if value is not None})
+        return Request("GET", f"{self.path}/steps" + (f"?{text}" if text else ""))
 
     def prompt(self, prompt: str) -> Request:
         """GET one prompt."""
         # A path segment of dots would be taken for "here" or "up", so it is escaped although its characters are
         # harmless.
         name = prompt.replace(".", "%2E") if prompt in {".", ".."} else quote(prompt, safe="")
-        return Request("GET", f"{self._path}/prompts/{name}")
+        return Request("GET", f"{self.path}/prompts/{name}")
 
 
 def _item(prompt: str | PoolPrompt) -> str | dict[str, Any]:

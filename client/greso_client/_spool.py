@@ -15,7 +15,7 @@ import errno
 import fcntl
 import json
 import os
-import uuid
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import FileIO
@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from greso_client._requests import Request
+from greso_client._spool_lines import DONE, DUE, FLAG, header, identity_of, request_of, written
 
-_DUE, _DONE = b'{"due":1,', b'{"due":0,'
-_FLAG = _DUE.index(b"1")
 # A full spool is cut to this share of its bound, so that not every further report rewrites the file.
 _KEEP_SHARE = 0.9
+# The longest wait for another process's access to the file, which takes milliseconds. Then a report is dropped.
+LOCK_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Spool:
         self.path = path
         self.refused_path = path.with_name(path.name + ".refused")
         self._limit = limit
+        # Lines found damaged and put aside, until whoever delivers has told it.
+        self.damaged = 0
         # Where the last settled entry ended, so that delivering n entries reads the file once and not n times.
         self._passed = ("", 0)
 
@@ -64,10 +67,7 @@ class Spool:
 
         `ahead`: its run could not be created yet, so that a run created later is the one that it is meant for.
         """
-        record = {"at": at, "key": request.key, "method": request.method, "path": request.path, "ahead": ahead}
-        record |= {"generation": request.generation, "type": request.content_type}
-        record["body"] = (request.body or b"").decode()
-        line = _DUE + json.dumps(record, separators=(",", ":")).encode()[1:] + b"\n"
+        line = written(request, at, ahead)
         with self._locked():
             size = self._mend()
             dropped = 0
@@ -83,6 +83,7 @@ class Spool:
             for entry in self._due():
                 return entry
             with contextlib.suppress(FileNotFoundError):
+                self._put_damaged_aside()
                 self.path.unlink()
             return None
 
@@ -129,7 +130,7 @@ class Spool:
     def _locked(self) -> Iterator[None]:
         descriptor = self._open_lock(".lock")
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor, self.path)
             yield
         finally:
             self.release(descriptor)
@@ -141,7 +142,7 @@ class Spool:
 
     def _write(self, line: bytes, size: int) -> None:
         """Append a line to the file of `size` bytes and be sure that it is on the disk, or leave the file as it was."""
-        data = line if size else _header() + line
+        data = line if size else header() + line
         try:
             with self.path.open("ab", buffering=0) as file:
                 _write_all(file, data)
@@ -181,7 +182,7 @@ class Spool:
         except FileNotFoundError:
             return
         with file:
-            identity = _identity(file.readline())
+            identity = identity_of(file.readline())
             start = file.tell()
             if after is not None and after.file == identity:
                 start = after.offset
@@ -189,7 +190,7 @@ class Spool:
                 start = self._passed[1]
             file.seek(start)
             while (line := file.readline()).endswith(b"\n"):
-                request = _request(line) if line.startswith(_DUE) else None
+                request = request_of(line) if line.startswith(DUE) else None
                 if request is not None:
                     yield Entry(request[0], request[1], identity, start, len(line), request[2])
                 start += len(line)
@@ -198,25 +199,34 @@ class Spool:
         with self.path.open("r+b") as file:
             if refused is not None:
                 file.seek(entry.offset)
-                self._put_aside(file.read(entry.size), refused)
-            file.seek(entry.offset + _FLAG)
+                self._put_aside(json.loads(file.read(entry.size)), refused)
+            file.seek(entry.offset + FLAG)
             # Not synced: a mark lost with the power only means one more delivery under the same key, which has no
             # effect.
             file.write(b"0")
         self._passed = (entry.file, entry.offset + entry.size)
 
-    def _put_aside(self, line: bytes, reason: str) -> None:
+    def _put_damaged_aside(self) -> None:
+        """Before the file goes: whole lines that are no report. (A torn one was never acknowledged as kept.)"""
+        with self.path.open("rb") as file:
+            file.readline()
+            for line in file:
+                if line.endswith(b"\n") and not line.startswith(DONE) and request_of(line) is None:
+                    self._put_aside({"line": line.decode(errors="replace")}, "damaged on the disk")
+                    self.damaged += 1
+
+    def _put_aside(self, record: dict[str, Any], reason: str) -> None:
         """Append to the `.refused` file, which is bounded like the spool: what finds no room is only counted."""
         with self.refused_path.open("ab") as file:
-            copy = json.dumps({"refused": reason, **json.loads(line)}, separators=(",", ":")).encode() + b"\n"
+            copy = json.dumps({"refused": reason, **record}, separators=(",", ":")).encode() + b"\n"
             if file.tell() + len(copy) <= self._limit:
                 file.write(copy)
 
     def _make_room(self, wanted: int) -> int:
         """Rewrite the file with the newest due entries, leaving `wanted` bytes; returns how many were left out."""
         entries = list(self._due())
-        room = int(self._limit * _KEEP_SHARE) - wanted - len(_header())
-        if wanted + len(_header()) > self._limit:
+        room = int(self._limit * _KEEP_SHARE) - wanted - len(header())
+        if wanted + len(header()) > self._limit:
             raise OSError(f"a report of {wanted} bytes does not fit into a spool of {self._limit}")
         kept = len(entries)
         while kept > 0 and room >= entries[kept - 1].size:
@@ -224,7 +234,7 @@ class Spool:
             room -= entries[kept].size
         fresh = self.path.with_name(self.path.name + ".new")
         with fresh.open("wb") as new, self.path.open("rb") as old:
-            new.write(_header())
+            new.write(header())
             for entry in entries[kept:]:
                 old.seek(entry.offset)
                 new.write(old.read(entry.size))
@@ -242,33 +252,21 @@ class Spool:
             os.close(descriptor)
 
 
+def _lock(descriptor: int, path: Path) -> None:
+    """Wait for the short lock. A process frozen while it holds it must not hold up every other: then OSError."""
+    give_up = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                raise TimeoutError(errno.ETIMEDOUT, "another process keeps it locked", str(path)) from None
+            time.sleep(0.002)
+        else:
+            return
+
+
 def _write_all(file: FileIO, data: bytes) -> None:
     # A disk that fills up takes the beginning without complaint.
     if file.write(data) < len(data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file.name))
-
-
-def _header() -> bytes:
-    return json.dumps({"greso_spool": 1, "id": uuid.uuid4().hex}).encode() + b"\n"
-
-
-def _identity(line: bytes) -> str:
-    try:
-        return str(json.loads(line)["id"])
-    except (ValueError, KeyError, TypeError):
-        return ""
-
-
-def _request(line: bytes) -> tuple[Request, float, bool] | None:
-    """The request in a line, when it was kept and whether ahead of its run; None when the line is damaged."""
-    try:
-        record: dict[str, Any] = json.loads(line)
-        # Spools of release 0.1 have no generation.
-        generation = record.get("generation")
-        request = Request(
-            record["method"], record["path"], record["body"].encode(), record["type"], record["key"],
-            None if generation is None else int(generation),
-        )  # fmt: skip
-        return request, float(record["at"]), bool(record["ahead"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None

@@ -21,8 +21,9 @@ from greso_client import Client, Collected, Group, Rollout
 from ..e2e.oracle import service as oracle  # noqa: TID252 - tests are no installed package
 
 MIXED, HARD = [0.0, 1.0], [0.0, 0.0]
-BUDGET = 0.5
-SLACK = 1.5
+BUDGET = 2.0
+# For a machine that is busy with other tests: what is measured is that nothing hangs.
+SLACK = 15.0
 REPORT_WHEN_TOLD = """
 import sys
 from greso_client import Client, Group

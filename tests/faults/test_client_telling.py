@@ -36,7 +36,7 @@ def service(start_service: Callable[..., Service]) -> Service:
 
 
 def test_an_outage_that_a_client_went_through_is_in_the_metrics(service: Service, tmp_path: Path) -> None:
-    with Client(service.url, run="r", budget=0.5, spool=tmp_path / "spool") as client:
+    with Client(service.url, run="r", budget=3.0, spool=tmp_path / "spool") as client:
         client.report(0, GROUPS)
         service.kill()
         assert client.select(1, ["a"]).degraded
@@ -48,7 +48,7 @@ def test_an_outage_that_a_client_went_through_is_in_the_metrics(service: Service
 
 def test_the_async_client_tells_it_too(service: Service, tmp_path: Path) -> None:
     async def train() -> None:
-        async with AsyncClient(service.url, run="r", budget=0.5, spool=tmp_path / "spool") as client:
+        async with AsyncClient(service.url, run="r", budget=3.0, spool=tmp_path / "spool") as client:
             await client.report(0, GROUPS)
             service.kill()
             assert (await client.select(1, ["a"])).degraded
@@ -62,7 +62,7 @@ def test_the_async_client_tells_it_too(service: Service, tmp_path: Path) -> None
 
 
 def test_a_report_that_is_refused_on_delivery_is_told_as_lost(service: Service, tmp_path: Path) -> None:
-    with Client(service.url, run="r", budget=0.5, spool=tmp_path / "spool") as client:
+    with Client(service.url, run="r", budget=3.0, spool=tmp_path / "spool") as client:
         client.state()
         service.kill()
         assert client.report(0, GROUPS).degraded

@@ -214,7 +214,7 @@ def test_the_async_client(url: str, tmp_path: Path) -> None:
 
 
 def test_the_page_has_the_blocks_it_is_known_for() -> None:
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 10
     assert len(BLOCKS[0].strip().splitlines()) <= 14
 
 

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 import httpx
 
 from greso_client import Collected, Rollout
-from greso_client._answers import Answer
 from greso_client._collect import Session
 from greso_client._core import Core
 from greso_client._errors import BudgetExceededError, UnavailableError
 from greso_client._io import _headers, run
 from greso_client._options import Options
+from greso_client._reply import Answer
 from greso_client._requests import Request
 from greso_client._spool import Spool
 
@@ -240,12 +240,16 @@ class ClockIO:
     def __init__(self, service: FakeService) -> None:
         self.service = service
         self.time = 1000.0
+        self.began = time.time() - self.time
         self.takes: float | deque[float] = 0.0
         self.pauses: list[float] = []
         self.timeouts: list[float] = []
 
     def now(self) -> float:
         return self.time
+
+    def wall(self) -> float:
+        return self.began + self.time
 
     async def send(self, request: Request, timeout: float) -> Answer:  # noqa: ASYNC109 - the protocol
         self.timeouts.append(timeout)

@@ -42,6 +42,7 @@ class Server:
                     response = outer.service(request)
                 self.send_response(response.status_code)
                 self.send_header("Content-Length", str(len(response.content)))
+                self.send_header("Content-Type", response.headers.get("content-type", "text/plain"))
                 self.end_headers()
                 self.wfile.write(response.content)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -136,12 +135,12 @@ def test_a_refused_report_is_put_aside_and_the_others_go_on(
     for step in range(3):
         run(core.report(step, [Group(f"p{step}", MIXED)]))
     come_back(service, io)
-    service.script.append(problem(404, "no such run"))
+    service.script.append(problem(409, "no such step"))
     assert run(core.flush())
     assert service.reported() == [(1, ["p1"]), (2, ["p2"])]
     aside = lines(spool_path.with_name("spool.jsonl.refused"))
     assert len(aside) == 1
-    assert "no such run" in str(aside[0]["refused"])
+    assert "no such step" in str(aside[0]["refused"])
     assert json.loads(str(aside[0]["body"]))["results"] == [{"prompt": "p0", "rewards": MIXED}]
     assert "put aside" in caplog.text
     assert core.counts.snapshot().refused == 1
@@ -175,13 +174,12 @@ def test_a_report_that_the_service_always_fails_over_makes_way(
 
 
 def test_a_report_too_old_for_its_key_is_put_aside(
-    core: Core, service: FakeService, io: ClockIO, spool_path: Path, monkeypatch: pytest.MonkeyPatch
+    core: Core, service: FakeService, io: ClockIO, spool_path: Path
 ) -> None:
     service.down = True
     run(core.report(0, [Group("a", MIXED)]))
     come_back(service, io)
-    later = time.time() + OLDEST + 1
-    monkeypatch.setattr("greso_client._delivery.time.time", lambda: later)
+    io.time += OLDEST + 1
     assert run(core.flush())
     assert service.reports == []
     assert "24 h" in str(lines(spool_path.with_name("spool.jsonl.refused"))[0]["refused"])
@@ -193,6 +191,7 @@ def test_reports_of_an_earlier_run_of_the_name_are_not_given_to_a_new_one(
     service.down = True
     run(make_core(io, spool_path).report(400, [Group("a", MIXED)]))
     service.down, service.exists = False, False
+    io.time += 60
     core = make_core(io, spool_path)
     run(core.create_run({}))
     run(core.report(0, [Group("b", MIXED)]))

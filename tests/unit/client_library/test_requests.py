@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -12,12 +13,15 @@ import pytest
 from greso_client import (
     Client,
     ConflictError,
+    DomainTotals,
     Exploration,
     ForbiddenError,
     Group,
     InvalidRequestError,
     NotFoundError,
+    ProtocolError,
     Skipped,
+    ZeroVariance,
 )
 from greso_client._options import default_spool
 
@@ -166,11 +170,12 @@ def test_refusals_raise_at_once_also_in_fail_open_mode(
     assert len(service.requests) == 1
 
 
-def test_a_refusal_that_is_no_problem_document_still_says_what_came() -> None:
+def test_a_refusal_that_is_no_problem_document_is_not_the_services_and_says_what_came() -> None:
     service = FakeService()
     service.script.append(httpx.Response(404, text="<html>no such page"))
-    with make(service) as client, pytest.raises(NotFoundError, match="no such page"):
+    with make(service) as client, pytest.raises(ProtocolError, match="no such page") as caught:
         client.state()
+    assert caught.value.status == 404
 
 
 def test_unknown_fields_of_an_answer_are_ignored(client: Client, service: FakeService) -> None:
@@ -184,3 +189,37 @@ def test_the_spool_of_a_run_is_found_again_by_url_and_run(tmp_path: Path) -> Non
     assert default_spool("http://127.0.0.1:8080", "r") == base / "127.0.0.1_8080" / "r.jsonl"
     assert default_spool("http://[::1]:8080/x", "r") == base / "..1_8080" / "r.jsonl"
     assert default_spool("https://host", "r") == base / "host" / "r.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("asked", "query"),
+    [
+        ({}, ""),
+        ({"after": 3, "limit": 2}, "after=3&limit=2"),
+        ({"domain": "math"}, "domain=math"),
+        ({"domain": ""}, "domain="),
+    ],
+)
+def test_steps_are_asked_for_as_all_or_as_one_domain_saw_them(
+    client: Client, service: FakeService, asked: dict[str, Any], query: str
+) -> None:
+    service.script.append(httpx.Response(200, json={"steps": []}))
+    assert client.steps(**asked) == []
+    assert service.requests[-1].url.query.decode() == query
+
+
+def test_the_domains_of_a_run_are_in_its_state(client: Client, service: FakeService) -> None:
+    assert client.state().domains == (), "a service that knows none"
+    both, pair = {"easy": 1, "hard": 0}, {"easy": 0.5, "hard": 0.25}
+    counts = dict.fromkeys(("examined", "selected", "groups", "effective", "undetermined", "rollouts"), 7)
+    totals = counts | {"skipped": both, "zero_variance": both}
+    rows = [
+        {"domain": name, "pool": 3, "share": share, "exploration": pair, "target": pair, "totals": totals}
+        for name, share in (("math", 0.4), (None, None))
+    ]
+    service.script.append(httpx.Response(200, json=service.state() | {"domains": rows}))
+    math_domain, rest = client.state().domains
+    assert (math_domain.domain, math_domain.pool, math_domain.share) == ("math", 3, 0.4)
+    assert math_domain.target == math_domain.exploration == Exploration(0.5, 0.25)
+    assert math_domain.totals == DomainTotals(7, 7, Skipped(1, 0), 7, 7, ZeroVariance(1, 0), 7, 7)
+    assert (rest.domain, rest.share) == (None, None)

@@ -22,7 +22,8 @@ from greso_client._requests import Request
 from greso_client._spool import Spool
 spool = Spool(Path(sys.argv[1]), 1 << 24)
 for number in itertools.count():
-    spool.append(Request("POST", "/report", b'{"n": %d}' % number, key=f"{sys.argv[2]}-{number}"), float(number))
+    body, key = b"{}", f"{sys.argv[2]}-{number}"
+    spool.append(Request("POST", "/v1/runs/r/report", body, key=key), float(number))
     print(number, flush=True)
 """
 DELIVER_ALL = """
@@ -52,7 +53,7 @@ spool = Spool(Path(sys.argv[1]), 1 << 24)
 kept = 0
 try:
     while True:
-        spool.append(Request("POST", "/report", b"x" * 100, key=f"k{kept}"), 0.0)
+        spool.append(Request("POST", "/v1/runs/r/report", b"x" * 100, key=f"k{kept}"), 0.0)
         kept += 1
 except OSError as error:
     print(kept, type(error).__name__)

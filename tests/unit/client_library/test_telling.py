@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greso_client import Client, Group, RefusedError
+from greso_client import Client, Group, RefusedError, UnavailableError
 from greso_client._breaker import LONGEST_PAUSE
 from greso_client._core import Core
 from greso_client._io import run
@@ -83,7 +83,7 @@ def test_what_a_gateway_says_is_no_answer(core: Core, service: FakeService, io: 
     service.script.append(httpx.Response(status, text="<h1>no upstream</h1>", headers={"content-type": "text/html"}))
     try:
         run(core.state())
-    except RefusedError:
+    except UnavailableError:
         run(core.state())
     assert [news(request) for request in service.requests] == [{"degraded": 2}] * 2
 

@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greso_client import AsyncClient, Client, Group
-from greso_client._answers import Answer, nothing
+from greso_client._answers import nothing
 from greso_client._breaker import Breaker
 from greso_client._counts import Counts
 from greso_client._exchange import Exchange
+from greso_client._reply import Answer
 from greso_client._requests import Request
 
 from .doubles import ClockIO, FakeService, wait_for
@@ -78,7 +79,7 @@ def test_attempts_at_the_same_time_share_the_news_and_lose_none(story: list[tupl
             task, request, ending = under_way.pop(which % len(under_way))
             if how in {"answer", "refuse"}:
                 seen.append(httpx.Request("GET", "http://service", headers={"greso-client": request.news}))
-                ending.set_result(Answer(200, {}, b"") if how == "answer" else Answer(409, PROBLEM, b"{}"))
+                ending.set_result(Answer(204, {}, b"") if how == "answer" else Answer(409, PROBLEM, b"{}"))
             elif how == "fail":
                 ending.set_exception(ConnectionError("reset"))
             else:
