@@ -19,7 +19,7 @@ from greso_service.api.app import create_app
 from greso_service.core.mark import Mark
 from greso_service.errors import InvalidInput, Unavailable
 from greso_service.history import exported
-from greso_service.history.base import Draft, RunKey
+from greso_service.history.base import Base, Draft, RunKey
 from greso_service.history.memory import MemoryHistory
 from greso_service.history.redis_draft import DRAFT_GRACE
 from greso_service.runs import Runs
@@ -134,8 +134,8 @@ class Breaking(PassingHistory):
         super().__init__(inner)
         self.writes, self.finishes = writes, finishes
 
-    def draft(self, key: RunKey) -> Draft:
-        return _BreakingDraft(self.inner.draft(key), self)
+    def draft(self, key: RunKey, base: Base | None = None) -> Draft:
+        return _BreakingDraft(self.inner.draft(key, base), self)
 
 
 class _BreakingDraft:
