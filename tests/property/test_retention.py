@@ -87,6 +87,7 @@ class Playing:
         self.history = MemoryHistory()
         self.replicas = [replica(self.history, often, keep) for _ in range(2)]
         self.generation = 0
+        self.oldest = 0  # forks made of the oldest step that there is
         self.reached = -1  # a step that had to be kept at some time, and so every later one
 
     async def play(self, spec: dict[str, Any], trace: list[Deed], late: int) -> None:
@@ -144,7 +145,8 @@ class Playing:
                 return False
             assert step is not None
             assert step < int(oldest[1]) <= self.reached
-            name = f"oldest-{step}-{len(model.events)}-{self.generation}"
+            self.oldest += 1
+            name = f"oldest-{self.oldest}"
             kept = model.until(int(oldest[1]))
             assert kept is not None
             await runs.fork(KEY, name, int(oldest[1]))
