@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from greso_service import bases, replay
 from greso_service.core.events import Reported, Rewound, Selected, Span, completion
-from greso_service.core.fold import fold
+from greso_service.core.fold import fold, rewound
 from greso_service.core.mark import START, Mark
 from greso_service.core.state import RunState
 from greso_service.history import codec, snapshot
@@ -94,7 +94,8 @@ class _Walk:
 
     def leave(self, span: Span) -> None:
         """At the end of a span that is not the last."""
-        assert self.state is not None and span.step is not None  # noqa: S101, PT018 - it was rewound to
+        assert self.state is not None  # noqa: S101 - there is an event in what was rewound to
+        assert span.step is not None  # noqa: S101
         if span.step >= self._step:
             self.end()
         else:
@@ -107,7 +108,7 @@ class _Walk:
         if not isinstance(event, Rewound):
             raise HistoryGone
         self.mark, self._passed, self._written_ms = after, False, codec.written_ms(payload)
-        replay.rewound(self.state, Rewound(event.step, event.generation, past), after)
+        rewound(self.state, Rewound(event.step, event.generation, past), after)
 
     def end(self) -> None:
         """Nothing further may be trimmed."""

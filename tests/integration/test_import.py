@@ -21,7 +21,7 @@ from greso_service.errors import InvalidInput, Unavailable
 from greso_service.history import exported
 from greso_service.history.base import Base, Draft, RunKey
 from greso_service.history.memory import MemoryHistory
-from greso_service.history.redis_draft import DRAFT_GRACE
+from greso_service.history.redis_parts import DRAFT_GRACE
 from greso_service.runs import Runs
 from greso_service.settings import load
 

@@ -11,8 +11,7 @@ from greso_service.core.events import Event, Reported
 from greso_service.given import Given, Idempotency
 from greso_service.history import codec, snapshot
 from greso_service.history.base import RunKey
-from greso_service.history.redis import _CHUNK_BYTES
-from greso_service.history.redis_draft import DRAFT_GRACE
+from greso_service.history.redis_parts import _PART_BYTES, DRAFT_GRACE
 from greso_service.runs import Runs
 
 from ..stores import RedisStore  # noqa: TID252
@@ -108,7 +107,7 @@ def test_versions_and_sizes_are_as_described() -> None:
     assert f"version of the encoding: {codec.VERSION}" in PAGE
     assert f"envelope of {codec._HEAD.size} bytes" in PAGE
     assert f"Byte 0 is the version, {snapshot.VERSION}" in PAGE
-    assert f"of {_CHUNK_BYTES // 2**20} MiB each" in PAGE
+    assert f"of {_PART_BYTES // 2**20} MiB each" in PAGE
     assert f"{DRAFT_GRACE} s at most" in PAGE
 
 

@@ -58,7 +58,7 @@ def trained(choose: Random, length: int) -> list[Deed]:
                 trace.append(Report(max(step - choose.randrange(1, 5), 0), groups, final=False))
             case 5:
                 back = max(step - choose.randrange(1, 6), 0)
-                trace.append(choose.choice([Rewind(back), Rewind(back), Fork(back)]))
+                trace.append(Fork(back) if choose.random() < 0.3 else Rewind(back))
                 step = back + 1 if isinstance(trace[-1], Rewind) else step
             case 6:
                 trace.append(Patch({"exploration_step": choose.choice([0.01, 0.2])}))

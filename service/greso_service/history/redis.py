@@ -66,7 +66,7 @@ class RedisHistory:
         self._confirm_ms = int(confirm_within * 1000)
         self._clock = clock
         self._away_until = 0.0
-        self._parts = Parts(redis, self._reached)
+        self._parts = Parts(redis, self._reached, self._evaluate)
         self._append = Script("append.lua")
         self._read = Script("read.lua")
         self._remember = Script("remember.lua")

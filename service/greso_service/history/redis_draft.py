@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from greso_service.core.mark import START, Mark
 from greso_service.history.base import Appended, Base, Moved, Once, RunKey, Seen
 from greso_service.history.redis_parts import DRAFT_GRACE, Parts, Written
-from greso_service.history.redis_wire import Script, index_of, key_of, named, once_key, written
+from greso_service.history.redis_wire import Evaluate, Script, index_of, key_of, named, once_key, written
 
 READ_BYTES: Final = 4 * 2**20  # of events per command: each stays well inside a command's time-out
 _DRAFT_EVENTS = 1000  # of a history per command: Lua takes some thousand values at once
@@ -18,14 +18,6 @@ _DRAFT_EVENTS = 1000  # of a history per command: Lua takes some thousand values
 _UNSAID = b""  # the entry of the base's own mark: what was said there is in the snapshot
 
 _EXTEND, _READ, _BEGIN = Script("extend.lua"), Script("read.lua"), Script("begin.lua")
-
-
-class Evaluate(Protocol):
-    """Runs a script; `durable`: as the operator's setting of durability asks."""
-
-    def __call__(self, script: Script, keys: list[str], args: list[Any], *, durable: bool = False) -> Awaitable[Any]:
-        """Its reply."""
-        ...
 
 
 class RedisDraft:
@@ -71,7 +63,7 @@ class RedisDraft:
         entries, snapshot, mark = self._mark.number, Written(f"{self._name}:base", 0), ""
         if self._base is not None:
             entries += 1 - self._first.number
-            snapshot = await Parts(self._redis, self._reached).write(key, "base", self._base)
+            snapshot = await Parts(self._redis, self._reached, self._evaluate).write(key, "base", self._base)
             mark = str(self._first)
         keys += [key_of(key, "base"), snapshot.name]
         args = [str(self._mark), at_ms, *named(once), entries, mark, snapshot.parts]

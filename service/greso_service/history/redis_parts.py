@@ -9,11 +9,13 @@ from typing import Any, Final, NamedTuple
 
 from greso_service.core.mark import Mark
 from greso_service.history.base import Base, RunKey
-from greso_service.history.redis_wire import key_of
+from greso_service.history.redis_wire import Evaluate, Script, key_of
 
 DRAFT_GRACE: Final = 300  # seconds until the parts of a snapshot or a history that was never finished disappear
 _PART_BYTES: Final = 8 * 2**20  # per command: each stays well inside a command's time-out
 _TRIES: Final = 10
+
+_PART = Script("part.lua")
 
 
 class Written(NamedTuple):
@@ -26,18 +28,21 @@ class Written(NamedTuple):
 class Parts:
     """Writes and reads snapshots. `reached`: what every exchange with Redis goes on in."""
 
-    def __init__(self, redis: Any, reached: Callable[[], AbstractAsyncContextManager[None]]) -> None:
+    def __init__(
+        self, redis: Any, reached: Callable[[], AbstractAsyncContextManager[None]], evaluate: Evaluate
+    ) -> None:
         self._redis = redis
         self._reached = reached
+        self._evaluate = evaluate
 
     async def write(self, key: RunKey, kind: str, base: Base) -> Written:
         """A draft of a snapshot of this kind (`snap`, `base`)."""
         name = key_of(key, f"{kind}:{secrets.token_hex(8)}")
         starts = range(0, len(base.snapshot), _PART_BYTES)
         for part, start in enumerate(starts):
+            content = base.snapshot[start : start + _PART_BYTES]
             async with self._reached():
-                await self._redis.hset(name, f"{base.mark}:{part}", base.snapshot[start : start + _PART_BYTES])
-                await self._redis.expire(name, DRAFT_GRACE)
+                await self._evaluate(_PART, [name], [f"{base.mark}:{part}", content, DRAFT_GRACE])
         return Written(name, len(starts))
 
     async def forget(self, written: Written) -> None:
