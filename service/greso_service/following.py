@@ -53,7 +53,9 @@ class Following:
         else:
             number = place.number if isinstance(place, Mark) else place
         if number < base.number and (begun := await bases.begun(self._history, key)) is not None:
-            raise Conflict(f"{bases.too_far(key, f'event {number + 1}', begun)}, and {base.number} to begin behind")
+            raise Conflict(
+                f"{bases.too_far(key, f'event {number + 1}', begun)}, and event {base.number} to begin behind"
+            )
         if isinstance(place, Mark) and place != START:
             raise Conflict(
                 f"the history of run {key.run} has no event {place}: it was made anew, or its store has lost its"

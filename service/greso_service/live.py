@@ -42,8 +42,8 @@ TRIES = 50
 
 _LARGE = 65_536  # bytes of an event
 _CANT_TELL = (
-    "the store's answer to this write was lost, and so much has come since that nobody can tell whether it was done;"
-    " with the same Idempotency-Key it can be sent again safely"
+    "this replica was so far behind that it can't tell whether a first try of this write was done, whose answer the"
+    " store may have lost; with an Idempotency-Key it could"
 )
 
 
@@ -200,8 +200,9 @@ class LiveRuns:
                 return replayed(once, result)
             case Moved():
                 # Its own first event among the newer ones: the reply to a first try of this very append was lost, and
-                # others have written since.
-                return Answer(planned.answer) if await self._catch_up(key, live, payloads[0]) else None
+                # others have written since. A key would have been found.
+                own = b"" if named else payloads[0]
+                return Answer(planned.answer) if await self._catch_up(key, live, own) else None
 
     def settle(self, key: RunKey, live: Live) -> None:
         """Fold what was appended and not folded yet. Nobody may look at `live.state` before."""
@@ -237,8 +238,11 @@ class LiveRuns:
             log.warning("snapshot not used, folding the whole history: %s", error, extra=_named(key))
 
     async def _catch_up(self, key: RunKey, live: Live, own: bytes = b"") -> bool:
-        """Fold what the history holds behind the live state; whether the payload `own` was among it."""
-        known = live.mark.number
+        """Fold what the history holds behind the live state; whether the payload `own`, if any, was among it.
+
+        Raises `Unavailable` if that can't be told because the place where it would be was trimmed.
+        """
+        known, untold = live.mark.number, False
         for _ in range(TRIES):
             met = False
             try:
@@ -252,9 +256,10 @@ class LiveRuns:
                 if (begun := await bases.begun(self._history, key)) is not None:
                     live.state, live.mark, live.saved = begun.state, begun.mark, begun.mark.number
                     live.written_ms = begun.written_ms
-                    if own and begun.mark.number > known:
-                        raise Unavailable(_CANT_TELL) from None
+                    untold = bool(own) and begun.mark.number > known
             else:
+                if untold:
+                    raise Unavailable(_CANT_TELL)
                 return met
         raise CodecError(f"the history of run {key.run} contradicts itself: its events are not in its log")
 

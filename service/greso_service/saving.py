@@ -13,6 +13,7 @@ from greso_service.core.state import RunState
 from greso_service.errors import Unavailable
 from greso_service.history import snapshot
 from greso_service.history.base import History, RunKey
+from greso_service.history.codec import CodecError
 from greso_service.placing import placed
 from greso_service.retention import Cutting
 from greso_service.telemetry.logs import SELDOM
@@ -66,6 +67,8 @@ class Saver:
             # The first goes with an outage, in which no second becomes due. A second is trouble of its own.
             if live.lost_snapshots > 1:
                 log.warning("snapshot not kept (the history is whole): %s", error, extra=_named(key))
+        except CodecError as error:
+            log.error("run %s is not trimmed: %s", key.run, error, extra=_named(key))
         except Exception:  # a snapshot only shortens starts: whatever is wrong with one must not stop the run
             log.exception("snapshot not made; starts will take longer (the history is whole)", extra=_named(key))
 
