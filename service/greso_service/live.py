@@ -109,8 +109,12 @@ class LiveRuns:
         since = self.now_ms() - int(ACTIVE * 1000)
         for key, live in self._runs.items():
             if not live.lock.locked():
-                self.settle(key, live)
-                live.figures = None if live.state is None else Figures.of(live.state)
+                try:
+                    self.settle(key, live)
+                    live.figures = None if live.state is None else Figures.of(live.state)
+                except (ArithmeticError, LookupError, ValueError):  # of one run, and others have metrics, too
+                    log.exception("run %s has no figures", key.run, extra=_named(key))
+                    live.figures = None
             if live.figures is not None and live.written_ms >= since:
                 events = live.mark.number
                 unsaved = max(events - live.saved, 0)
