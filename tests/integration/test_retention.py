@@ -23,6 +23,7 @@ from greso_service.settings import load
 
 from ..asgi import client_of, problem  # noqa: TID252
 from ..contract.test_history_redis import tapped  # noqa: TID252
+from ..servers import Service, eventually  # noqa: TID252
 from ..stores import PassingHistory, RedisStore, state_of  # noqa: TID252
 from .test_runs_replicas import KEY, LosingReplies, report
 from .test_runs_time_travel import Meddling, keyed
@@ -372,3 +373,24 @@ def test_a_place_is_found_without_reading_the_history(redis_store: RedisStore) -
                 assert counting.read_events == len(expected)
 
     asyncio.run(told())
+
+
+@pytest.mark.slow
+def test_a_service_that_keeps_few_steps_is_killed_and_goes_on(start_service: Callable[..., Service]) -> None:
+    service = start_service("--keep-steps", "2", "--snapshot-every", "1")
+    path = "/v1/runs/run"
+    service.json("PUT", path, {"train_batch_size": 2})
+    for number in range(1, 13):
+        results = [{"prompt": f"p{number}", "rewards": [0, 1]}, {"prompt": "hard", "rewards": [0, 0]}]
+        service.json("POST", f"{path}/report", {"step": number, "results": results, "final": True}, key=f"k{number}")
+        if number == 9:
+            before = service.json("GET", path)
+            service.kill()
+            service.start()
+            assert service.json("GET", path) == before
+    service.json("POST", f"{path}/report", {"step": 13, "results": [], "final": True})
+    eventually(lambda: service.call("POST", f"{path}/fork", {"run": "far", "step": 5}).status_code == 409)
+    text = problem(service.call("POST", f"{path}/rewind", {"step": 5}), 409)["detail"]
+    assert text.startswith("step 5 is not there any more: the events of run run up to number ")
+    told = service.json("POST", f"{path}/rewind", {"step": 12})
+    assert (told["step"], told["totals"]["groups"]) == (12, 24)

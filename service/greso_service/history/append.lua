@@ -32,12 +32,12 @@ if ARGV[6] ~= '' then
     touch()
     return {'moved'}
   end
-  redis.call('HSET', KEYS[2], 'rewound', last)  -- trim.lua goes by it
 end
 for i = 7, #ARGV, 2 do
   redis.call('XADD', KEYS[1], ARGV[i], 'e', ARGV[i + 1])
 end
 redis.call('HSET', KEYS[2], 'mark', last, 'active', ARGV[2])
+if ARGV[6] ~= '' then redis.call('HSET', KEYS[2], 'rewound', last) end  -- trim.lua goes by it
 if named then
   local now = tonumber(redis.call('TIME')[1])  -- the clock by which the record expires, not the caller's
   redis.call('SET', KEYS[3], ARGV[4], 'EX', ARGV[5])
