@@ -67,14 +67,15 @@ def trained(choose: Random, length: int) -> list[Deed]:
     return trace
 
 
+@pytest.mark.slow
 @given(specs, st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 4), st.integers(1, 9))
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_a_trimmed_run_is_as_a_whole_one(spec: dict[str, Any], seed: int, keep: int, often: int, late: int) -> None:
     asyncio.run(Playing(keep, often).play(spec, trained(Random(seed), 40), late))
 
 
-@pytest.mark.slow
 @given(specs, deeds, st.integers(1, 4), st.integers(1, 3), st.integers(1, 6))
+@settings(max_examples=20)
 def test_whatever_is_done_to_it(spec: dict[str, Any], trace: list[Deed], keep: int, often: int, late: int) -> None:
     asyncio.run(Playing(keep, often).play(spec, trace, late))
 
