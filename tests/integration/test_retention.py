@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -213,6 +214,48 @@ def test_a_rewind_while_it_is_trimmed_keeps_what_it_goes_back_to(redis_store: Re
             assert await state_of(keeping, KEY) == await fresh_state(redis_store)
 
     over(redis_store, story)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_writers_rewinds_and_trims_at_once_make_one_state(redis_store: RedisStore, seed: int) -> None:
+    choose = random.Random(seed)
+
+    async def write(runs: Runs, newest: list[int], name: str) -> int:
+        done = 0
+        for number in range(15):
+            newest[0] += choose.random() < 0.3
+            with suppress(Unavailable):  # too many at once, or too far behind without a key
+                await report(runs, newest[0], (f"{name}-{number}", [0, number % 2]), final=choose.random() < 0.4)
+                done += 1
+                await runs.select(KEY, newest[0] + choose.randrange(2), [f"{name}-{number}", "other"])
+        return done
+
+    async def go_back(runs: Runs, newest: list[int]) -> int:
+        gone = 0
+        for _ in range(6):
+            await asyncio.sleep(0)
+            with suppress(Conflict, Unavailable):
+                await runs.rewind(KEY, max(newest[0] - choose.randrange(1, 4), 0))
+                newest[0] = max(newest[0] - 1, 1)
+                gone += 1
+            await runs.show(KEY)
+        return gone
+
+    async def story(one: Runs, two: Runs, history: History) -> None:
+        await one.create(KEY, {"train_batch_size": 3})
+        newest = [1]
+        done = await asyncio.gather(
+            *(write(runs, newest, f"{at}") for at, runs in enumerate([one, two] * 2)),
+            go_back(one, newest),
+            go_back(two, newest),
+        )
+        await trained(one, newest[0] + 4, first=newest[0] + 1)
+        assert min(done[:4]) > 0
+        assert oldest(redis_store) > 1
+        await two.close()
+        assert await state_of(one, KEY) == await state_of(two, KEY) == await fresh_state(redis_store)
+
+    over(redis_store, story, keep=1)
 
 
 def test_killed_anywhere_on_the_way_of_trimming_nothing_is_lost(redis_store: RedisStore) -> None:
