@@ -9,7 +9,19 @@ from typing import Any
 import redis
 
 from greso_service.core.mark import Mark
-from greso_service.history.base import Appended, Draft, History, Listed, Moved, Once, RunKey, Seen, Usage
+from greso_service.history.base import (
+    Appended,
+    Base,
+    Draft,
+    Extent,
+    History,
+    Listed,
+    Moved,
+    Once,
+    RunKey,
+    Seen,
+    Usage,
+)
 from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
 from greso_service.runs import Runs
@@ -66,24 +78,53 @@ class PassingHistory:
         self.inner = inner
 
     async def append(
-        self, key: RunKey, after: Mark, payloads: Sequence[bytes], *, at_ms: int, once: Once | None = None
+        self,
+        key: RunKey,
+        after: Mark,
+        payloads: Sequence[bytes],
+        *,
+        at_ms: int,
+        once: Once | None = None,
+        base: Mark | None = None,
     ) -> Appended | Moved | Seen:
         """See `History`."""
-        return await self.inner.append(key, after, payloads, at_ms=at_ms, once=once)
+        return await self.inner.append(key, after, payloads, at_ms=at_ms, once=once, base=base)
 
     async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
         """See `History`."""
         return await self.inner.read(key, after, limit)
 
+    async def extent(self, key: RunKey) -> Extent | None:
+        """See `History`."""
+        return await self.inner.extent(key)
+
+    async def mark_at(self, key: RunKey, number: int) -> Mark | None:
+        """See `History`."""
+        return await self.inner.mark_at(key, number)
+
+    async def base(self, key: RunKey) -> Base | None:
+        """See `History`."""
+        return await self.inner.base(key)
+
+    async def trim(self, key: RunKey, base: Base, *, before: Mark, end: Mark) -> bool:
+        """See `History`."""
+        return await self.inner.trim(key, base, before=before, end=end)
+
     async def begin(
-        self, key: RunKey, payloads: AsyncIterator[Sequence[bytes]], *, at_ms: int, once: Once | None = None
+        self,
+        key: RunKey,
+        payloads: AsyncIterator[Sequence[bytes]],
+        *,
+        at_ms: int,
+        once: Once | None = None,
+        base: Base | None = None,
     ) -> Appended | Moved | Seen:
         """See `History`."""
-        return await self.inner.begin(key, payloads, at_ms=at_ms, once=once)
+        return await self.inner.begin(key, payloads, at_ms=at_ms, once=once, base=base)
 
-    def draft(self, key: RunKey) -> Draft:
+    def draft(self, key: RunKey, base: Base | None = None) -> Draft:
         """See `History`."""
-        return self.inner.draft(key)
+        return self.inner.draft(key, base)
 
     async def recall(self, key: RunKey, name: str) -> Seen | None:
         """See `History`."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from greso_service import replay
+from greso_service import bases, replay
+from greso_service.errors import Conflict
 from greso_service.history.base import History, RunKey
 from greso_service.history.exported import Writer
 from greso_service.live import LiveRuns
@@ -21,12 +22,14 @@ class Exporting:
     async def export(self, key: RunKey) -> AsyncIterator[bytes]:
         """The run's history as it is now, in pieces; what is written meanwhile is not in it.
 
-        Raises `NotFound` and `Unavailable` before the first piece comes. A piece raises `HistoryGone` if the run is
-        deleted meanwhile, and `Unavailable`.
+        Raises `NotFound`, `Conflict` if its oldest events were trimmed, and `Unavailable` before the first piece comes.
+        A piece raises `HistoryGone` if the run is deleted or trimmed meanwhile, and `Unavailable`.
         """
         async with self._live.held(key) as live:
             await self._live.current(key, live)
             until = live.mark
+        if (begun := await bases.begun(self._history, key)) is not None:
+            raise Conflict(f"{bases.too_far(key, 'the whole history', begun)}; an export holds whole histories only")
         return self._pieces(Writer(key.run, until), replay.history(self._history, key, until))
 
     async def _pieces(self, writer: Writer, pages: AsyncIterator[list[bytes]]) -> AsyncIterator[bytes]:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from greso_service import answers, replay
@@ -18,7 +19,7 @@ from greso_service.core.state import RunState
 from greso_service.errors import Conflict, Fault, GresoError, InvalidInput, NotFound, busy
 from greso_service.given import Given, fence, replayed
 from greso_service.history import codec
-from greso_service.history.base import Appended, Draft, History, Moved, RunKey, Seen
+from greso_service.history.base import Appended, Base, Draft, History, Moved, RunKey, Seen
 from greso_service.history.exported import Checker, ExportError, Lines
 from greso_service.live import LiveRuns
 from greso_service.replay import PAGE, HistoryGone
@@ -26,6 +27,10 @@ from greso_service.replay import PAGE, HistoryGone
 _LONG: Final = 2**18  # bytes of lines that are read in a thread
 _PAGE_BYTES: Final = 2**22  # of events written at a time
 _LATE: Final = 60.0  # seconds after which a slow sender's draft is written to all the same, or it would disappear
+_MOST_REFOLDED: Final = 10_000_000
+"""Events that the rewinds of an import may keep, all added up: each folds what it keeps anew, for a few bytes."""
+
+_AGAIN: Final = "again"  # before the key of an import that found its run there; no request's key can be that
 _MOST_REWARDS: Final = 2**24
 """Of one report: more than a request of the default size can bring. A few bytes can say that there are billions."""
 
@@ -49,7 +54,7 @@ class Importing:
         It may be there already, with the very same history. `given` is asked when all pieces have come.
         Raises `InvalidInput` with the line, `Conflict`, and what `pieces` raises; then there is no run.
         """
-        if await self._history.read(key, START, 1):
+        if await self._history.extent(key) is not None:
             return await self._again(key, pieces, given)
         draft = self._history.draft(key)
         try:
@@ -83,8 +88,9 @@ class Importing:
         async for _ in _payloads(pieces, checker):
             pass
         asked = given()
+        marker = replace(asked.once, key=f"{_AGAIN} {asked.once.key}") if asked.once else None
         if answer := await self._live.recalled(key, asked.once):
-            return answer, True
+            return answer, await self._live.recalled(key, marker) is None
         async with self._live.held(key) as live:
             try:
                 state = await self._live.current(key, live)
@@ -93,7 +99,12 @@ class Importing:
             if live.mark != checker.mark:
                 raise _exists(key.run)
             fence(key, state, asked)
-            return answers.run(key.run, state), False
+            answer = answers.run(key.run, state)
+        # The marker first: who finds the key finds it, too, and says 200 again.
+        for once in (marker, asked.once):
+            if (kept := self._live.named(once, answer.body)) is not None:
+                await self._history.remember(key, kept)
+        return answer, False
 
 
 async def _payloads(pieces: AsyncIterator[bytes], checker: Checker) -> AsyncIterator[list[bytes]]:
@@ -127,14 +138,14 @@ async def _payloads(pieces: AsyncIterator[bytes], checker: Checker) -> AsyncIter
 async def _drafted(draft: Draft, key: RunKey, pages: AsyncIterator[list[bytes]]) -> RunState:
     """Write the pages to the draft and fold them. Raises `InvalidInput` for the first event that can't be folded."""
     state: RunState | None = None
-    mark = START
+    mark, drafted = START, _Drafted(draft)
     async for page in pages:
-        await draft.extend(page)
+        await drafted.extend(page)
         left: Sequence[bytes] = page
         while left:
             now, mark, left = await asyncio.to_thread(_folded, state, mark, left)
             if left:
-                now = await _rewound(draft, key, now, mark, left[0])
+                now = await _rewound(drafted, key, now, mark, left[0])
                 mark, left = mark.then(left[0]), left[1:]
             state = now
     assert state is not None  # noqa: S101 - there was an event
@@ -163,13 +174,19 @@ def _folded(state: RunState | None, mark: Mark, payloads: Sequence[bytes]) -> tu
     return state, mark, ()
 
 
-async def _rewound(draft: Draft, key: RunKey, state: RunState, mark: Mark, payload: bytes) -> RunState:
+async def _rewound(drafted: _Drafted, key: RunKey, state: RunState, mark: Mark, payload: bytes) -> RunState:
     """The state behind a rewind, the event after `mark`."""
     try:
         event = codec.decode(payload, most_rewards=_MOST_REWARDS).event
         assert isinstance(event, Rewound)  # noqa: S101 - it was decoded before
         soundness.check_rewound(state, mark, event)
-        state = await replay.refold(_Drafted(draft), key, event.kept)
+        drafted.refolded += sum(span.until.number - span.after.number for span in event.kept)
+        if drafted.refolded > _MOST_REFOLDED:
+            raise ValueError(
+                f"the rewinds up to it keep more than {_MOST_REFOLDED:,} events, all added up; export a fork of the"
+                " run, which has no rewinds"
+            )
+        state = await replay.refold(drafted, key, event.kept)
     except HistoryGone:
         raise _off(mark, "has a rewind to events that are not there") from None
     except _OFF as error:
@@ -179,13 +196,24 @@ async def _rewound(draft: Draft, key: RunKey, state: RunState, mark: Mark, paylo
 
 
 class _Drafted:
-    """A draft as the history that it is to become."""
+    """A draft as the history that it is to become; it stays while it is read. `refolded`: events, all added up."""
 
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
+        self._extended = time.monotonic()
+        self.refolded = 0
+
+    async def extend(self, payloads: Sequence[bytes]) -> None:
+        await self._draft.extend(payloads)
+        self._extended = time.monotonic()
 
     async def read(self, _key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
+        if time.monotonic() > self._extended + _LATE:
+            await self.extend([])
         return await self._draft.read(after, limit)
+
+    async def base(self, _key: RunKey) -> Base | None:
+        return None
 
 
 def _off(mark: Mark, detail: str) -> InvalidInput:

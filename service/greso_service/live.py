@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from greso_service import fairness, replay
+from greso_service import bases, fairness, replay
 from greso_service.answers import Answer
 from greso_service.core.events import Event
 from greso_service.core.figures import Figures
 from greso_service.core.fold import fold
-from greso_service.core.mark import START, Mark
+from greso_service.core.mark import START
 from greso_service.core.state import RunState
 from greso_service.core.totals import Totals
 from greso_service.errors import Unavailable, no_run
@@ -32,6 +32,7 @@ from greso_service.observed import ACTIVE, Observer, Standing
 from greso_service.placing import LONG, placed
 from greso_service.plans import Plan
 from greso_service.replay import Folded, HistoryGone
+from greso_service.saving import Saver
 from greso_service.telemetry.logs import SELDOM
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,10 @@ TRIES = 50
 """Decisions, and fresh starts, against a history that moves: each lost race means that another one got through."""
 
 _LARGE = 65_536  # bytes of an event
+_CANT_TELL = (
+    "this replica was so far behind that it can't tell whether a first try of this write was done, whose answer the"
+    " store may have lost; with an Idempotency-Key it could"
+)
 
 
 @dataclass(slots=True)
@@ -67,13 +72,14 @@ class LiveRuns:
         *,
         idempotency_ttl: int,
         snapshot_every: int,
+        keep_steps: int | None,
         most: int,
         observe: Observer,
         clock: Callable[[], float],
     ) -> None:
         self._history = history
         self._ttl = idempotency_ttl
-        self._snapshot_every = snapshot_every
+        self._saver = Saver(history, every=snapshot_every, keep_steps=keep_steps)
         self._observe = observe
         self._clock = clock
         self._most = most
@@ -103,8 +109,12 @@ class LiveRuns:
         since = self.now_ms() - int(ACTIVE * 1000)
         for key, live in self._runs.items():
             if not live.lock.locked():
-                self.settle(key, live)
-                live.figures = None if live.state is None else Figures.of(live.state)
+                try:
+                    self.settle(key, live)
+                    live.figures = None if live.state is None else Figures.of(live.state)
+                except (ArithmeticError, LookupError, ValueError):  # of one run, and others have metrics, too
+                    log.exception("run %s has no figures", key.run, extra=_named(key))
+                    live.figures = None
             if live.figures is not None and live.written_ms >= since:
                 events = live.mark.number
                 unsaved = max(events - live.saved, 0)
@@ -171,7 +181,9 @@ class LiveRuns:
         """Append and fold a plan; its answer, or None when the history has moved on without it."""
         named = self.named(once, planned.answer)
         payloads = [self.payload(event) for event in planned.events]
-        result = await self._history.append(key, live.mark, payloads, at_ms=self.now_ms(), once=named)
+        result = await self._history.append(
+            key, live.mark, payloads, at_ms=self.now_ms(), once=named, base=planned.base
+        )
         match result:
             case Appended(mark):
                 live.mark, live.unfolded = mark, planned.events
@@ -179,21 +191,22 @@ class LiveRuns:
                 if planned.state is not None:
                     self._observe(key, planned.events, Totals(), planned.state.spec)
                     planned.state.since = mark
-                    live.state, live.unfolded, live.unsaved = planned.state, (), self._snapshot_every
+                    live.state, live.unfolded, live.unsaved = planned.state, (), self._saver.every
                 live.unsaved += sum(map(_weight, payloads))
-                if size < LONG and live.unsaved < self._snapshot_every:
+                if size < LONG and live.unsaved < self._saver.every:
                     # The answer is known: it goes out first.
                     asyncio.get_running_loop().call_soon(self.settle, key, live)
                 else:
                     await placed(size, partial(self.settle, key, live))
-                    await self._save_if_due(key, live)
+                    await self._saver.save_if_due(key, live)
                 return Answer(planned.answer)
             case Seen():
                 return replayed(once, result)
             case Moved():
                 # Its own first event among the newer ones: the reply to a first try of this very append was lost, and
-                # others have written since.
-                return Answer(planned.answer) if await self._catch_up(key, live, payloads[0]) else None
+                # others have written since. A key would have been found.
+                own = b"" if named else payloads[0]
+                return Answer(planned.answer) if await self._catch_up(key, live, own) else None
 
     def settle(self, key: RunKey, live: Live) -> None:
         """Fold what was appended and not folded yet. Nobody may look at `live.state` before."""
@@ -229,7 +242,11 @@ class LiveRuns:
             log.warning("snapshot not used, folding the whole history: %s", error, extra=_named(key))
 
     async def _catch_up(self, key: RunKey, live: Live, own: bytes = b"") -> bool:
-        """Fold what the history holds behind the live state; whether the payload `own` was among it."""
+        """Fold what the history holds behind the live state; whether the payload `own`, if any, was among it.
+
+        Raises `Unavailable` if that can't be told because the place where it would be was trimmed.
+        """
+        known, untold = live.mark.number, False
         for _ in range(TRIES):
             met = False
             try:
@@ -240,30 +257,15 @@ class LiveRuns:
             except HistoryGone:
                 live.forget()
                 live.saved = 0
+                if (begun := await bases.begun(self._history, key)) is not None:
+                    live.state, live.mark, live.saved = begun.state, begun.mark, begun.mark.number
+                    live.written_ms = begun.written_ms
+                    untold = bool(own) and begun.mark.number > known
             else:
+                if untold:
+                    raise Unavailable(_CANT_TELL)
                 return met
         raise CodecError(f"the history of run {key.run} contradicts itself: its events are not in its log")
-
-    async def _save_if_due(self, key: RunKey, live: Live) -> None:
-        if live.unsaved < self._snapshot_every or (live.saving is not None and not live.saving.done()):
-            return
-        if live.state is None:
-            return
-        live.unsaved = 0
-        frozen = await placed(live.state.table.size, partial(snapshot.Frozen, live.state, live.written_ms))
-        live.saving = asyncio.create_task(self._save(key, live, live.mark, frozen))
-
-    async def _save(self, key: RunKey, live: Live, mark: Mark, frozen: snapshot.Frozen) -> None:
-        try:
-            await self._history.save(key, mark, await asyncio.to_thread(frozen.encode))
-            live.lost_snapshots, live.saved = 0, mark.number
-        except Unavailable as error:
-            live.lost_snapshots += 1
-            # The first goes with an outage, in which no second becomes due. A second is trouble of its own.
-            if live.lost_snapshots > 1:
-                log.warning("snapshot not kept (the history is whole): %s", error, extra=_named(key))
-        except Exception:  # a snapshot only shortens starts: whatever is wrong with one must not stop the run
-            log.exception("snapshot not made; starts will take longer (the history is whole)", extra=_named(key))
 
     async def recalled(self, key: RunKey, once: Idempotency | None) -> Answer | None:
         """The first answer to an idempotency key: it is given again, whatever has become of the run since."""

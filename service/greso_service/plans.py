@@ -12,6 +12,7 @@ from greso_service import answers, joining, priors
 from greso_service.core import drawing, policy, walked_draw
 from greso_service.core.draws import IdError, Ids
 from greso_service.core.events import Event, Pooled, Priors, Reported, Seconds, Selected
+from greso_service.core.mark import Mark
 from greso_service.core.outcome import Rewards
 from greso_service.core.policy import Reason
 from greso_service.core.prompts import Index
@@ -27,12 +28,14 @@ _CHUNK = 65_536  # prompts per event of a large upload
 class Plan:
     """Events to append, all or none, and the answer (JSON) that goes with them.
 
-    `state`: what the events make, where folding them on the present state can't tell.
+    `state`: what the events make, where folding them on the present state can't tell. `base`: of a rewind, that which
+    the history must have.
     """
 
     events: Sequence[Event]
     answer: bytes = b""
     state: RunState | None = None
+    base: Mark | None = None
 
 
 def select(

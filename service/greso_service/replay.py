@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from greso_service import bases
+from greso_service.bases import Begun
 from greso_service.core.events import Created, Event, Reported, Rewound, Span, completion
 from greso_service.core.fold import fold, rewound
 from greso_service.core.mark import START, Mark
 from greso_service.core.state import RunState
 from greso_service.errors import Conflict
-from greso_service.history import codec
-from greso_service.history.base import Readable, RunKey
+from greso_service.history import codec, snapshot
+from greso_service.history.base import Base, Readable, RunKey
 from greso_service.history.codec import CodecError
 
 PAGE = 256
@@ -65,11 +67,12 @@ def _fold_payloads(
         event, then = codec.decode(payload).event, mark.then(payload)
         if isinstance(event, Rewound):
             return state, mark, (event, then)
-        state, mark = _folded(state, event), then
+        state, mark = folded(state, event), then
     return state, mark, None
 
 
-def _folded(state: RunState | None, event: Event) -> RunState:
+def folded(state: RunState | None, event: Event) -> RunState:
+    """The state, None before the first event, moved on by one."""
     if state is not None:
         fold(state, event)
         return state
@@ -78,16 +81,34 @@ def _folded(state: RunState | None, event: Event) -> RunState:
     return RunState(event)
 
 
-def spans(state: RunState, mark: Mark) -> tuple[Span, ...]:
-    """What a state that is folded up to `mark` is made of."""
-    return (*state.past, Span(state.since, mark, None))
+class Way:
+    """Where the folding of some spans begins: at `place` among them, behind `mark`, with `state`.
+
+    That is the beginning, or in a trimmed history its base. Raises `HistoryGone` if the spans are not those of a state
+    that the base led to.
+    """
+
+    def __init__(self, begun: Begun | None, kept: Sequence[Span]) -> None:
+        place = 0 if begun is None else begun.stands_in(kept)
+        if place is None:
+            raise HistoryGone
+        self.place, self.state, self.mark = place, None if begun is None else begun.state, kept[place].after
+        if begun is not None:
+            self.mark = begun.mark
+        self._kept = kept
+
+    def spans(self) -> Iterator[tuple[Span, Mark]]:
+        """The spans that are left, each with the mark behind which it is to be read."""
+        for span in self._kept[self.place :]:
+            yield span, self.mark if span is self._kept[self.place] else span.after
 
 
 async def refold(history: Readable, key: RunKey, kept: Sequence[Span]) -> RunState:
     """The state that the spans make. Raises `HistoryGone`."""
-    state = None
-    for span in kept:
-        async for events in _events(history, key, span):
+    way = Way(await bases.begun(history, key), kept)
+    state = way.state
+    for span, after in way.spans():
+        async for events in _events(history, key, span, after):
             state = await asyncio.to_thread(_fold_events, state, [event for _, event in events])
         if state is not None and span.step is not None:
             fold(state, completion(span.step))
@@ -98,22 +119,27 @@ async def refold(history: Readable, key: RunKey, kept: Sequence[Span]) -> RunSta
 
 def _fold_events(state: RunState | None, events: Sequence[Event]) -> RunState | None:
     for event in events:
-        state = _folded(state, event)
+        state = folded(state, event)
     return state
 
 
-async def back_to(history: Readable, key: RunKey, past: Sequence[Span], step: int) -> tuple[tuple[Span, ...], RunState]:
-    """What of the spans `past` counts when `step` is the last one, and the state that it makes.
+async def back_to(
+    history: Readable, key: RunKey, past: Sequence[Span], step: int, begun: Begun | None
+) -> tuple[tuple[Span, ...], RunState]:
+    """What of the spans `past` counts when `step` is the last one, and the state that it makes, by way of `begun`.
 
     That is what came up to the event with which the step completed; if that was the first report of a later step, up to
-    the event before it. Raises `Conflict` if the step is not complete, and `HistoryGone`.
+    the event before it. Raises `Conflict` if the step is not complete, or further back than the history goes, and
+    `HistoryGone`.
     """
-    kept: list[Span] = []
-    state: RunState | None = None
-    for span in past:
+    way = Way(begun, past)
+    if begun is not None and step < begun.oldest:
+        raise bases.too_far(key, f"step {step}", begun)
+    state, kept = way.state, list(past[: way.place])
+    for span, after in way.spans():
         last = Span(span.after, span.until, step if span.step is None else min(step, span.step))
-        until = span.after
-        async for events in _events(history, key, last):
+        until = after
+        async for events in _events(history, key, last, after):
             state, until, found = await asyncio.to_thread(_fold_until, state, until, events, step)
             if found and state is not None:
                 fold(state, completion(step))
@@ -137,7 +163,7 @@ def _fold_until(
     for mark, event in events:
         if isinstance(event, Reported) and event.step > step:
             return state, until, True
-        state, until = _folded(state, event), mark
+        state, until = folded(state, event), mark
         if state.progress.is_complete(step):
             return state, until, True
     return state, until, False
@@ -149,31 +175,47 @@ def _newest_complete(state: RunState) -> str:
     return "no step has" if newest < 0 else f"step {newest} is the newest that has"
 
 
+def base_of(begun: Begun, end: bytes) -> Base:
+    """The base of a history of its own that begins as another one does; `end`: the payload that it ends with."""
+    state = begun.state
+    state.generation, state.past, state.since = 0, (), START
+    # Numbers stay as they are. But what is folded here is not what the other mark names: it had rewinds, maybe.
+    mark = Mark(begun.mark.number, begun.mark.then(end).chain)
+    return Base(mark, snapshot.Frozen(state, begun.written_ms).encode())
+
+
 async def payloads(
-    history: Readable, key: RunKey, kept: Sequence[Span], written: Callable[[Event], bytes], end: Event
+    history: Readable,
+    key: RunKey,
+    way: Way,
+    written: Callable[[Event], bytes],
+    end: bytes,
 ) -> AsyncIterator[list[bytes]]:
-    """The events of the spans as a history of its own, without rewinds, and `end` behind them. Raises `HistoryGone`."""
-    for span in kept:
-        async for page in _pages(history, key, span):
+    """The events of the spans on a way as a history of its own, without rewinds, and `end` behind them.
+
+    Raises `HistoryGone`.
+    """
+    for span, after in way.spans():
+        async for page in pages(history, key, replace(span, after=after)):
             yield await asyncio.to_thread(_counting, page, span)
         if span.step is not None:
             yield [written(completion(span.step))]
-    yield [written(end)]
+    yield [end]
 
 
 def history(history: Readable, key: RunKey, until: Mark) -> AsyncIterator[list[bytes]]:
     """All events up to `until`, those that do not count any more included. Raises `HistoryGone`."""
-    return _pages(history, key, Span(START, until, None))
+    return pages(history, key, Span(START, until, None))
 
 
 def _counting(page: Sequence[bytes], span: Span) -> list[bytes]:
     return [payload for payload in page if span.counts(codec.decode(payload).event)]
 
 
-async def _events(history: Readable, key: RunKey, span: Span) -> AsyncIterator[list[tuple[Mark, Event]]]:
-    """The events of a span that count, each with its mark."""
-    mark = span.after
-    async for page in _pages(history, key, span):
+async def _events(history: Readable, key: RunKey, span: Span, after: Mark) -> AsyncIterator[list[tuple[Mark, Event]]]:
+    """The events of a span behind `after` that count, each with its mark."""
+    mark = after
+    async for page in pages(history, key, replace(span, after=after)):
         events, mark = await asyncio.to_thread(_decoded, page, mark)
         yield [(at, event) for at, event in events if span.counts(event)]
 
@@ -186,7 +228,8 @@ def _decoded(page: Sequence[bytes], mark: Mark) -> tuple[list[tuple[Mark, Event]
     return events, mark
 
 
-async def _pages(history: Readable, key: RunKey, span: Span) -> AsyncIterator[list[bytes]]:
+async def pages(history: Readable, key: RunKey, span: Span) -> AsyncIterator[list[bytes]]:
+    """The payloads of a span, those that do not count any more included. Raises `HistoryGone`."""
     mark = span.after
     while left := span.until.number - mark.number:
         page = await _read(history, key, mark, min(PAGE, left))

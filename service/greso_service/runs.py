@@ -50,8 +50,9 @@ T = TypeVar("T")
 class Runs:
     """All runs of a History. One instance serves one process; several processes may share the History.
 
-    The states of the `max_live_runs` runs used last are kept folded in memory. `observe` is told of each write
-    through this instance (for metrics).
+    The states of the `max_live_runs` runs used last are kept folded in memory. A run can be rewound to the last
+    `keep_steps` steps (None: to all); older events are trimmed now and then. `observe` is told of each write through
+    this instance (for metrics).
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Runs:
         *,
         idempotency_ttl: int,
         snapshot_every: int,
+        keep_steps: int | None = None,
         max_live_runs: int = 100,
         observe: Observer = nobody,
         clock: Callable[[], float] = time.time,
@@ -69,6 +71,7 @@ class Runs:
             history,
             idempotency_ttl=idempotency_ttl,
             snapshot_every=snapshot_every,
+            keep_steps=keep_steps,
             most=max_live_runs,
             observe=observe,
             clock=clock,

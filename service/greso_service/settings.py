@@ -143,6 +143,13 @@ class Settings(BaseSettings):
     snapshot_every: int = Field(
         256, description="Events of a run between two snapshots (they shorten start-up).", ge=1, le=1_000_000
     )
+    keep_steps: int | None = Field(
+        None,
+        description="Complete steps that a run can go back to; older events live on in a snapshot only.",
+        ge=1,
+        le=1_000_000,
+        json_schema_extra={"default_text": "all"},
+    )
     max_live_runs: int = Field(
         100, description="Runs kept ready in memory; others are read from Redis again when asked for.", ge=1, le=100_000
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
-from greso_service import answers, replay
+from greso_service import answers, bases, replay
 from greso_service.answers import Answer
 from greso_service.core.events import Forked, Rewound
 from greso_service.core.fold import rewound
-from greso_service.core.mark import START
+from greso_service.core.mark import START, Mark
 from greso_service.core.state import RunState
 from greso_service.errors import Conflict, busy
 from greso_service.given import Given, Idempotency, fence, replayed
@@ -35,8 +36,9 @@ class TimeTravel:
                 try:
                     fence(key, state, given)
                     # What others write meanwhile is forgotten, too. Another rewind, or another history in the place of
-                    # this one, changes what is kept; both make another state, not this one folded further.
-                    if planned is None or state is not origin:
+                    # this one, changes what is kept; both make another state, not this one folded further. And what was
+                    # trimmed meanwhile can't be gone back to.
+                    if planned is None or state is not origin or planned.base != await self._base(key):
                         planned, origin = await self._rewound(key, live, state, step), state
                 except HistoryGone:
                     continue
@@ -57,7 +59,7 @@ class TimeTravel:
         # before the key is remembered here, a retry finds it there.
         there = replace(given.once, key=f"fork {given.once.key}") if given.once else None
         if (answer := await self._live.recalled(new, there)) is None:
-            if await self._history.read(new, START, 1):
+            if await self._history.extent(new) is not None:
                 raise _exists(run)
             answer = await self._forked(key, new, step, given, there)
         if given.once is not None and (once := self._live.named(given.once, answer.body)):
@@ -71,15 +73,21 @@ class TimeTravel:
             async with self._live.held(key) as live:
                 state = await self._live.current(key, live)
                 fence(key, state, given)
-                kept = replay.spans(state, live.mark)
+                kept = bases.spans(state, live.mark)
                 answer = answers.run(new.run, state, generation=0)
+            end, base = self._live.payload(Forked(key.run, step)), None
             try:
                 if step is not None:
-                    kept, then = await replay.back_to(self._history, key, kept, step)
+                    begun = await bases.begun(self._history, key)
+                    kept, then = await replay.back_to(self._history, key, kept, step, begun)
                     answer = answers.run(new.run, then)
-                events = replay.payloads(self._history, key, kept, self._live.payload, Forked(key.run, step))
+                begun = await bases.begun(self._history, key)
+                way = replay.Way(begun, kept)
+                if begun is not None:
+                    base = await asyncio.to_thread(replay.base_of, begun, end)
+                events = replay.payloads(self._history, key, way, self._live.payload, end)
                 once = self._live.named(there, answer.body)
-                result = await self._history.begin(new, events, at_ms=self._live.now_ms(), once=once)
+                result = await self._history.begin(new, events, at_ms=self._live.now_ms(), once=once, base=base)
             except HistoryGone:
                 continue
             match result:
@@ -92,10 +100,15 @@ class TimeTravel:
         raise busy(key.run)
 
     async def _rewound(self, key: RunKey, live: Live, state: RunState, step: int) -> Plan:
-        kept, then = await replay.back_to(self._history, key, replay.spans(state, live.mark), step)
+        begun = await bases.begun(self._history, key)
+        kept, then = await replay.back_to(self._history, key, bases.spans(state, live.mark), step, begun)
         event = Rewound(step, state.generation + 1, kept)
         rewound(then, event, live.mark)  # its own mark is known when it is appended
-        return Plan([event], answers.run(key.run, then).body, then)
+        return Plan([event], answers.run(key.run, then).body, then, START if begun is None else begun.mark)
+
+    async def _base(self, key: RunKey) -> Mark:
+        extent = await self._history.extent(key)
+        return START if extent is None else extent.base
 
 
 def _exists(run: str) -> Conflict:

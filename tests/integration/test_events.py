@@ -24,7 +24,7 @@ from greso_service.core.mark import START, Mark
 from greso_service.errors import Conflict, NotFound, Unavailable
 from greso_service.following import Following, Last, Page
 from greso_service.history import exported
-from greso_service.history.base import RunKey
+from greso_service.history.base import Extent, RunKey
 from greso_service.history.memory import MemoryHistory
 from greso_service.settings import load
 
@@ -303,6 +303,11 @@ class Away(PassingHistory):
         if self.away:
             raise Unavailable("away")
         return await self.inner.read(key, after, limit)
+
+    async def extent(self, key: RunKey) -> Extent | None:
+        if self.away:
+            raise Unavailable("away")
+        return await self.inner.extent(key)
 
 
 def test_a_stream_outlives_an_outage_of_the_store_and_one_that_does_not_follow_fails() -> None:

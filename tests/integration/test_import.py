@@ -16,12 +16,14 @@ import pytest
 
 from greso_service import importing
 from greso_service.api.app import create_app
+from greso_service.core.events import Selected
+from greso_service.core.limits import LARGEST_STEP
 from greso_service.core.mark import Mark
 from greso_service.errors import InvalidInput, Unavailable
-from greso_service.history import exported
-from greso_service.history.base import Draft, RunKey
+from greso_service.history import codec, exported
+from greso_service.history.base import Base, Draft, RunKey
 from greso_service.history.memory import MemoryHistory
-from greso_service.history.redis_draft import DRAFT_GRACE
+from greso_service.history.redis_parts import DRAFT_GRACE
 from greso_service.runs import Runs
 from greso_service.settings import load
 
@@ -134,8 +136,8 @@ class Breaking(PassingHistory):
         super().__init__(inner)
         self.writes, self.finishes = writes, finishes
 
-    def draft(self, key: RunKey) -> Draft:
-        return _BreakingDraft(self.inner.draft(key), self)
+    def draft(self, key: RunKey, base: Base | None = None) -> Draft:
+        return _BreakingDraft(self.inner.draft(key, base), self)
 
 
 class _BreakingDraft:
@@ -192,6 +194,67 @@ def test_an_import_whose_reply_was_lost_is_found_there(redis_store: RedisStore) 
             assert json.loads(answer.body)["step"] == 4
 
     asyncio.run(told())
+
+
+def test_a_draft_is_kept_alive_while_a_rewind_in_it_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "_LATE", -1.0)
+    told_of: list[str] = []
+
+    class Watching(PassingHistory):
+        def draft(self, key: RunKey, base: Base | None = None) -> Draft:
+            return _Watched(self.inner.draft(key, base))
+
+    class _Watched:
+        def __init__(self, inner: Draft) -> None:
+            self.extend_inner, self.read_inner = inner.extend, inner.read
+            self.finish, self.abandon = inner.finish, inner.abandon
+
+        async def extend(self, payloads: Sequence[bytes]) -> None:
+            told_of.append("written" if payloads else "kept")
+            await self.extend_inner(payloads)
+
+        async def read(self, after: Mark, limit: int) -> list[bytes] | None:
+            told_of.append("read")
+            return await self.read_inner(after, limit)
+
+    text = export_of(LONG, back_to=LONG - 1)
+
+    async def told() -> None:
+        runs = replica(Watching(MemoryHistory()))
+        await runs.import_history(KEY, in_pieces(text, 100_000))
+        assert await exported_of(runs) == text
+        reads = [place for place, what in enumerate(told_of) if what == "read"]
+        assert len(reads) >= 3, "more than a page"
+        assert all(told_of[place - 1] == "kept" for place in reads)
+
+    asyncio.run(told())
+
+
+def test_rewinds_that_ask_for_too_much_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = export_of(3, back_to=2)
+
+    async def story(client: httpx.AsyncClient) -> None:
+        monkeypatch.setattr(importing, "_MOST_REFOLDED", 5)
+        content = problem(await client.put("/v1/runs/run/import", content=text, headers=NDJSON), 422)
+        assert (
+            "the rewinds up to it keep more than 5 events, all added up; export a fork of the run" in content["detail"]
+        )
+        monkeypatch.setattr(importing, "_MOST_REFOLDED", 6)
+        assert (await client.put("/v1/runs/run/import", content=text, headers=NDJSON)).status_code == 201
+
+    over_shared(story)
+
+
+def test_selections_beyond_what_can_be_counted_are_refused() -> None:
+    payloads = list(exported.read(export_of(3).splitlines(keepends=True)))
+    many = Selected(9, LARGEST_STEP - 100, 0, 0, 0)
+    text = rewritten([*payloads, *(codec.encode(codec.Recorded(many, 1, nonce)) for nonce in (1, 2))])
+
+    async def story(client: httpx.AsyncClient) -> None:
+        content = problem(await client.put("/v1/runs/run/import", content=text, headers=NDJSON), 422)
+        assert "line 11 has an event that can't be: more are examined than can be counted" in content["detail"]
+
+    over_shared(story)
 
 
 def test_a_draft_of_a_slow_sender_is_kept_alive(redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,6 +319,27 @@ def test_a_key_is_answered_again_and_bound_to_the_bytes() -> None:
         assert again.headers["idempotent-replayed"] == "true"
         content = problem(await client.put("/v1/runs/run/import", content=another, headers=keyed), 422)
         assert content["type"] == "urn:greso:problem:idempotency-key-reused"
+
+    over_shared(story)
+
+
+def test_an_import_that_found_its_run_there_is_answered_again_too() -> None:
+    text, another = export_of(3), export_of(2)
+    keyed = {**NDJSON, "Idempotency-Key": "k"}
+
+    async def story(client: httpx.AsyncClient) -> None:
+        await client.put("/v1/runs/run/import", content=text, headers=NDJSON)
+        first = await client.put("/v1/runs/run/import", content=text, headers=keyed)
+        assert (first.status_code, "idempotent-replayed" in first.headers) == (200, False)
+        await client.post("/v1/runs/run/report", json={"step": 9, "results": [{"prompt": "a", "rewards": [0, 1]}]})
+        again = await client.put("/v1/runs/run/import", content=text, headers=keyed)
+        assert (again.status_code, again.content) == (200, first.content)
+        assert again.headers["idempotent-replayed"] == "true"
+        content = problem(await client.put("/v1/runs/run/import", content=another, headers=keyed), 422)
+        assert content["type"] == "urn:greso:problem:idempotency-key-reused"
+        body = {"step": 9, "results": []}
+        reused = await client.post("/v1/runs/run/report", json=body, headers={"Idempotency-Key": "k"})
+        assert problem(reused, 422)["type"] == content["type"]
 
     over_shared(story)
 

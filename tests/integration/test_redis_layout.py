@@ -11,8 +11,7 @@ from greso_service.core.events import Event, Reported
 from greso_service.given import Given, Idempotency
 from greso_service.history import codec, snapshot
 from greso_service.history.base import RunKey
-from greso_service.history.redis import _CHUNK_BYTES
-from greso_service.history.redis_draft import DRAFT_GRACE
+from greso_service.history.redis_parts import _PART_BYTES, DRAFT_GRACE
 from greso_service.runs import Runs
 
 from ..stores import RedisStore  # noqa: TID252
@@ -66,6 +65,12 @@ async def use_everything(store: RedisStore) -> dict[str, Any]:
         await runs.report(KEY, 0, ["a"], [[0, 1]], final=False)
         await runs.fork(KEY, "fork", None)
         await runs.close()
+        trimming = Runs(history, idempotency_ttl=86_400, snapshot_every=1, keep_steps=1)
+        for step in range(1, 4):
+            await trimming.report(KEY, step, ["a"], [[0, 1]], final=True)
+            await trimming.close()
+        await trimming.rewind(KEY, 3)
+        await trimming.close()
     return seen
 
 
@@ -82,9 +87,12 @@ def test_every_key_is_described_with_its_type(redis_store: RedisStore) -> None:
 def test_fields_of_hashes_are_described(redis_store: RedisStore) -> None:
     asyncio.run(use_everything(redis_store))
     redis = redis_store.redis
-    assert set(redis.hgetall("greso:{default/run}:head")) == {b"mark", b"active"}
-    fields = redis.hgetall("greso:{default/run}:snap")
-    assert set(fields) == {b"mark", fields[b"mark"] + b":0"}
+    assert set(redis.hgetall("greso:{default/run}:head")) == {b"mark", b"active", b"rewound"}
+    for key in ("snap", "base"):
+        fields = redis.hgetall(f"greso:{{default/run}}:{key}")
+        assert set(fields) == {b"mark", fields[b"mark"] + b":0"}
+    [(first, _)] = redis.xrange("greso:{default/run}:log", count=1)
+    assert first == redis.hget("greso:{default/run}:base", "mark")
     [(mark, entry)] = redis.xrevrange("greso:{default/run}:log", count=1)
     assert set(entry) == {b"e"}
     assert redis.hget("greso:{default/run}:head", "mark") == mark
@@ -108,7 +116,7 @@ def test_versions_and_sizes_are_as_described() -> None:
     assert f"version of the encoding: {codec.VERSION}" in PAGE
     assert f"envelope of {codec._HEAD.size} bytes" in PAGE
     assert f"Byte 0 is the version, {snapshot.VERSION}" in PAGE
-    assert f"of {_CHUNK_BYTES // 2**20} MiB each" in PAGE
+    assert f"of {_PART_BYTES // 2**20} MiB each" in PAGE
     assert f"{DRAFT_GRACE} s at most" in PAGE
 
 

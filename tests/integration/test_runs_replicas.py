@@ -165,13 +165,20 @@ class LosingReplies(PassingHistory):
         self.lost = 0
 
     async def append(
-        self, key: RunKey, after: Mark, payloads: Sequence[bytes], *, at_ms: int, once: Once | None = None
+        self,
+        key: RunKey,
+        after: Mark,
+        payloads: Sequence[bytes],
+        *,
+        at_ms: int,
+        once: Once | None = None,
+        base: Mark | None = None,
     ) -> Appended | Moved | Seen:
-        await self.inner.append(key, after, payloads, at_ms=at_ms, once=once)
+        await self.inner.append(key, after, payloads, at_ms=at_ms, once=once, base=base)
         self.lost += 1
         if self.in_between:
             await self.in_between()
-        return await self.inner.append(key, after, payloads, at_ms=at_ms, once=once)
+        return await self.inner.append(key, after, payloads, at_ms=at_ms, once=once, base=base)
 
 
 @pytest.mark.parametrize("key", ["", "k"], ids=["without a key", "with a key"])

@@ -31,12 +31,19 @@ class Meddling(PassingHistory):
         self.before: Callable[[], Awaitable[object]] | None = None
 
     async def append(
-        self, key: RunKey, after: Mark, payloads: Sequence[bytes], *, at_ms: int, once: Once | None = None
+        self,
+        key: RunKey,
+        after: Mark,
+        payloads: Sequence[bytes],
+        *,
+        at_ms: int,
+        once: Once | None = None,
+        base: Mark | None = None,
     ) -> Appended | Moved | Seen:
         before, self.before = self.before, None
         if before is not None:
             await before()
-        return await self.inner.append(key, after, payloads, at_ms=at_ms, once=once)
+        return await self.inner.append(key, after, payloads, at_ms=at_ms, once=once, base=base)
 
 
 async def trained(runs: Runs, steps: int, seed: int = 1) -> None:

@@ -6,6 +6,7 @@ import json
 import random
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,3 +146,44 @@ def test_prompts_not_visited_take_little_room() -> None:
     assert frozen.arrays["groups_codes"].size == 0
     assert len(frozen.encode()) < 20_000 * 20
     assert np.array_equal(snapshot.decode(frozen.encode()).pool[:20_000], np.arange(20_000))
+
+
+# Of a trimmed history the snapshot is all that is left of the events before it: every later service must read it.
+
+BASE = Path(__file__).with_name("golden") / "base-4.snapshot"
+
+
+def kept_for_ever() -> RunState:
+    """The state that the golden bytes were made of."""
+    state = run(seed=3, train_batch_size=4, policy="irt", audit_share=0.5, target_zero_variance="auto")
+    pool(state, [f"pool/{number}" for number in range(30)], rates([0.5, 0.25]), domains=["math", "code", "", "math"])
+    for step in range(6):
+        drawn = draw(state, step, 8)["prompts"]
+        report(state, step, [(prompt, [0, number % 3 > 0]) for number, prompt in enumerate(drawn)], final=step % 2 == 0)
+    select(state, 6, ["new", "pool/0", "é\0漢"], limit=2)
+    report(state, 3, mixed(1, 1, 1, "late"))
+    rewound(state, Rewound(5, 2, (Span(START, Mark(7, 2**32 - 1), 5),)), Mark(31, 5))
+    return state
+
+
+def test_a_base_of_an_earlier_service_is_read() -> None:
+    state, written_ms = snapshot.read(BASE.read_bytes())
+    assert written_ms == 1_764_000_000_123
+    assert (state.created.seed, state.spec.policy, state.spec.audit_share) == (3, "irt", 0.5)
+    assert (state.generation, state.past, state.since) == (2, (Span(START, Mark(7, 2**32 - 1), 5),), Mark(31, 5))
+    assert state.table.texts([0, 29]) == ["pool/0", "pool/29"]
+    assert (state.table.size, state.pool_size, state.progress.step) == (33, 30, 5)
+    assert (state.totals.groups, state.totals.rollouts, state.totals.effective) == (51, 102, 31)
+    assert [(domain.name, domain.pooled) for domain in state.domains] == [("", 27), ("math", 2), ("code", 1)]
+    assert state.steps.rows["groups"].tolist() == [8] * 6 + [0]
+    assert [int(row["step"]) for row in state.recent(int(state.pool[0]))] != []
+    pool(state, ["more"])
+    report(state, 6, [(prompt, [1, 0]) for prompt in draw(state, 6, 5)["prompts"]])
+
+
+def test_the_base_that_is_kept_is_one_of_this_version() -> None:
+    """With a new version comes a new file; the old ones stay, and are read."""
+    assert BASE.read_bytes()[0] == snapshot.VERSION
+    again = snapshot.read(snapshot.Frozen(snapshot.decode(BASE.read_bytes()), 5).encode())[0]
+    assert content(again) == content(snapshot.decode(BASE.read_bytes()))
+    assert set(content(again)) == set(content(kept_for_ever()))

@@ -66,6 +66,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         store,
         idempotency_ttl=settings.idempotency_ttl,
         snapshot_every=settings.snapshot_every,
+        keep_steps=settings.keep_steps,
         max_live_runs=settings.max_live_runs,
         observe=lambda key, events, added, spec: metrics.runs.wrote(key, events, added, spec.group_size),
     )

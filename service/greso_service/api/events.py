@@ -18,9 +18,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from greso_service.api.access import CALLER, Caller, Reader
 from greso_service.api.shared import PROBLEMS, RunName
-from greso_service.core.mark import START, Mark
+from greso_service.core.mark import Mark
 from greso_service.errors import Fault, InvalidInput
-from greso_service.following import Last, Page, Place
+from greso_service.following import OLDEST, Last, Page, Place
 from greso_service.history import codec
 from greso_service.history.base import RunKey
 from greso_service.history.codec import CodecError
@@ -89,7 +89,9 @@ def router(runs: Runs, settings: Settings, stopping: Callable[[], bool]) -> APIR
         follow: Annotated[bool, Query(description="go on with what is written; else end with what there is")] = True,
         full: Annotated[bool, Query(description="all that is in the events: ids, indices, rewards")] = False,
     ) -> Response:
-        """From the beginning, if nothing else is said. A stream ends when the run is deleted or the service stops."""
+        """From the oldest event that is there, if nothing else is said. A stream ends when the run is deleted or the
+        service stops, and where events were trimmed before a slow reader had them.
+        """
         key, place = RunKey(tenant, run), _place(request, after, last)
         caller: Caller = request.scope[CALLER]
         streams.enter()
@@ -210,7 +212,7 @@ def _place(request: Request, after: str | None, last: int | None) -> Place:
         raise InvalidInput(Fault("/query/last", "goes without after"))
     if last is not None:
         return Last(last)
-    return START if after is None else _parsed(after, "/query/after")
+    return OLDEST if after is None else _parsed(after, "/query/after")
 
 
 def _parsed(text: str, pointer: str) -> Place:

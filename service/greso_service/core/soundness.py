@@ -121,6 +121,8 @@ def _check_selected(state: RunState, event: Selected) -> None:
     counts = (event.examined, event.selected, event.skipped_easy, event.skipped_hard)
     _demand(all(0 <= count <= LARGEST_STEP for count in counts), "a count is below 0")
     _demand(sum(counts[1:]) <= event.examined, "more are selected and skipped than examined")
+    # Sums of steps have 64 bits. What the totals forgot in rewinds, the steps did, too.
+    _demand(state.totals.examined + event.examined <= LARGEST_STEP, "more are examined than can be counted")
     if event.cursor is not None:
         _demand(_walks(event.cursor, state.pool_size), "a draw ends outside of the pool")
     _check_parts(state, event)
@@ -141,6 +143,9 @@ def _check_parts(state: RunState, event: Selected) -> None:
         _demand(part.domain < len(state.domains), "a selection has a part of a domain that is not there")
         counts = (part.examined, part.selected, part.skipped_easy, part.skipped_hard)
         _demand(all(0 <= count <= LARGEST_STEP for count in counts), "a count of a domain is below 0")
+        whole = (event.examined, event.selected, event.skipped_easy, event.skipped_hard)
+        part_of = all(count <= most for count, most in zip(counts, whole, strict=True))
+        _demand(part_of, "a domain's part of a selection is more than the whole")
         if part.walk is not None:
             _demand(_walks(part.walk.cursor, state.domains[part.domain].pooled), "a draw ends outside of a domain")
             _demand(0 <= part.walk.owed <= LARGEST_STEP, "what the walk owes is not a number of prompts")

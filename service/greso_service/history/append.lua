@@ -1,6 +1,6 @@
 -- Appends events to a run's log if it ends where the caller believes, and keeps an idempotency key with them.
--- KEYS: log, head, once, onces. ARGV: expected mark, time in ms, once's name or '', its record, its life in s,
--- then an id and a payload for each event.
+-- KEYS: log, head, once, onces. ARGV: expected mark, time in ms, once's name or '', its record, its life in s, of a
+-- rewind the base that the run must have, else '', then an id and a payload for each event.
 -- A write where there is nothing to write: WAIT counts the replicas that have it, and so all that came before it.
 local function touch()
   redis.call('HSET', KEYS[2], 'active', ARGV[2])
@@ -25,10 +25,19 @@ if mark ~= ARGV[1] then
   if mark ~= '0-0' then touch() end  -- the caller may find its own events among the newer ones
   return {'moved'}
 end
-for i = 6, #ARGV, 2 do
+if ARGV[6] ~= '' then
+  local first, base = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1], '0-0'
+  if first and not string.match(first[1], '^1%-') then base = first[1] end
+  if base ~= ARGV[6] then
+    touch()
+    return {'moved'}
+  end
+end
+for i = 7, #ARGV, 2 do
   redis.call('XADD', KEYS[1], ARGV[i], 'e', ARGV[i + 1])
 end
 redis.call('HSET', KEYS[2], 'mark', last, 'active', ARGV[2])
+if ARGV[6] ~= '' then redis.call('HSET', KEYS[2], 'rewound', last) end  -- trim.lua goes by it
 if named then
   local now = tonumber(redis.call('TIME')[1])  -- the clock by which the record expires, not the caller's
   redis.call('SET', KEYS[3], ARGV[4], 'EX', ARGV[5])

@@ -72,6 +72,20 @@ class Usage(NamedTuple):
     limit: int
 
 
+class Extent(NamedTuple):
+    """What of a run's history is there: the events behind `base` (`START`: all of them), up to `end`."""
+
+    base: Mark
+    end: Mark
+
+
+class Base(NamedTuple):
+    """What stands in the place of a history's oldest events: the snapshot of what they make, up to `mark`."""
+
+    mark: Mark
+    snapshot: bytes
+
+
 class Draft(Protocol):
     """The history of a run to be: nobody sees it before it is finished, and it is gone some minutes after it was
     extended last. Methods raise `Unavailable` as those of `History` do.
@@ -104,6 +118,10 @@ class Readable(Protocol):
         """See `History.read`."""
         ...
 
+    async def base(self, key: RunKey) -> Base | None:
+        """See `History.base`."""
+        ...
+
 
 class History(Readable, Protocol):
     """Stores the histories of runs.
@@ -113,11 +131,19 @@ class History(Readable, Protocol):
     """
 
     async def append(
-        self, key: RunKey, after: Mark, payloads: Sequence[bytes], *, at_ms: int, once: Once | None = None
+        self,
+        key: RunKey,
+        after: Mark,
+        payloads: Sequence[bytes],
+        *,
+        at_ms: int,
+        once: Once | None = None,
+        base: Mark | None = None,
     ) -> Appended | Moved | Seen:
         """Append all payloads behind `after`, all or none, and keep `once` with them.
 
         A used idempotency key wins over a moved history. An append with `after=START` creates the run.
+        `base`: given with a rewind, which goes back to what is behind this base; `Moved` if the run has another.
         """
         ...
 
@@ -125,21 +151,53 @@ class History(Readable, Protocol):
         """At most `limit` payloads behind `after`, oldest first; None when the history does not contain `after`.
 
         Fewer may come than there are, to keep a reply small; none only when there are none.
-        A run that does not exist has an empty history that contains only `START`.
+        A run that does not exist has an empty history that contains only `START`; one that was trimmed begins at its
+        base and does not contain `START`.
+        """
+        ...
+
+    async def extent(self, key: RunKey) -> Extent | None:
+        """From where to where the history goes; None when there is no such run."""
+        ...
+
+    async def mark_at(self, key: RunKey, number: int) -> Mark | None:
+        """The mark of the event of this number; None when the history does not hold it."""
+        ...
+
+    async def base(self, key: RunKey) -> Base | None:
+        """What the history begins with, if its oldest events were trimmed."""
+        ...
+
+    async def trim(self, key: RunKey, base: Base, *, before: Mark, end: Mark) -> bool:
+        """Put the base in the place of all events up to its mark, all at once; snapshots from before it are removed.
+
+        Only if the run has the base `before` (`START`: none) still, contains `base.mark` and `end`, and was not rewound
+        since `end`; else nothing happens, and False is answered.
         """
         ...
 
     async def begin(
-        self, key: RunKey, payloads: AsyncIterator[Sequence[bytes]], *, at_ms: int, once: Once | None = None
+        self,
+        key: RunKey,
+        payloads: AsyncIterator[Sequence[bytes]],
+        *,
+        at_ms: int,
+        once: Once | None = None,
+        base: Base | None = None,
     ) -> Appended | Moved | Seen:
         """Create a run with a whole history, of any length: all of it, or nothing if the run exists (`Moved`).
+
+        With a `base`, the payloads are what comes behind it.
 
         A used idempotency key of the run wins. What `payloads` raises is raised, and nothing has happened then.
         """
         ...
 
-    def draft(self, key: RunKey) -> Draft:
-        """A history to be written bit by bit, and read meanwhile, that becomes the run's when it is finished."""
+    def draft(self, key: RunKey, base: Base | None = None) -> Draft:
+        """A history to be written bit by bit, and read meanwhile, that becomes the run's when it is finished.
+
+        With a `base` it begins behind that.
+        """
         ...
 
     async def recall(self, key: RunKey, name: str) -> Seen | None:

@@ -7,22 +7,30 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from greso_service.core.mark import START, Mark
-from greso_service.history.base import Appended, Listed, Moved, Once, RunKey, Seen, Usage
+from greso_service.history.base import Appended, Base, Extent, Listed, Moved, Once, RunKey, Seen, Usage
 
 
 @dataclass(slots=True)
 class _Log:
+    """`marks`: the base's or `START`, then that of each payload."""
+
     marks: list[Mark] = field(default_factory=lambda: [START])
     payloads: list[bytes] = field(default_factory=list)
+    base: Base | None = None
+    rewound: Mark = START
     once: dict[str, tuple[Seen, float]] = field(default_factory=dict)
     snapshot: tuple[Mark, bytes] | None = None
     active_ms: int = 0
 
     def read(self, after: Mark, limit: int) -> list[bytes] | None:
         """See `History.read`."""
-        if after.number >= len(self.marks) or self.marks[after.number] != after:
-            return None
-        return self.payloads[after.number : after.number + limit]
+        place = self.place(after)
+        return None if place is None else self.payloads[place : place + limit]
+
+    def place(self, mark: Mark) -> int | None:
+        """Where the mark stands in `marks`."""
+        place = mark.number - self.marks[0].number
+        return place if 0 <= place < len(self.marks) and self.marks[place] == mark else None
 
 
 class MemoryHistory:
@@ -33,7 +41,14 @@ class MemoryHistory:
         self._logs: dict[RunKey, _Log] = {}
 
     async def append(
-        self, key: RunKey, after: Mark, payloads: Sequence[bytes], *, at_ms: int, once: Once | None = None
+        self,
+        key: RunKey,
+        after: Mark,
+        payloads: Sequence[bytes],
+        *,
+        at_ms: int,
+        once: Once | None = None,
+        base: Mark | None = None,
     ) -> Appended | Moved | Seen:
         """See `History.append`."""
         log = self._logs.get(key, _Log())
@@ -44,8 +59,10 @@ class MemoryHistory:
             marks.append(marks[-1].then(payload))
         if log.marks[-1] == marks[-1]:
             return Appended(marks[-1])
-        if log.marks[-1] != after:
+        if log.marks[-1] != after or (base is not None and log.marks[0] != base):
             return Moved()
+        if base is not None:
+            log.rewound = marks[-1]
         log.marks += marks[1:]
         log.payloads += payloads
         log.active_ms = at_ms
@@ -58,16 +75,63 @@ class MemoryHistory:
         """See `History.read`."""
         return self._logs.get(key, _Log()).read(after, limit)
 
+    async def extent(self, key: RunKey) -> Extent | None:
+        """See `History.extent`."""
+        log = self._logs.get(key)
+        return None if log is None else Extent(log.marks[0], log.marks[-1])
+
+    async def mark_at(self, key: RunKey, number: int) -> Mark | None:
+        """See `History.mark_at`."""
+        marks = self._logs.get(key, _Log()).marks
+        place = number - marks[0].number
+        return marks[place] if 0 <= place < len(marks) and number else None
+
+    async def base(self, key: RunKey) -> Base | None:
+        """See `History.base`."""
+        return self._logs.get(key, _Log()).base
+
+    async def trim(self, key: RunKey, base: Base, *, before: Mark, end: Mark) -> bool:
+        """See `History.trim`."""
+        log = self._logs.get(key, _Log())
+        place = log.place(base.mark)
+        if place is None or log.marks[0] != before or log.place(end) is None or log.rewound.number > end.number:
+            return False
+        log.marks, log.payloads, log.base = log.marks[place:], log.payloads[place:], base
+        if log.snapshot is not None and log.snapshot[0].number < base.mark.number:
+            log.snapshot = None
+        return True
+
     async def begin(
-        self, key: RunKey, payloads: AsyncIterator[Sequence[bytes]], *, at_ms: int, once: Once | None = None
+        self,
+        key: RunKey,
+        payloads: AsyncIterator[Sequence[bytes]],
+        *,
+        at_ms: int,
+        once: Once | None = None,
+        base: Base | None = None,
     ) -> Appended | Moved | Seen:
         """See `History.begin`."""
-        whole = [payload async for some in payloads for payload in some]
-        return await self.append(key, START, whole, at_ms=at_ms, once=once)
+        draft = self.draft(key, base)
+        async for some in payloads:
+            await draft.extend(some)
+        return await draft.finish(at_ms=at_ms, once=once)
 
-    def draft(self, key: RunKey) -> MemoryDraft:
+    def draft(self, key: RunKey, base: Base | None = None) -> MemoryDraft:
         """See `History.draft`."""
-        return MemoryDraft(self, key)
+        return MemoryDraft(self, key, base)
+
+    async def finish(self, key: RunKey, drafted: _Log, *, at_ms: int, once: Once | None) -> Appended | Moved | Seen:
+        """Make a draft the history of its run."""
+        if once is not None and (seen := await self.recall(key, once.key)):
+            return seen
+        if key in self._logs:
+            there = self._logs[key].marks
+            return Appended(there[-1]) if there[-1] == drafted.marks[-1] else Moved()
+        log = _Log(list(drafted.marks), list(drafted.payloads), drafted.base, active_ms=at_ms)
+        if once is not None:
+            log.once[once.key] = (Seen(once.digest, once.answer), self._clock() + once.ttl)
+        self._logs[key] = log
+        return Appended(log.marks[-1])
 
     async def recall(self, key: RunKey, name: str) -> Seen | None:
         """See `History.recall`."""
@@ -114,9 +178,9 @@ class MemoryHistory:
 class MemoryDraft:
     """See `Draft`."""
 
-    def __init__(self, history: MemoryHistory, key: RunKey) -> None:
+    def __init__(self, history: MemoryHistory, key: RunKey, base: Base | None = None) -> None:
         self._history, self._key = history, key
-        self._log = _Log()
+        self._log = _Log() if base is None else _Log([base.mark], base=base)
 
     async def extend(self, payloads: Sequence[bytes]) -> None:
         """See `Draft.extend`."""
@@ -130,7 +194,7 @@ class MemoryDraft:
 
     async def finish(self, *, at_ms: int, once: Once | None = None) -> Appended | Moved | Seen:
         """See `Draft.finish`."""
-        return await self._history.append(self._key, START, self._log.payloads, at_ms=at_ms, once=once)
+        return await self._history.finish(self._key, self._log, at_ms=at_ms, once=once)
 
     async def abandon(self) -> None:
         """See `Draft.abandon`."""

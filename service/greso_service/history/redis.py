@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -21,12 +20,13 @@ from redis.exceptions import (
     TimeoutError,  # noqa: A004
 )
 
-from greso_service.core.mark import Mark
+from greso_service.core.mark import START, Mark
 from greso_service.errors import Unavailable
 from greso_service.history import memory_usage
-from greso_service.history.base import Appended, Listed, Moved, Once, RunKey, Seen, Usage
+from greso_service.history.base import Appended, Base, Extent, Listed, Moved, Once, RunKey, Seen, Usage
 from greso_service.history.connect import AnyRedis
-from greso_service.history.redis_draft import DRAFT_GRACE, READ_BYTES, RedisDraft
+from greso_service.history.redis_draft import READ_BYTES, RedisDraft
+from greso_service.history.redis_parts import Parts
 from greso_service.history.redis_wire import Script, index_of, key_of, named, once_key, seen, written
 
 _AWAY = (
@@ -39,7 +39,6 @@ _AWAY = (
     TimeoutError,
 )
 _CANT_WRITE = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED", "BUSY")  # passing states of a server
-_CHUNK_BYTES = 8 * 2**20  # of a snapshot per command: each stays well inside a command's time-out
 _PAUSE = (
     1.0  # seconds of failing at once after a failure, so that an outage costs one time-out a second, not one a call
 )
@@ -67,14 +66,25 @@ class RedisHistory:
         self._confirm_ms = int(confirm_within * 1000)
         self._clock = clock
         self._away_until = 0.0
+        self._parts = Parts(redis, self._reached, self._evaluate)
         self._append = Script("append.lua")
         self._read = Script("read.lua")
         self._remember = Script("remember.lua")
         self._keep = Script("keep.lua")
         self._drop = Script("drop.lua")
+        self._extent = Script("extent.lua")
+        self._mark = Script("mark.lua")
+        self._trim = Script("trim.lua")
 
     async def append(
-        self, key: RunKey, after: Mark, payloads: Sequence[bytes], *, at_ms: int, once: Once | None = None
+        self,
+        key: RunKey,
+        after: Mark,
+        payloads: Sequence[bytes],
+        *,
+        at_ms: int,
+        once: Once | None = None,
+        base: Mark | None = None,
     ) -> Appended | Moved | Seen:
         """See `History.append`."""
         mark, events = after, []
@@ -82,7 +92,7 @@ class RedisHistory:
             mark = mark.then(payload)
             events += [str(mark), payload]
         keys = [key_of(key, "log"), key_of(key, "head"), once_key(key, once), key_of(key, "onces")]
-        args = [str(after), at_ms, *named(once), *events]
+        args = [str(after), at_ms, *named(once), "" if base is None else str(base), *events]
         async with self._reached():
             if after.number == 0:
                 # Before the run exists, so that no run exists that the list does not know.
@@ -97,18 +107,58 @@ class RedisHistory:
             payloads: list[bytes] | None = await self._evaluate(self._read, keys, [str(after), limit, READ_BYTES])
         return payloads
 
+    async def extent(self, key: RunKey) -> Extent | None:
+        """See `History.extent`."""
+        async with self._reached():
+            marks = await self._evaluate(self._extent, [key_of(key, "log"), key_of(key, "head")], [])
+        return Extent(*map(Mark.parse, marks)) if marks else None
+
+    async def mark_at(self, key: RunKey, number: int) -> Mark | None:
+        """See `History.mark_at`."""
+        async with self._reached():
+            mark = await self._evaluate(self._mark, [key_of(key, "log")], [number])
+        return Mark.parse(mark) if mark else None
+
+    async def base(self, key: RunKey) -> Base | None:
+        """See `History.base`; empty if it is lost."""
+        while (extent := await self.extent(key)) is not None and extent.base != START:
+            base = await self._parts.read(key_of(key, "base"))
+            if base is not None and base.mark == extent.base:
+                return base
+            if await self.extent(key) == extent:  # and not trimmed meanwhile
+                return Base(extent.base, b"")
+        return None
+
+    async def trim(self, key: RunKey, base: Base, *, before: Mark, end: Mark) -> bool:
+        """See `History.trim`."""
+        draft = await self._parts.write(key, "base", base)
+        keys = [key_of(key, "log"), key_of(key, "head"), draft.name, key_of(key, "base"), key_of(key, "snap")]
+        try:
+            async with self._reached():
+                args = [str(base.mark), str(before), str(end), draft.parts]
+                return bool(await self._evaluate(self._trim, keys, args))
+        except ResponseError:
+            await self._parts.forget(draft)
+            raise
+
     async def begin(
-        self, key: RunKey, payloads: AsyncIterator[Sequence[bytes]], *, at_ms: int, once: Once | None = None
+        self,
+        key: RunKey,
+        payloads: AsyncIterator[Sequence[bytes]],
+        *,
+        at_ms: int,
+        once: Once | None = None,
+        base: Base | None = None,
     ) -> Appended | Moved | Seen:
         """See `History.begin`."""
-        draft = self.draft(key)
+        draft = self.draft(key, base)
         async for some in payloads:
             await draft.extend(some)
         return await draft.finish(at_ms=at_ms, once=once)
 
-    def draft(self, key: RunKey) -> RedisDraft:
+    def draft(self, key: RunKey, base: Base | None = None) -> RedisDraft:
         """See `History.draft`."""
-        return RedisDraft(key, self._redis, self._reached, self._evaluate)
+        return RedisDraft(key, self._redis, self._reached, self._evaluate, base)
 
     async def recall(self, key: RunKey, name: str) -> Seen | None:
         """See `History.recall`."""
@@ -124,32 +174,17 @@ class RedisHistory:
 
     async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
         """See `History.save`."""
-        draft = key_of(key, f"snap:{secrets.token_hex(8)}")
-        for part, start in enumerate(range(0, len(snapshot), _CHUNK_BYTES)):
-            async with self._reached():
-                await self._redis.hset(draft, f"{mark}:{part}", snapshot[start : start + _CHUNK_BYTES])
-                await self._redis.expire(draft, DRAFT_GRACE)
+        draft = await self._parts.write(key, "snap", Base(mark, snapshot))
         try:
             async with self._reached():
-                await self._evaluate(self._keep, [key_of(key, "head"), draft, key_of(key, "snap")], [str(mark)])
+                await self._evaluate(self._keep, [key_of(key, "head"), draft.name, key_of(key, "snap")], [str(mark)])
         except ResponseError:
-            await self._redis.unlink(draft)  # not left to expire: one after another would fill the memory
+            await self._parts.forget(draft)
             raise
 
     async def load(self, key: RunKey) -> tuple[Mark, bytes] | None:
         """See `History.load`."""
-        name = key_of(key, "snap")
-        async with self._reached():
-            text = await self._redis.hget(name, "mark")
-        if text is None:
-            return None
-        mark, parts = Mark.parse(text), list[bytes]()
-        while True:
-            async with self._reached():
-                part = await self._redis.hget(name, f"{mark}:{len(parts)}")
-            if part is None:
-                return mark, b"".join(parts)
-            parts.append(part)
+        return await self._parts.read(key_of(key, "snap"))
 
     async def drop(self, key: RunKey, at: Mark | None = None) -> bool:
         """See `History.drop`."""
@@ -163,6 +198,7 @@ class RedisHistory:
                     head,
                     key_of(key, "log"),
                     key_of(key, "snap"),
+                    key_of(key, "base"),
                     *(key_of(key, f"once:{name}") for name in names),
                 ]
                 removed = await self._evaluate(self._drop, keys, ["" if at is None else str(at)])

@@ -3,46 +3,46 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from greso_service.core.mark import START, Mark
-from greso_service.history.base import Appended, Moved, Once, RunKey, Seen
-from greso_service.history.redis_wire import Script, index_of, key_of, named, once_key, written
+from greso_service.history.base import Appended, Base, Moved, Once, RunKey, Seen
+from greso_service.history.redis_parts import DRAFT_GRACE, Parts, Written
+from greso_service.history.redis_wire import Evaluate, Script, index_of, key_of, named, once_key, written
 
-DRAFT_GRACE: Final = 300  # seconds until the parts of a snapshot or a history that was never finished disappear
 READ_BYTES: Final = 4 * 2**20  # of events per command: each stays well inside a command's time-out
 _DRAFT_EVENTS = 1000  # of a history per command: Lua takes some thousand values at once
 
+_UNSAID = b""  # the entry of the base's own mark: what was said there is in the snapshot
+
 _EXTEND, _READ, _BEGIN = Script("extend.lua"), Script("read.lua"), Script("begin.lua")
-
-
-class Evaluate(Protocol):
-    """Runs a script; `durable`: as the operator's setting of durability asks."""
-
-    def __call__(self, script: Script, keys: list[str], args: list[Any], *, durable: bool = False) -> Awaitable[Any]:
-        """Its reply."""
-        ...
 
 
 class RedisDraft:
     """See `Draft`. `reached`: what every exchange with Redis goes on in."""
 
     def __init__(
-        self, key: RunKey, redis: Any, reached: Callable[[], AbstractAsyncContextManager[None]], evaluate: Evaluate
+        self,
+        key: RunKey,
+        redis: Any,
+        reached: Callable[[], AbstractAsyncContextManager[None]],
+        evaluate: Evaluate,
+        base: Base | None = None,
     ) -> None:
         self._key = key
+        self._base = base
         self._redis = redis
         self._reached = reached
         self._evaluate = evaluate
         self._name = key_of(key, f"log:{secrets.token_hex(8)}")
-        self._mark = START
+        self._first = self._mark = START if base is None else base.mark
 
     async def extend(self, payloads: Sequence[bytes]) -> None:
         """See `Draft.extend`."""
         for part in _parted(payloads):
-            events: list[Any] = []
+            events: list[Any] = [] if self._mark != self._first or self._base is None else [str(self._mark), _UNSAID]
             for payload in part:
                 self._mark = self._mark.then(payload)
                 events += [str(self._mark), payload]
@@ -60,10 +60,17 @@ class RedisDraft:
         """See `Draft.finish`."""
         key = self._key
         keys = [key_of(key, "log"), key_of(key, "head"), once_key(key, once), key_of(key, "onces"), self._name]
+        entries, snapshot, mark = self._mark.number, Written(f"{self._name}:base", 0), ""
+        if self._base is not None:
+            entries += 1 - self._first.number
+            snapshot = await Parts(self._redis, self._reached, self._evaluate).write(key, "base", self._base)
+            mark = str(self._first)
+        keys += [key_of(key, "base"), snapshot.name]
+        args = [str(self._mark), at_ms, *named(once), entries, mark, snapshot.parts]
         async with self._reached():
             # Before the run exists, so that no run exists that the list does not know.
             await self._redis.sadd(index_of(key.tenant), key.run)
-            reply = await self._evaluate(_BEGIN, keys, [str(self._mark), at_ms, *named(once)], durable=True)
+            reply = await self._evaluate(_BEGIN, keys, args, durable=True)
         return written(reply, self._mark)
 
     async def abandon(self) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Awaitable
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol
 
 from greso_service.core.mark import Mark
 from greso_service.errors import Unavailable
@@ -22,6 +23,14 @@ class Script:
     def __init__(self, name: str) -> None:
         self.text = files(__package__).joinpath(name).read_text()
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Evaluate(Protocol):
+    """Runs a script; `durable`: as the operator's setting of durability asks."""
+
+    def __call__(self, script: Script, keys: list[str], args: list[Any], *, durable: bool = False) -> Awaitable[Any]:
+        """Its reply."""
+        ...
 
 
 def key_of(key: RunKey, part: str) -> str:

@@ -9,13 +9,26 @@ from typing import Any, TypeVar
 
 from greso_service.core.mark import Mark
 from greso_service.errors import Unavailable
-from greso_service.history.base import Appended, Draft, History, Listed, Moved, Once, RunKey, Seen, Usage
+from greso_service.history.base import (
+    Appended,
+    Base,
+    Draft,
+    Extent,
+    History,
+    Listed,
+    Moved,
+    Once,
+    RunKey,
+    Seen,
+    Usage,
+)
 from greso_service.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 
 OPERATIONS = (
-    "append", "read", "begin", "draft", "recall", "remember", "save", "load", "drop", "runs", "ping", "usage",
+    "append", "read", "extent", "mark_at", "base", "trim", "begin", "draft", "recall", "remember", "save", "load",
+    "drop", "runs", "ping", "usage",
 )  # fmt: skip
 
 
@@ -42,24 +55,54 @@ class MeteredHistory:
             self._metrics.operated(operation, result, time.perf_counter() - began)
 
     async def append(
-        self, key: RunKey, after: Mark, payloads: Sequence[bytes], *, at_ms: int, once: Once | None = None
+        self,
+        key: RunKey,
+        after: Mark,
+        payloads: Sequence[bytes],
+        *,
+        at_ms: int,
+        once: Once | None = None,
+        base: Mark | None = None,
     ) -> Appended | Moved | Seen:
         """See `History.append`."""
-        return await self._timed("append", self._history.append(key, after, payloads, at_ms=at_ms, once=once))
+        written = self._history.append(key, after, payloads, at_ms=at_ms, once=once, base=base)
+        return await self._timed("append", written)
 
     async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
         """See `History.read`."""
         return await self._timed("read", self._history.read(key, after, limit))
 
+    async def extent(self, key: RunKey) -> Extent | None:
+        """See `History.extent`."""
+        return await self._timed("extent", self._history.extent(key))
+
+    async def mark_at(self, key: RunKey, number: int) -> Mark | None:
+        """See `History.mark_at`."""
+        return await self._timed("mark_at", self._history.mark_at(key, number))
+
+    async def base(self, key: RunKey) -> Base | None:
+        """See `History.base`."""
+        return await self._timed("base", self._history.base(key))
+
+    async def trim(self, key: RunKey, base: Base, *, before: Mark, end: Mark) -> bool:
+        """See `History.trim`."""
+        return await self._timed("trim", self._history.trim(key, base, before=before, end=end))
+
     async def begin(
-        self, key: RunKey, payloads: AsyncIterator[Sequence[bytes]], *, at_ms: int, once: Once | None = None
+        self,
+        key: RunKey,
+        payloads: AsyncIterator[Sequence[bytes]],
+        *,
+        at_ms: int,
+        once: Once | None = None,
+        base: Base | None = None,
     ) -> Appended | Moved | Seen:
         """See `History.begin`; its time is also that of making the payloads."""
-        return await self._timed("begin", self._history.begin(key, payloads, at_ms=at_ms, once=once))
+        return await self._timed("begin", self._history.begin(key, payloads, at_ms=at_ms, once=once, base=base))
 
-    def draft(self, key: RunKey) -> MeteredDraft:
+    def draft(self, key: RunKey, base: Base | None = None) -> MeteredDraft:
         """See `History.draft`; what is done with it counts as `draft`."""
-        return MeteredDraft(self._history.draft(key), partial(self._timed, "draft"))
+        return MeteredDraft(self._history.draft(key, base), partial(self._timed, "draft"))
 
     async def recall(self, key: RunKey, name: str) -> Seen | None:
         """See `History.recall`."""
