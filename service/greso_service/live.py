@@ -230,7 +230,7 @@ class LiveRuns:
 
     async def _catch_up(self, key: RunKey, live: Live, own: bytes = b"") -> bool:
         """Fold what the history holds behind the live state; whether the payload `own` was among it."""
-        for _ in range(TRIES):
+        for turn in range(TRIES):
             met = False
             try:
                 async for payloads in replay.catch_up(self._history, key, live):
@@ -238,8 +238,11 @@ class LiveRuns:
                     live.written_ms = codec.written_ms(payloads[-1])
                     live.unsaved += sum(map(_weight, payloads))
             except HistoryGone:
-                live.forget()
-                live.saved = 0
+                if turn == 0:
+                    await self._load(key, live)  # a failover takes the newest events only, and a snapshot may be older
+                else:
+                    live.forget()
+                    live.saved = 0
             else:
                 return met
         raise CodecError(f"the history of run {key.run} contradicts itself: its events are not in its log")

@@ -7,13 +7,14 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
+from redis.asyncio import RedisCluster
 from redis.exceptions import (
     BusyLoadingError,
     ClusterError,
     ConnectionError,  # noqa: A004
-    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
@@ -25,8 +26,9 @@ from greso_service.core.mark import Mark
 from greso_service.errors import Unavailable
 from greso_service.history import memory_usage
 from greso_service.history.base import Appended, Listed, Moved, Once, RunKey, Seen, Usage
-from greso_service.history.connect import AnyRedis
+from greso_service.history.connect import AnyRedis, find_primary
 from greso_service.history.redis_draft import DRAFT_GRACE, READ_BYTES, RedisDraft
+from greso_service.history.redis_durable import Confirmed, run
 from greso_service.history.redis_wire import Script, index_of, key_of, named, once_key, seen, written
 
 _AWAY = (
@@ -49,7 +51,7 @@ class RedisHistory:
     """Keeps histories in a Redis client that it then owns.
 
     `deadline`: seconds that one call may take in all. `replicas`: how many must confirm an append within
-    `confirm_within` seconds, which must be less than the client's own time-out (0: none is asked; not for clusters).
+    `confirm_within` seconds, which must be less than the client's own time-out (0: none is asked).
     """
 
     def __init__(
@@ -63,11 +65,11 @@ class RedisHistory:
     ) -> None:
         self._redis: Any = redis  # its type stubs tell sync from async by overloads that a union defeats
         self._deadline = deadline
-        self._replicas = replicas
-        self._confirm_ms = int(confirm_within * 1000)
+        self._confirmed = Confirmed(redis, replicas, int(confirm_within * 1000)) if replicas else None
         self._clock = clock
-        self._away_until = 0.0
+        self._away_until: dict[str, float] = {}
         self._append = Script("append.lua")
+        self._recall = Script("recall.lua")
         self._read = Script("read.lua")
         self._remember = Script("remember.lua")
         self._keep = Script("keep.lua")
@@ -83,7 +85,7 @@ class RedisHistory:
             events += [str(mark), payload]
         keys = [key_of(key, "log"), key_of(key, "head"), once_key(key, once), key_of(key, "onces")]
         args = [str(after), at_ms, *named(once), *events]
-        async with self._reached():
+        async with self._reached(key):
             if after.number == 0:
                 # Before the run exists, so that no run exists that the list does not know.
                 await self._redis.sadd(index_of(key.tenant), key.run)
@@ -92,7 +94,7 @@ class RedisHistory:
 
     async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
         """See `History.read`."""
-        async with self._reached():
+        async with self._reached(key):
             keys = [key_of(key, "log"), key_of(key, "head")]
             payloads: list[bytes] | None = await self._evaluate(self._read, keys, [str(after), limit, READ_BYTES])
         return payloads
@@ -108,29 +110,33 @@ class RedisHistory:
 
     def draft(self, key: RunKey) -> RedisDraft:
         """See `History.draft`."""
-        return RedisDraft(key, self._redis, self._reached, self._evaluate)
+        return RedisDraft(key, self._redis, partial(self._reached, key), self._evaluate)
 
     async def recall(self, key: RunKey, name: str) -> Seen | None:
         """See `History.recall`."""
-        async with self._reached():
-            record = await self._redis.get(key_of(key, f"once:{name}"))
+        names = [key_of(key, f"once:{name}"), key_of(key, "head")]
+        async with self._reached(key):
+            if self._confirmed is None:
+                record = await self._redis.get(names[0])
+            else:  # what it stands for may be written and not yet confirmed
+                record = await self._confirmed.evaluate(self._recall, names, [])
         return None if record is None else seen(record)
 
     async def remember(self, key: RunKey, once: Once) -> None:
         """See `History.remember`."""
         keys = [key_of(key, "head"), once_key(key, once), key_of(key, "onces")]
-        async with self._reached():
+        async with self._reached(key):
             await self._evaluate(self._remember, keys, named(once), durable=True)
 
     async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
         """See `History.save`."""
         draft = key_of(key, f"snap:{secrets.token_hex(8)}")
         for part, start in enumerate(range(0, len(snapshot), _CHUNK_BYTES)):
-            async with self._reached():
+            async with self._reached(key):
                 await self._redis.hset(draft, f"{mark}:{part}", snapshot[start : start + _CHUNK_BYTES])
                 await self._redis.expire(draft, DRAFT_GRACE)
         try:
-            async with self._reached():
+            async with self._reached(key):
                 await self._evaluate(self._keep, [key_of(key, "head"), draft, key_of(key, "snap")], [str(mark)])
         except ResponseError:
             await self._redis.unlink(draft)  # not left to expire: one after another would fill the memory
@@ -139,13 +145,13 @@ class RedisHistory:
     async def load(self, key: RunKey) -> tuple[Mark, bytes] | None:
         """See `History.load`."""
         name = key_of(key, "snap")
-        async with self._reached():
+        async with self._reached(key):
             text = await self._redis.hget(name, "mark")
         if text is None:
             return None
         mark, parts = Mark.parse(text), list[bytes]()
         while True:
-            async with self._reached():
+            async with self._reached(key):
                 part = await self._redis.hget(name, f"{mark}:{len(parts)}")
             if part is None:
                 return mark, b"".join(parts)
@@ -155,7 +161,7 @@ class RedisHistory:
         """See `History.drop`."""
         onces, head = key_of(key, "onces"), key_of(key, "head")
         removed = -1
-        async with self._reached():
+        async with self._reached(key):
             while removed < 0:
                 names = [name.decode() for name in await self._redis.zrange(onces, 0, -1)]
                 keys = [
@@ -185,8 +191,9 @@ class RedisHistory:
     async def ping(self) -> None:
         """See `History.ping`."""
         async with self._reached(asking=True):
+            await find_primary(self._redis, self._deadline / 2)
             await self._redis.ping()
-        self._away_until = 0.0
+        self._away_until.pop("", None)
 
     async def usage(self) -> Usage | None:
         """See `History.usage`; of a cluster that of its fullest primary."""
@@ -195,53 +202,32 @@ class RedisHistory:
 
     async def close(self) -> None:
         """See `History.close`."""
+        if self._confirmed is not None:
+            await self._confirmed.close()
         await self._redis.aclose()
 
     async def _evaluate(self, script: Script, keys: list[str], args: list[Any], *, durable: bool = False) -> Any:
-        if durable and self._replicas:
-            return await self._evaluate_durably(script, keys, args)
-        return await _run(self._redis, script, keys, args)
-
-    async def _evaluate_durably(self, script: Script, keys: list[str], args: list[Any]) -> Any:
-        # WAIT speaks of the writes of its own connection, so both go over one, and are repeated together.
-        for command in (("EVALSHA", script.sha), ("EVAL", script.text)):
-            pipeline = self._redis.pipeline(transaction=False)
-            pipeline.execute_command(*command, len(keys), *keys, *args)
-            pipeline.execute_command("WAIT", self._replicas, self._confirm_ms)
-            reply, confirmed = await pipeline.execute(raise_on_error=False)
-            if not isinstance(reply, NoScriptError):
-                break
-        for failure in (reply, confirmed):
-            if isinstance(failure, Exception):
-                raise failure
-        if confirmed < self._replicas:
-            raise Unavailable(
-                f"{confirmed} of {self._replicas} replicas confirmed the write; repeat the request with the same"
-                " Idempotency-Key"
-            )
-        return reply
+        if durable and self._confirmed is not None:
+            return await self._confirmed.evaluate(script, keys, args)
+        return await run(self._redis, script, keys, args)
 
     @asynccontextmanager
-    async def _reached(self, *, asking: bool = False) -> AsyncIterator[None]:
-        if self._clock() < self._away_until and not asking:
+    async def _reached(self, key: RunKey | None = None, *, asking: bool = False) -> AsyncIterator[None]:
+        # Of a cluster one shard may be away, and whose runs are there nobody here knows for sure.
+        place = index_of(key.tenant) + key.run if key and isinstance(self._redis, RedisCluster) else ""
+        if self._clock() < self._away_until.get(place, 0.0) and not asking:
             raise Unavailable("Redis did not answer a moment ago; try again", _PAUSE)
+        self._away_until.pop(place, None)
         try:
             async with asyncio.timeout(self._deadline):
                 yield
         except _AWAY as error:
-            self._away_until = self._clock() + _PAUSE
+            self._away_until[place] = self._clock() + _PAUSE
             raise Unavailable(f"Redis does not answer: {_line(error)}", _PAUSE) from error
         except ResponseError as error:
             if isinstance(error, OutOfMemoryError) or str(error).startswith(_CANT_WRITE):
                 raise Unavailable(f"Redis can't take writes now: {_line(error)}", _PAUSE) from error
             raise
-
-
-async def _run(redis: Any, script: Script, keys: list[str], args: list[Any]) -> Any:
-    try:
-        return await redis.evalsha(script.sha, len(keys), *keys, *args)
-    except NoScriptError:
-        return await redis.eval(script.text, len(keys), *keys, *args)
 
 
 def _line(error: BaseException) -> str:
