@@ -115,6 +115,7 @@ class Group(abc.ABC):
             return False
 
     def close(self) -> None:
-        """Stop all."""
+        """Kill all: a primary that is asked to end waits for its replicas."""
         for server in self.servers:
-            server.close()
+            if server.process is not None and not server.ended():
+                server.kill()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from ..servers import Process, RedisServer, eventually, free_port, redis_server  # noqa: TID252
+import redis
+
+from ..servers import START_SECONDS, Process, RedisServer, eventually, free_port, redis_server  # noqa: TID252
 from .group import HEALTHY_SECONDS, Group, asking
 
 NAME = "main"
@@ -31,6 +33,14 @@ class SentinelProcess(Process):
         """Start it."""
         self.run([redis_server(), "sentinel.conf", "--sentinel"], self.folder)
         return self
+
+    def answers(self) -> bool:
+        """Whether it does."""
+        try:
+            with asking(self.port) as client:
+                return bool(client.ping())
+        except redis.ConnectionError:
+            return False
 
     def ask(self, *command: str) -> Any:
         """The reply to a command of SENTINEL."""
@@ -61,6 +71,8 @@ class Sentinels(Group):
             server.start()
         for sentinel in self.sentinels:
             sentinel.start()
+            eventually(sentinel.answers, START_SECONDS, sentinel.said)
+            sentinel.ask("DEBUG", "INFO-PERIOD", "1000")  # 10 s of the usual would only have the tests wait
         self.await_whole()
         return self
 
@@ -99,7 +111,7 @@ class Sentinels(Group):
         server.start()
 
     def heal(self) -> None:
-        """See `Group.heal`; an old primary is told what a sentinel would tell it after 10 to 20 s."""
+        """See `Group.heal`; an old primary is told what a sentinel would tell it after 8 s or more."""
         for server in list(self.frozen):
             self.thaw(server)
         primary = self.primary()
@@ -122,7 +134,7 @@ class Sentinels(Group):
     def close(self) -> None:
         """Stop all."""
         for sentinel in self.sentinels:
-            sentinel.close()
+            sentinel.kill()
         super().close()
 
     def said(self) -> str:

@@ -38,7 +38,7 @@ def test_the_slot_of_a_run_moves_under_load(
     service.json("PUT", f"/v1/runs/{run_name}", {"train_batch_size": 25})
     source, target = cluster.primary(run_name), cluster.primary(elsewhere(cluster, run_name))
     with Trainer(service.url, run_name) as trainer:
-        trainer.went_on(60)
+        trainer.went_on(30)
         assert cluster.move(run_name, target) > 60
         trainer.went_on()
         assert cluster.primary(run_name) is target
@@ -51,20 +51,25 @@ def test_the_slot_of_a_run_moves_under_load(
     assert views == seen_anew(cluster.url, run_name)
 
 
-def test_a_slot_that_is_long_on_its_way(cluster: Cluster, services: Callable[..., Service], run_name: str) -> None:
+def test_a_slot_that_is_long_on_its_way_takes_its_own_runs_along_and_no_other(
+    cluster: Cluster, services: Callable[..., Service], run_name: str
+) -> None:
     service = services("cluster", "--durability", "redis", "--snapshot-every", "20")
-    service.json("PUT", f"/v1/runs/{run_name}", {"train_batch_size": 25})
-    target = cluster.primary(elsewhere(cluster, run_name))
-    with Trainer(service.url, run_name) as trainer, Trainer(service.url, elsewhere(cluster, run_name)) as other:
+    other = elsewhere(cluster, run_name)
+    for run in (run_name, other):
+        service.json("PUT", f"/v1/runs/{run}", {"train_batch_size": 25})
+    target = cluster.primary(other)
+    with Trainer(service.url, run_name) as trainer, Trainer(service.url, other) as going_on:
         trainer.went_on()
         cluster.begin_move(run_name, target)
         eventually(lambda: sum(trainer.refused.values()) > 20, 20)
-        assert other
         cluster.move(run_name, target)
         trainer.went_on()
-    views = seen(service, run_name)
-    assert lost(views, trainer) == []
-    assert views == seen_anew(cluster.url, run_name)
+    assert going_on.refused == {}
+    for each in (trainer, going_on):
+        views = seen(service, each.run)
+        assert lost(views, each) == []
+        assert views == seen_anew(cluster.url, each.run)
 
 
 def test_a_shard_that_is_away_takes_its_own_runs_along_and_no_other(
@@ -81,7 +86,7 @@ def test_a_shard_that_is_away_takes_its_own_runs_along_and_no_other(
             cluster.freeze(server)
         eventually(lambda: sum(trainer.refused.values()) > 5, 20)
         before = dict(going_on.refused)
-        going_on.went_on(60)
+        going_on.went_on(30)
         refused_meanwhile = {why: n - before.get(why, 0) for why, n in going_on.refused.items()}
         for server in away:
             cluster.thaw(server)
