@@ -21,6 +21,7 @@ from greso_service.history.base import Appended, History, Moved, Once, RunKey, S
 from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
 
+from ..integration.fake_redis import FakeRedis  # noqa: TID252
 from ..servers import RedisServer, eventually  # noqa: TID252
 from ..stores import DEADLINE, RedisStore  # noqa: TID252
 from .test_history import KEY, OTHER, begun, mark_of, once, over
@@ -332,6 +333,28 @@ def test_a_server_that_is_a_replica_is_unavailable_for_writes(redis_store: Redis
         assert await history.read(KEY, START, 10) == [b"a"]
 
     over(redis_store, story)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "READONLY You can't write against a read only replica. script: 1, on @user_script:29.",
+        "NOREPLICAS Not enough good replicas to write. script: 1, on @user_script:29.",
+        "ERR Error running script (call to f_1): @user_script:29: @user_script: 29: -READONLY You can't write.",
+        "ERR Error running script (call to f_1): @user_script:29: @user_script: 29: -NOREPLICAS Not enough replicas.",
+    ],
+)
+def test_a_server_that_may_not_write_now_is_unavailable_as_each_version_says_it(refusal: str) -> None:
+    async def story(url: str) -> None:
+        history = RedisHistory(connect(url, 0.5), deadline=DEADLINE)
+        try:
+            with pytest.raises(Unavailable, match=r"READONLY|NOREPLICAS|read only"):
+                await history.append(KEY, mark_of(b"a"), [b"b"], at_ms=1)
+        finally:
+            await history.close()
+
+    with FakeRedis(f"-{refusal}") as server:
+        asyncio.run(story(server.url))
 
 
 def test_a_server_that_lost_its_newest_writes_does_not_contain_their_marks(redis_store: RedisStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -40,7 +41,9 @@ _AWAY = (
     RedisClusterException,
     TimeoutError,
 )
-_CANT_WRITE = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED", "BUSY")  # passing states of a server
+_CANT_WRITE = re.compile(  # passing states of a server; Redis 6.2 says of which line of a script first
+    r"(?:^|: -)(?:MISCONF|NOREPLICAS|MASTERDOWN|TRYAGAIN|UNBLOCKED|BUSY|READONLY|OOM) "
+)
 _CHUNK_BYTES = 8 * 2**20  # of a snapshot per command: each stays well inside a command's time-out
 _PAUSE = (
     1.0  # seconds of failing at once after a failure, so that an outage costs one time-out a second, not one a call
@@ -225,7 +228,7 @@ class RedisHistory:
             self._away_until[place] = self._clock() + _PAUSE
             raise Unavailable(f"Redis does not answer: {_line(error)}", _PAUSE) from error
         except ResponseError as error:
-            if isinstance(error, OutOfMemoryError) or str(error).startswith(_CANT_WRITE):
+            if isinstance(error, OutOfMemoryError) or _CANT_WRITE.search(str(error)):
                 raise Unavailable(f"Redis can't take writes now: {_line(error)}", _PAUSE) from error
             raise
 
