@@ -216,9 +216,9 @@ class LiveRuns:
         live.loaded = True
         return live.state
 
-    async def _load(self, key: RunKey, live: Live) -> None:
+    async def _load(self, key: RunKey, live: Live, *, snapshots: bool = True) -> None:
         live.state, live.mark, live.unsaved, live.saved = None, START, 0, 0
-        saved = await self._history.load(key)
+        saved = await self._history.load(key) if snapshots else None
         if saved is None:
             return
         mark, content = saved
@@ -237,12 +237,8 @@ class LiveRuns:
                     met = met or own in payloads
                     live.written_ms = codec.written_ms(payloads[-1])
                     live.unsaved += sum(map(_weight, payloads))
-            except HistoryGone:
-                if turn == 0:
-                    await self._load(key, live)  # a failover takes the newest events only, and a snapshot may be older
-                else:
-                    live.forget()
-                    live.saved = 0
+            except HistoryGone:  # a failover takes the newest events only, so the snapshot may be of what is left
+                await self._load(key, live, snapshots=turn == 0)
             else:
                 return met
         raise CodecError(f"the history of run {key.run} contradicts itself: its events are not in its log")

@@ -22,7 +22,7 @@ from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
 
 from ..integration.fake_redis import FakeRedis  # noqa: TID252
-from ..servers import RedisServer, eventually  # noqa: TID252
+from ..servers import RedisServer, eventually, free_port  # noqa: TID252
 from ..stores import DEADLINE, RedisStore  # noqa: TID252
 from .test_history import KEY, OTHER, begun, mark_of, once, over
 
@@ -393,21 +393,33 @@ def test_a_snapshot_never_finished_disappears_by_itself(redis_store: RedisStore)
     over(redis_store, story)
 
 
-def test_a_write_that_no_replica_confirms_is_unavailable(redis_store: RedisStore) -> None:
-    async def story() -> None:
-        history = RedisHistory(connect(redis_store.redis_url, 0.5), deadline=DEADLINE, replicas=1, confirm_within=0.1)
-        try:
+async def unconfirmed(url: str) -> None:
+    """What a server without replicas has taken stays, and is acknowledged by nothing that is asked about it again."""
+    history = RedisHistory(connect(url, 0.5), deadline=DEADLINE, replicas=1, confirm_within=0.1)
+    try:
+        for _ in range(2):
             with pytest.raises(Unavailable, match="0 of 1 replicas"):
-                await history.append(KEY, START, [b"a"], at_ms=1)
-            # What was written stays written; repeating the same append finds it there, still not confirmed.
+                await history.append(KEY, START, [b"a"], at_ms=1, once=once())
             assert await history.read(KEY, START, 10) == [b"a"]
-            with pytest.raises(Unavailable, match="0 of 1 replicas"):
-                await history.append(KEY, START, [b"a"], at_ms=1)
-            assert await history.read(KEY, START, 10) == [b"a"]
-        finally:
-            await history.close()
+        with pytest.raises(Unavailable, match="0 of 1 replicas"):
+            await history.recall(KEY, once().key)
+    finally:
+        await history.close()
 
-    asyncio.run(story())
+
+def test_a_write_that_no_replica_confirms_is_unavailable(redis_store: RedisStore) -> None:
+    asyncio.run(unconfirmed(redis_store.redis_url))
+
+
+def test_a_write_to_a_cluster_that_no_replica_confirms_is_unavailable(tmp_path: Path) -> None:
+    node = RedisServer(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    try:
+        with node.start().client() as asking:
+            asking.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            eventually(lambda: "cluster_state:ok" in str(asking.execute_command("CLUSTER", "INFO")))
+        asyncio.run(unconfirmed(f"redis+cluster://127.0.0.1:{node.port}"))
+    finally:
+        node.close()
 
 
 def test_a_write_counts_when_its_replica_confirms_also_a_repeated_one(tmp_path: Path) -> None:

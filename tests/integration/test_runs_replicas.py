@@ -291,6 +291,7 @@ def test_a_run_whose_newest_writes_are_lost_is_read_from_its_snapshot_on(redis_s
         kept = redis_store.dump()
         for number in range(3):
             await report(one, 20, (f"lost{number}", [0, 1]))
+        await one.close()  # no snapshot of what is to be lost may still be on its way
         redis_store.restore(kept)
         async with redis_store.opened() as history:
             assert await state_of(one, KEY) == await state_of(replica(history), KEY)

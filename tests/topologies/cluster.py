@@ -8,10 +8,9 @@ from typing import Any, NamedTuple, Self
 from redis.crc import key_slot
 
 from ..servers import RedisServer, eventually, free_port  # noqa: TID252
-from .group import HEALTHY_SECONDS, Group, asking
+from .group import CALM, HEALTHY_SECONDS, OPTIONS, Group, asking
 
 SLOTS = 16_384
-NODE_TIMEOUT = 1000  # ms of silence after which a node thinks that another is down
 
 
 class Node(NamedTuple):
@@ -35,9 +34,10 @@ class Cluster(Group):
 
     def __init__(self, folder: Path, *options: str) -> None:
         every = (
-            *("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT)),
+            *("--cluster-enabled", "yes", "--cluster-node-timeout", str(CALM)),
             *("--cluster-require-full-coverage", "no", "--cluster-allow-replica-migration", "no"),
-            *("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0", *options),
+            *("--cluster-replica-validity-factor", "0"),
+            *(*OPTIONS, *options),
         )
         super().__init__(
             [RedisServer(folder / f"redis-{n}", *every, "--cluster-port", str(free_port())) for n in range(6)]
@@ -102,12 +102,24 @@ class Cluster(Group):
         before = self.primary(run)
         [replica] = self.replicas(run)
         self.ask(replica, "FAILOVER")
-        self.await_other_primary(before, run)
+        eventually(lambda: self.is_settled(before, run), HEALTHY_SECONDS, self.said)
 
-    def await_other_primary(self, before: RedisServer, run: str) -> RedisServer:
-        """Wait until the nodes agree on another owner of the run's slot."""
-        eventually(lambda: self.primary(run) is not before, HEALTHY_SECONDS, self.said)
-        return self.primary(run)
+    def watch(self, milliseconds: int) -> None:
+        """See `Group.watch`; twice as long, since the nodes ask each other less often than sentinels do."""
+        for server in self._awake():
+            with asking(server.port) as client:
+                client.config_set("cluster-node-timeout", min(2 * milliseconds, CALM))
+
+    def is_settled(self, before: RedisServer, run: str) -> bool:
+        """See `Group.is_settled`."""
+        slot = slot_of(run)
+        owners = {
+            node.port
+            for server in self._awake()
+            for node in self.nodes(server)
+            if any(slot in slots for slots in node.slots)
+        }
+        return len(owners) == 1 and before.port not in owners
 
     def restart(self, server: RedisServer) -> None:
         """Start a server that was killed; what it is, it learns from the others."""
@@ -121,11 +133,11 @@ class Cluster(Group):
         """The ends of the nodes' logs."""
         return "\n".join(server.said()[-1500:] for server in self.servers)
 
-    def move(self, run: str, target: RedisServer) -> int:
-        """Move the run's slot to another primary while it is used; how many keys went."""
+    def move(self, run: str, target: RedisServer, batch: int = 10) -> int:
+        """Move the slot of a run to another primary while it is used, `batch` keys at a time; how many went."""
         slot, source, moved = slot_of(run), self.primary(run), 0
         self.begin_move(run, target)
-        while keys := self.ask(source, "GETKEYSINSLOT", slot, 10):
+        while keys := self.ask(source, "GETKEYSINSLOT", slot, batch):
             with asking(source.port) as client:
                 client.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
             moved += len(keys)

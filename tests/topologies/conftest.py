@@ -16,7 +16,7 @@ from .sentinels import Sentinels
 WAITED = "a trainer waited"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def groups(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Group]]:
     """One group of each kind, started when a test first asks for it, and healed whenever one does."""
     kinds: dict[str, Callable[..., Group]] = {"sentinel": Sentinels, "cluster": Cluster}
@@ -34,16 +34,17 @@ def groups(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
         each.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def services(
     groups: Callable[[str], Group], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Service]]:
     """One service for each group and set of options, never restarted: it must come through every failover."""
     started: dict[tuple[str, ...], Service] = {}
+    common = ("--snapshot-every", "4")  # so that there are some, older and newer than what is lost
 
     def service(kind: str, *options: str) -> Service:
         if (kind, *options) not in started:
-            new = Service(tmp_path_factory.mktemp("service"), "--redis-url", groups(kind).url, *options)
+            new = Service(tmp_path_factory.mktemp("service"), "--redis-url", groups(kind).url, *common, *options)
             started[(kind, *options)] = new
             return new.start()
         eventually(started[(kind, *options)].ready, 30)

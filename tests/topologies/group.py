@@ -15,6 +15,12 @@ from redis.retry import Retry
 from ..servers import RedisServer, eventually  # noqa: TID252
 
 HEALTHY_SECONDS = 60.0  # far more than any failover takes here, on a loaded machine, too
+ALERT, CALM = 500, 60_000  # ms of silence: while a server is down; else, so that a loaded machine is no fault by itself
+
+OPTIONS = (
+    *("--appendfsync", "no"),  # what is written outlives a SIGKILL; a slow disk must not look like a frozen server
+    *("--repl-diskless-sync-delay", "0", "--repl-timeout", "60"),
+)
 
 
 @contextmanager
@@ -50,8 +56,19 @@ class Group(abc.ABC):
         """Have another primary made for a run by command, and wait for it."""
 
     @abc.abstractmethod
+    def watch(self, milliseconds: int) -> None:
+        """Have a server count as down when it has been silent so long."""
+
     def await_other_primary(self, before: RedisServer, run: str) -> RedisServer:
-        """Wait until another server than `before` is the primary of a run; that server."""
+        """Wait until another server than `before`, which is down, is the primary of a run; that server."""
+        self.watch(ALERT)
+        eventually(lambda: self.is_settled(before, run), HEALTHY_SECONDS, self.said)
+        self.watch(CALM)
+        return self.primary(run)
+
+    @abc.abstractmethod
+    def is_settled(self, before: RedisServer, run: str) -> bool:
+        """Whether all who decide agree on another primary than `before`."""
 
     @abc.abstractmethod
     def restart(self, server: RedisServer) -> None:

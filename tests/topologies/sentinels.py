@@ -8,10 +8,9 @@ from typing import Any, Self
 import redis
 
 from ..servers import START_SECONDS, Process, RedisServer, eventually, free_port, redis_server  # noqa: TID252
-from .group import HEALTHY_SECONDS, Group, asking
+from .group import CALM, HEALTHY_SECONDS, OPTIONS, Group, asking
 
 NAME = "main"
-DOWN_AFTER = 500  # ms of silence after which a sentinel thinks that a server is down
 
 
 class SentinelProcess(Process):
@@ -24,7 +23,7 @@ class SentinelProcess(Process):
         (folder / "sentinel.conf").write_text(
             f"port {self.port}\nbind 127.0.0.1\n"
             f"sentinel monitor {NAME} 127.0.0.1 {primary} 2\n"
-            f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER}\n"
+            f"sentinel down-after-milliseconds {NAME} {CALM}\n"
             f"sentinel failover-timeout {NAME} 3000\n"
             f"sentinel parallel-syncs {NAME} 2\n"
         )
@@ -56,7 +55,7 @@ class Sentinels(Group):
     """See the module. Every run's primary is the one that there is."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        every = ("--repl-diskless-sync-delay", "0", "--repl-timeout", "5", *options)
+        every = (*OPTIONS, *options)
         super().__init__([RedisServer(folder / f"redis-{number}", *every) for number in range(3)])
         self._every = every
         self.sentinels = [SentinelProcess(folder / f"sentinel-{n}", self.servers[0].port) for n in range(3)]
@@ -94,16 +93,16 @@ class Sentinels(Group):
         """SENTINEL FAILOVER, and wait until the sentinels agree on another primary."""
         before = self.primary(run)
         self.sentinels[0].ask("FAILOVER", NAME)
-        self.await_other_primary(before, run)
+        eventually(lambda: self.is_settled(before, run), HEALTHY_SECONDS, self.said)
 
-    def await_other_primary(self, before: RedisServer, run: str = "") -> RedisServer:
-        """Wait until the sentinels agree on a primary that is not `before`."""
-        eventually(
-            lambda: {self._known_to(sentinel) for sentinel in self.sentinels}.isdisjoint({before.port}),
-            HEALTHY_SECONDS,
-            self.said,
-        )
-        return self.primary(run)
+    def watch(self, milliseconds: int) -> None:
+        """See `Group.watch`."""
+        for sentinel in self.sentinels:
+            sentinel.ask("SET", NAME, "down-after-milliseconds", str(milliseconds))
+
+    def is_settled(self, before: RedisServer, run: str = "") -> bool:
+        """See `Group.is_settled`."""
+        return before.port not in {self._known_to(sentinel) for sentinel in self.sentinels}
 
     def restart(self, server: RedisServer) -> None:
         """Start a server that was killed, as a replica."""

@@ -34,12 +34,12 @@ def test_the_slot_of_a_run_moves_under_load(
     run_name: str,
     record_property: Callable[[str, object], None],
 ) -> None:
-    service = services("cluster", "--durability", durability, "--snapshot-every", "20")
+    service = services("cluster", "--durability", durability)
     service.json("PUT", f"/v1/runs/{run_name}", {"train_batch_size": 25})
     source, target = cluster.primary(run_name), cluster.primary(elsewhere(cluster, run_name))
     with Trainer(service.url, run_name) as trainer:
-        trainer.went_on(30)
-        assert cluster.move(run_name, target) > 60
+        trainer.went_on(15)
+        assert cluster.move(run_name, target) > 30
         trainer.went_on()
         assert cluster.primary(run_name) is target
         cluster.move(run_name, source)
@@ -54,7 +54,7 @@ def test_the_slot_of_a_run_moves_under_load(
 def test_a_slot_that_is_long_on_its_way_takes_its_own_runs_along_and_no_other(
     cluster: Cluster, services: Callable[..., Service], run_name: str
 ) -> None:
-    service = services("cluster", "--durability", "redis", "--snapshot-every", "20")
+    service = services("cluster", "--durability", "redis")
     other = elsewhere(cluster, run_name)
     for run in (run_name, other):
         service.json("PUT", f"/v1/runs/{run}", {"train_batch_size": 25})
@@ -75,7 +75,7 @@ def test_a_slot_that_is_long_on_its_way_takes_its_own_runs_along_and_no_other(
 def test_a_shard_that_is_away_takes_its_own_runs_along_and_no_other(
     cluster: Cluster, services: Callable[..., Service], run_name: str
 ) -> None:
-    service = services("cluster", "--durability", "redis", "--snapshot-every", "20")
+    service = services("cluster", "--durability", "redis")
     other = elsewhere(cluster, run_name)
     for run in (run_name, other):
         service.json("PUT", f"/v1/runs/{run}", {"train_batch_size": 25})
@@ -86,7 +86,7 @@ def test_a_shard_that_is_away_takes_its_own_runs_along_and_no_other(
             cluster.freeze(server)
         eventually(lambda: sum(trainer.refused.values()) > 5, 20)
         before = dict(going_on.refused)
-        going_on.went_on(30)
+        going_on.went_on(20)
         refused_meanwhile = {why: n - before.get(why, 0) for why, n in going_on.refused.items()}
         for server in away:
             cluster.thaw(server)

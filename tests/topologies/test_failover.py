@@ -72,7 +72,7 @@ def test_a_failover_under_load(
     run_name: str,
     record_property: Callable[[str, object], None],
 ) -> None:
-    group, service = groups(kind), services(kind, "--durability", durability, "--snapshot-every", "20")
+    group, service = groups(kind), services(kind, "--durability", durability)
     service.json("PUT", f"/v1/runs/{run_name}", {"train_batch_size": 25})
     with Trainer(service.url, run_name) as trainer:
         trainer.went_on()
@@ -93,7 +93,7 @@ def test_a_failover_under_load(
 def test_the_service_leaves_an_old_primary_that_still_takes_writes(
     groups: Groups, services: Services, run_name: str
 ) -> None:
-    group, service = groups("sentinel"), services("sentinel", "--durability", "redis", "--snapshot-every", "20")
+    group, service = groups("sentinel"), services("sentinel", "--durability", "redis")
     service.json("PUT", f"/v1/runs/{run_name}", {})
     old = group.primary(run_name)
     with Trainer(service.url, run_name) as one, Trainer(service.url, run_name, first=1_000_000) as two:

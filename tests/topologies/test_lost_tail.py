@@ -9,7 +9,7 @@ import pytest
 
 from ..asgi import problem  # noqa: TID252
 from ..servers import Service, eventually  # noqa: TID252
-from .group import Group
+from .group import Group, asking
 from .trainer import report
 from .views import seen, seen_anew
 
@@ -22,6 +22,15 @@ Services = Callable[..., Service]
 def reported(service: Service, run: str, numbers: range) -> None:
     for number in numbers:
         service.json("POST", f"/v1/runs/{run}/report", report(number), f"report-{number}")
+
+
+def reported_at_last(service: Service, run: str, number: int) -> None:
+    """Report, under the same key again and again, until it is taken."""
+
+    def taken() -> bool:
+        return service.call("POST", f"/v1/runs/{run}/report", report(number), f"report-{number}").status_code == 200
+
+    eventually(taken, 30)
 
 
 def lose(group: Group, run: str) -> None:
@@ -44,7 +53,7 @@ def asked(service: Service, run: str) -> Any:
 
 
 def test_a_lost_tail_is_noticed(groups: Groups, services: Services, kind: str, run_name: str) -> None:
-    group, service = groups(kind), services(kind, "--durability", "redis", "--snapshot-every", "4")
+    group, service = groups(kind), services(kind, "--durability", "redis")
     service.json("PUT", f"/v1/runs/{run_name}", {"seed": 7})
     reported(service, run_name, range(10))
     kept = seen(service, run_name)
@@ -71,7 +80,7 @@ def test_a_lost_tail_is_noticed(groups: Groups, services: Services, kind: str, r
 def test_a_decision_is_made_from_what_is_left_also_when_nobody_looked(
     groups: Groups, services: Services, kind: str, run_name: str
 ) -> None:
-    group, service = groups(kind), services(kind, "--durability", "redis", "--snapshot-every", "4")
+    group, service = groups(kind), services(kind, "--durability", "redis")
     twin = f"{run_name}-twin"
     for run in (run_name, twin):
         service.json("PUT", f"/v1/runs/{run}", {"seed": 7})
@@ -94,7 +103,7 @@ def test_a_decision_is_made_from_what_is_left_also_when_nobody_looked(
 def test_a_lost_rewind_is_told_to_the_trainer_that_made_it(
     groups: Groups, services: Services, kind: str, run_name: str
 ) -> None:
-    group, service = groups(kind), services(kind, "--durability", "redis", "--snapshot-every", "4")
+    group, service = groups(kind), services(kind, "--durability", "redis")
     service.json("PUT", f"/v1/runs/{run_name}", {"train_batch_size": 1})
     reported(service, run_name, range(30))
     group.cut_off(run_name)
@@ -112,7 +121,7 @@ def test_a_lost_rewind_is_told_to_the_trainer_that_made_it(
 def test_with_replicas_nothing_is_acknowledged_that_only_the_primary_has(
     groups: Groups, services: Services, kind: str, run_name: str
 ) -> None:
-    group, service = groups(kind), services(kind, "--durability", "replicas:1", "--snapshot-every", "20")
+    group, service = groups(kind), services(kind, "--durability", "replicas:1")
     service.json("PUT", f"/v1/runs/{run_name}", {})
     reported(service, run_name, range(10))
     group.cut_off(run_name)
@@ -124,9 +133,7 @@ def test_with_replicas_nothing_is_acknowledged_that_only_the_primary_has(
     answers(service, run_name)
     assert seen(service, run_name).state["totals"]["groups"] == 20
     group.heal()  # the new primary needs a replica of its own before it can confirm
-    eventually(
-        lambda: service.call("POST", f"/v1/runs/{run_name}/report", report(10), "report-10").status_code == 200, 30
-    )
+    reported_at_last(service, run_name, 10)
     views = seen(service, run_name)
     assert views.state["totals"]["groups"] == 22
     assert views == seen_anew(group.url, run_name)
@@ -135,14 +142,31 @@ def test_with_replicas_nothing_is_acknowledged_that_only_the_primary_has(
 def test_what_a_frozen_replica_did_not_confirm_is_acknowledged_once_it_has(
     groups: Groups, services: Services, kind: str, run_name: str
 ) -> None:
-    group, service = groups(kind), services(kind, "--durability", "replicas:1", "--snapshot-every", "20")
+    group, service = groups(kind), services(kind, "--durability", "replicas:1")
     service.json("PUT", f"/v1/runs/{run_name}", {})
     for replica in group.replicas(run_name):
         group.freeze(replica)
     problem(service.call("POST", f"/v1/runs/{run_name}/report", report(0), "report-0"), 503)
     for replica in set(group.frozen):
         group.thaw(replica)
-    eventually(
-        lambda: service.call("POST", f"/v1/runs/{run_name}/report", report(0), "report-0").status_code == 200, 30
-    )
+    reported_at_last(service, run_name, 0)
+    assert seen(service, run_name).state["totals"]["groups"] == 2
+
+
+def test_a_primary_that_no_replica_follows_takes_no_reports_if_told_so(
+    groups: Groups, services: Services, kind: str, run_name: str
+) -> None:
+    group, service = groups(kind), services(kind, "--durability", "redis")
+    service.json("PUT", f"/v1/runs/{run_name}", {})
+    with asking(group.primary(run_name).port) as primary:
+        primary.config_set("min-replicas-to-write", 1)
+        try:
+            group.cut_off(run_name)
+            refused = service.call("POST", f"/v1/runs/{run_name}/report", report(0), "report-0")
+            assert "NOREPLICAS" in problem(refused, 503)["detail"]
+            for replica in set(group.frozen):
+                group.thaw(replica)
+            reported_at_last(service, run_name, 0)
+        finally:
+            primary.config_set("min-replicas-to-write", 0)
     assert seen(service, run_name).state["totals"]["groups"] == 2

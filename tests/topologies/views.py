@@ -15,6 +15,8 @@ from ..asgi import within  # noqa: TID252
 from ..servers import Service  # noqa: TID252
 from .trainer import Trainer
 
+TRIES = 100  # on a loaded machine sentinels think now and then that a server is down
+
 
 @dataclass(frozen=True)
 class Views:
@@ -28,7 +30,11 @@ class Views:
 
 async def _seen(client: httpx.AsyncClient, run: str) -> Views:
     async def get(path: str) -> Any:
-        answer = await client.get(f"/v1/runs/{run}{path}")
+        for _ in range(TRIES):
+            answer = await client.get(f"/v1/runs/{run}{path}")
+            if answer.status_code != 503:
+                break
+            await asyncio.sleep(0.1)
         assert answer.is_success, answer.text
         return answer.json()
 

@@ -195,8 +195,8 @@ def connect(url: str, timeout: float) -> AnyRedis:
 async def find_primary(client: AnyRedis, within: float) -> None:
     """Ask the sentinels, if there are any, which server is the primary; what is sent from now on goes there.
 
-    An old primary that is alive goes on taking writes for 10 to 20 s after a failover, which are lost then. Without an
-    answer in `within` seconds all stays as it is.
+    An old primary that is alive goes on taking writes for 8 s and more after a failover, and they are lost then.
+    Without an answer in `within` seconds all stays as it is.
     """
     pool: Any = getattr(client, "connection_pool", None)
     if isinstance(pool, _SentinelPool):
@@ -206,7 +206,6 @@ async def find_primary(client: AnyRedis, within: float) -> None:
 
 
 def node_client(cluster: RedisCluster, host: str, port: int) -> Redis:
-    """A client of one node of a cluster, with the time-outs, the login and the TLS of the cluster's."""
+    """A client of one node of a cluster, as the cluster's own are (time-outs, login, TLS); it retries nothing."""
     options = {name: value for name, value in cluster.connection_kwargs.items() if name != "response_callbacks"}
-    retry = Retry(ConstantBackoff(RETRY_PAUSE), 1)
-    return Redis.from_pool(ConnectionPool(host=host, port=port, retry=retry, **options))
+    return Redis.from_pool(ConnectionPool(host=host, port=port, retry=Retry(NoBackoff(), 0), **options))

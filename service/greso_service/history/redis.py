@@ -48,6 +48,7 @@ _CHUNK_BYTES = 8 * 2**20  # of a snapshot per command: each stays well inside a 
 _PAUSE = (
     1.0  # seconds of failing at once after a failure, so that an outage costs one time-out a second, not one a call
 )
+_MOST_AWAY = 10_000  # runs of a cluster remembered to be away; more may be asked for than there are
 
 
 class RedisHistory:
@@ -119,9 +120,8 @@ class RedisHistory:
         """See `History.recall`."""
         names = [key_of(key, f"once:{name}"), key_of(key, "head")]
         async with self._reached(key):
-            if self._confirmed is None:
-                record = await self._redis.get(names[0])
-            else:  # what it stands for may be written and not yet confirmed
+            record = await self._redis.get(names[0])
+            if record is not None and self._confirmed is not None:  # written, and not yet confirmed perhaps
                 record = await self._confirmed.evaluate(self._recall, names, [])
         return None if record is None else seen(record)
 
@@ -220,7 +220,8 @@ class RedisHistory:
         place = index_of(key.tenant) + key.run if key and isinstance(self._redis, RedisCluster) else ""
         if self._clock() < self._away_until.get(place, 0.0) and not asking:
             raise Unavailable("Redis did not answer a moment ago; try again", _PAUSE)
-        self._away_until.pop(place, None)
+        if len(self._away_until) > _MOST_AWAY:
+            self._away_until.clear()
         try:
             async with asyncio.timeout(self._deadline):
                 yield

@@ -10,6 +10,7 @@ from redis.exceptions import (
     ClusterDownError,
     ConnectionError,  # noqa: A004
     NoScriptError,
+    SlotNotCoveredError,
     TimeoutError,  # noqa: A004
     TryAgainError,
 )
@@ -40,13 +41,12 @@ class Confirmed:
             # WAIT would speak of another node, or of a connection that has written nothing.
             try:
                 return await self._on(await self._primary(keys[0]), script, keys, args)
-            except (*_ELSEWHERE, ConnectionError, TimeoutError) as error:
-                if attempt + 1 == _ATTEMPTS:
-                    if isinstance(error, _ELSEWHERE):
-                        raise Unavailable(f"the run is moving to another node of the cluster: {error}") from error
+            except (*_ELSEWHERE, SlotNotCoveredError, ConnectionError, TimeoutError) as error:
+                if attempt + 1 < _ATTEMPTS:
+                    await run(self._redis, script, keys, args)  # finds out which node it is now
+                elif not isinstance(error, _ELSEWHERE):
                     raise
-                await run(self._redis, script, keys, args)  # finds out which node it is now
-        raise AssertionError("unreachable")
+        raise Unavailable("the run is moving to another node of the cluster; try again")
 
     async def close(self) -> None:
         """Release the connections to single nodes."""
