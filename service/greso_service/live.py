@@ -229,9 +229,9 @@ class LiveRuns:
         live.loaded = True
         return live.state
 
-    async def _load(self, key: RunKey, live: Live) -> None:
+    async def _load(self, key: RunKey, live: Live, *, snapshots: bool = True) -> None:
         live.state, live.mark, live.unsaved, live.saved = None, START, 0, 0
-        saved = await self._history.load(key)
+        saved = await self._history.load(key) if snapshots else None
         if saved is None:
             return
         mark, content = saved
@@ -247,20 +247,19 @@ class LiveRuns:
         Raises `Unavailable` if that can't be told because the place where it would be was trimmed.
         """
         known, untold = live.mark.number, False
-        for _ in range(TRIES):
+        for turn in range(TRIES):
             met = False
             try:
                 async for payloads in replay.catch_up(self._history, key, live):
                     met = met or own in payloads
                     live.written_ms = codec.written_ms(payloads[-1])
                     live.unsaved += sum(map(_weight, payloads))
-            except HistoryGone:
-                live.forget()
-                live.saved = 0
-                if (begun := await bases.begun(self._history, key)) is not None:
+            except HistoryGone:  # a failover takes the newest events only, so the snapshot may be of what is left
+                await self._load(key, live, snapshots=turn == 0)
+                if live.state is None and (begun := await bases.begun(self._history, key)) is not None:
                     live.state, live.mark, live.saved = begun.state, begun.mark, begun.mark.number
                     live.written_ms = begun.written_ms
-                    untold = bool(own) and begun.mark.number > known
+                untold = bool(own) and live.mark.number > known
             else:
                 if untold:
                     raise Unavailable(_CANT_TELL)

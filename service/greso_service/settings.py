@@ -191,10 +191,10 @@ class Settings(BaseSettings):
             raise ValueError("--metrics-port gives the metrics a port, and --no-metrics closes them; give one of them")
         if self.metrics_port == self.port != 0:
             raise ValueError(f"--metrics-port is {self.port} and so is --port; give another, or leave it out")
-        if self.durability != "redis" and (self.redis_url is None or "+cluster" in self.redis_url):
+        if self.durability != "redis" and self.redis_url is None:
             raise ValueError(
-                f"--durability {self.durability} waits for replicas, which the embedded Redis has none of and a cluster"
-                " is not asked for; give --redis-url redis://... or redis+sentinel://..., or --durability redis"
+                f"--durability {self.durability} waits for replicas, which the embedded Redis has none of; give"
+                " --redis-url, or --durability redis"
             )
         return self
 

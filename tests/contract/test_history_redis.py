@@ -21,7 +21,8 @@ from greso_service.history.base import Appended, History, Moved, Once, RunKey, S
 from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
 
-from ..servers import RedisServer, eventually  # noqa: TID252
+from ..integration.fake_redis import FakeRedis  # noqa: TID252
+from ..servers import RedisServer, eventually, free_port  # noqa: TID252
 from ..stores import DEADLINE, RedisStore  # noqa: TID252
 from .test_history import KEY, OTHER, begun, mark_of, once, over
 
@@ -334,6 +335,28 @@ def test_a_server_that_is_a_replica_is_unavailable_for_writes(redis_store: Redis
     over(redis_store, story)
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "READONLY You can't write against a read only replica. script: 1, on @user_script:29.",
+        "NOREPLICAS Not enough good replicas to write. script: 1, on @user_script:29.",
+        "ERR Error running script (call to f_1): @user_script:29: @user_script: 29: -READONLY You can't write.",
+        "ERR Error running script (call to f_1): @user_script:29: @user_script: 29: -NOREPLICAS Not enough replicas.",
+    ],
+)
+def test_a_server_that_may_not_write_now_is_unavailable_as_each_version_says_it(refusal: str) -> None:
+    async def story(url: str) -> None:
+        history = RedisHistory(connect(url, 0.5), deadline=DEADLINE)
+        try:
+            with pytest.raises(Unavailable, match=r"READONLY|NOREPLICAS|read only"):
+                await history.append(KEY, mark_of(b"a"), [b"b"], at_ms=1)
+        finally:
+            await history.close()
+
+    with FakeRedis(f"-{refusal}") as server:
+        asyncio.run(story(server.url))
+
+
 def test_a_server_that_lost_its_newest_writes_does_not_contain_their_marks(redis_store: RedisStore) -> None:
     async def story(history: History) -> None:
         mark = await begun(history, b"a")
@@ -370,21 +393,33 @@ def test_a_snapshot_never_finished_disappears_by_itself(redis_store: RedisStore)
     over(redis_store, story)
 
 
-def test_a_write_that_no_replica_confirms_is_unavailable(redis_store: RedisStore) -> None:
-    async def story() -> None:
-        history = RedisHistory(connect(redis_store.redis_url, 0.5), deadline=DEADLINE, replicas=1, confirm_within=0.1)
-        try:
+async def unconfirmed(url: str) -> None:
+    """What a server without replicas has taken stays, and is acknowledged by nothing that is asked about it again."""
+    history = RedisHistory(connect(url, 0.5), deadline=DEADLINE, replicas=1, confirm_within=0.1)
+    try:
+        for _ in range(2):
             with pytest.raises(Unavailable, match="0 of 1 replicas"):
-                await history.append(KEY, START, [b"a"], at_ms=1)
-            # What was written stays written; repeating the same append finds it there, still not confirmed.
+                await history.append(KEY, START, [b"a"], at_ms=1, once=once())
             assert await history.read(KEY, START, 10) == [b"a"]
-            with pytest.raises(Unavailable, match="0 of 1 replicas"):
-                await history.append(KEY, START, [b"a"], at_ms=1)
-            assert await history.read(KEY, START, 10) == [b"a"]
-        finally:
-            await history.close()
+        with pytest.raises(Unavailable, match="0 of 1 replicas"):
+            await history.recall(KEY, once().key)
+    finally:
+        await history.close()
 
-    asyncio.run(story())
+
+def test_a_write_that_no_replica_confirms_is_unavailable(redis_store: RedisStore) -> None:
+    asyncio.run(unconfirmed(redis_store.redis_url))
+
+
+def test_a_write_to_a_cluster_that_no_replica_confirms_is_unavailable(tmp_path: Path) -> None:
+    node = RedisServer(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    try:
+        with node.start().client() as asking:
+            asking.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            eventually(lambda: "cluster_state:ok" in str(asking.execute_command("CLUSTER", "INFO")))
+        asyncio.run(unconfirmed(f"redis+cluster://127.0.0.1:{node.port}"))
+    finally:
+        node.close()
 
 
 def test_a_write_counts_when_its_replica_confirms_also_a_repeated_one(tmp_path: Path) -> None:

@@ -288,6 +288,25 @@ def test_a_store_that_lost_its_newest_writes_is_followed(redis_store: RedisStore
     over(redis_store, story, snapshot_every=3)
 
 
+def test_a_run_whose_newest_writes_are_lost_is_read_from_its_snapshot_on(redis_store: RedisStore) -> None:
+    async def story(one: Runs, _two: Runs) -> None:
+        await one.create(KEY, {})
+        for number in range(20):
+            await report(one, number, (f"p{number}", [0, 1]))
+        await one.close()
+        redis_store.redis.xtrim(LOG, minid=redis_store.redis.hget(SNAP, "mark"), approximate=False)
+        kept = redis_store.dump()
+        for number in range(3):
+            await report(one, 20, (f"lost{number}", [0, 1]))
+        await one.close()  # no snapshot of what is to be lost may still be on its way
+        redis_store.restore(kept)
+        async with redis_store.opened() as history:
+            assert await state_of(one, KEY) == await state_of(replica(history), KEY)
+        assert (await state_of(one, KEY))["totals"]["groups"] == 20
+
+    over(redis_store, story, snapshot_every=6)
+
+
 @pytest.mark.parametrize("damage", ["other version", "cut off", "no parts", "no mark"])
 def test_a_snapshot_that_cannot_be_used_is_done_without(redis_store: RedisStore, damage: str) -> None:
     async def story(one: Runs, _two: Runs) -> None:

@@ -53,6 +53,13 @@ def test_a_wrong_value_is_one_line_with_the_option_the_value_and_what_is_allowed
     assert str(refusal.value) == message
 
 
+@pytest.mark.parametrize("url", ["redis://a", "redis+sentinel://a/main", "redis+cluster://a"])
+def test_replicas_are_waited_for_in_every_redis_that_may_have_some(url: str) -> None:
+    assert load({"redis_url": url, "durability": "replicas:2"}).durability == "replicas:2"
+    with pytest.raises(StartupError, match=r"^--durability replicas:2 waits for replicas, which the embedded Redis"):
+        load({"durability": "replicas:2"})
+
+
 def test_a_wrong_variable_is_named_as_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRESO_MAX_IN_FLIGHT", "0")
     with pytest.raises(StartupError, match=r"^GRESO_MAX_IN_FLIGHT is '0'; give a whole number from 1 to 10,000$"):

@@ -12,6 +12,8 @@ their own `sentinel_username`, `sentinel_password`.
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -21,6 +23,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ConstantBackoff, NoBackoff
+from redis.exceptions import RedisError
 
 from greso_service.errors import StartupError
 from greso_service.settings import REDIS_SCHEMES, without_password
@@ -128,7 +131,15 @@ def _db(text: str) -> int:
 
 
 class _SentinelPool(SentinelConnectionPool):
-    """Closes the connections to the sentinels with its own; redis-py leaves them open."""
+    """Keeps no connection to a server that was the primary, and closes those to the sentinels with its own.
+
+    redis-py keeps the connections that are in use while the primary changes, and leaves those to the sentinels open.
+    """
+
+    async def release(self, connection: Any) -> None:
+        if (connection.host, connection.port) != self.master_address:
+            await connection.disconnect()
+        await super().release(connection)
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
         await super().disconnect(inuse_connections=inuse_connections)
@@ -179,3 +190,22 @@ def connect(url: str, timeout: float) -> AnyRedis:
     return sentinels.master_for(  # type: ignore[no-any-return]
         at.service, connection_pool_class=_SentinelPool, db=at.db, **retried, **tls
     )
+
+
+async def find_primary(client: AnyRedis, within: float) -> None:
+    """Ask the sentinels, if there are any, which server is the primary; what is sent from now on goes there.
+
+    An old primary that is alive goes on taking writes for 8 s and more after a failover, and they are lost then.
+    Without an answer in `within` seconds all stays as it is.
+    """
+    pool: Any = getattr(client, "connection_pool", None)
+    if isinstance(pool, _SentinelPool):
+        with suppress(RedisError, OSError):  # a time-out is an OSError
+            async with asyncio.timeout(within):
+                await pool.get_master_address()  # type: ignore[no-untyped-call]
+
+
+def node_client(cluster: RedisCluster, host: str, port: int) -> Redis:
+    """A client of one node of a cluster, as the cluster's own are (time-outs, login, TLS); it retries nothing."""
+    options = {name: value for name, value in cluster.connection_kwargs.items() if name != "response_callbacks"}
+    return Redis.from_pool(ConnectionPool(host=host, port=port, retry=Retry(NoBackoff(), 0), **options))

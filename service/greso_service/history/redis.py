@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from redis.asyncio import RedisCluster
 from redis.exceptions import (
     BusyLoadingError,
     ClusterError,
     ConnectionError,  # noqa: A004
-    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
@@ -24,8 +25,9 @@ from greso_service.core.mark import START, Mark
 from greso_service.errors import Unavailable
 from greso_service.history import memory_usage
 from greso_service.history.base import Appended, Base, Extent, Listed, Moved, Once, RunKey, Seen, Usage
-from greso_service.history.connect import AnyRedis
+from greso_service.history.connect import AnyRedis, find_primary
 from greso_service.history.redis_draft import READ_BYTES, RedisDraft
+from greso_service.history.redis_durable import Confirmed, run
 from greso_service.history.redis_parts import Parts
 from greso_service.history.redis_wire import Script, index_of, key_of, named, once_key, seen, written
 
@@ -38,17 +40,20 @@ _AWAY = (
     RedisClusterException,
     TimeoutError,
 )
-_CANT_WRITE = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED", "BUSY")  # passing states of a server
+_CANT_WRITE = re.compile(  # passing states of a server; Redis 6.2 says of which line of a script first
+    r"(?:^|: -)(?:MISCONF|NOREPLICAS|MASTERDOWN|TRYAGAIN|UNBLOCKED|BUSY|READONLY|OOM) "
+)
 _PAUSE = (
     1.0  # seconds of failing at once after a failure, so that an outage costs one time-out a second, not one a call
 )
+_MOST_AWAY = 10_000  # runs of a cluster remembered to be away; more may be asked for than there are
 
 
 class RedisHistory:
     """Keeps histories in a Redis client that it then owns.
 
     `deadline`: seconds that one call may take in all. `replicas`: how many must confirm an append within
-    `confirm_within` seconds, which must be less than the client's own time-out (0: none is asked; not for clusters).
+    `confirm_within` seconds, which must be less than the client's own time-out (0: none is asked).
     """
 
     def __init__(
@@ -62,12 +67,12 @@ class RedisHistory:
     ) -> None:
         self._redis: Any = redis  # its type stubs tell sync from async by overloads that a union defeats
         self._deadline = deadline
-        self._replicas = replicas
-        self._confirm_ms = int(confirm_within * 1000)
+        self._confirmed = Confirmed(redis, replicas, int(confirm_within * 1000)) if replicas else None
         self._clock = clock
-        self._away_until = 0.0
+        self._away_until: dict[str, float] = {}
         self._parts = Parts(redis, self._reached, self._evaluate)
         self._append = Script("append.lua")
+        self._recall = Script("recall.lua")
         self._read = Script("read.lua")
         self._remember = Script("remember.lua")
         self._keep = Script("keep.lua")
@@ -93,7 +98,7 @@ class RedisHistory:
             events += [str(mark), payload]
         keys = [key_of(key, "log"), key_of(key, "head"), once_key(key, once), key_of(key, "onces")]
         args = [str(after), at_ms, *named(once), "" if base is None else str(base), *events]
-        async with self._reached():
+        async with self._reached(key):
             if after.number == 0:
                 # Before the run exists, so that no run exists that the list does not know.
                 await self._redis.sadd(index_of(key.tenant), key.run)
@@ -102,27 +107,27 @@ class RedisHistory:
 
     async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
         """See `History.read`."""
-        async with self._reached():
+        async with self._reached(key):
             keys = [key_of(key, "log"), key_of(key, "head")]
             payloads: list[bytes] | None = await self._evaluate(self._read, keys, [str(after), limit, READ_BYTES])
         return payloads
 
     async def extent(self, key: RunKey) -> Extent | None:
         """See `History.extent`."""
-        async with self._reached():
+        async with self._reached(key):
             marks = await self._evaluate(self._extent, [key_of(key, "log"), key_of(key, "head")], [])
         return Extent(*map(Mark.parse, marks)) if marks else None
 
     async def mark_at(self, key: RunKey, number: int) -> Mark | None:
         """See `History.mark_at`."""
-        async with self._reached():
+        async with self._reached(key):
             mark = await self._evaluate(self._mark, [key_of(key, "log")], [number])
         return Mark.parse(mark) if mark else None
 
     async def base(self, key: RunKey) -> Base | None:
         """See `History.base`; empty if it is lost."""
         while (extent := await self.extent(key)) is not None and extent.base != START:
-            base = await self._parts.read(key_of(key, "base"))
+            base = await self._parts.read(key, "base")
             if base is not None and base.mark == extent.base:
                 return base
             if await self.extent(key) == extent:  # and not trimmed meanwhile
@@ -134,7 +139,7 @@ class RedisHistory:
         draft = await self._parts.write(key, "base", base)
         keys = [key_of(key, "log"), key_of(key, "head"), draft.name, key_of(key, "base"), key_of(key, "snap")]
         try:
-            async with self._reached():
+            async with self._reached(key):
                 args = [str(base.mark), str(before), str(end), draft.parts]
                 return bool(await self._evaluate(self._trim, keys, args))
         except ResponseError:
@@ -162,21 +167,24 @@ class RedisHistory:
 
     async def recall(self, key: RunKey, name: str) -> Seen | None:
         """See `History.recall`."""
-        async with self._reached():
-            record = await self._redis.get(key_of(key, f"once:{name}"))
+        names = [key_of(key, f"once:{name}"), key_of(key, "head")]
+        async with self._reached(key):
+            record = await self._redis.get(names[0])
+            if record is not None and self._confirmed is not None:  # written, and not yet confirmed perhaps
+                record = await self._confirmed.evaluate(self._recall, names, [])
         return None if record is None else seen(record)
 
     async def remember(self, key: RunKey, once: Once) -> None:
         """See `History.remember`."""
         keys = [key_of(key, "head"), once_key(key, once), key_of(key, "onces")]
-        async with self._reached():
+        async with self._reached(key):
             await self._evaluate(self._remember, keys, named(once), durable=True)
 
     async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
         """See `History.save`."""
         draft = await self._parts.write(key, "snap", Base(mark, snapshot))
         try:
-            async with self._reached():
+            async with self._reached(key):
                 await self._evaluate(self._keep, [key_of(key, "head"), draft.name, key_of(key, "snap")], [str(mark)])
         except ResponseError:
             await self._parts.forget(draft)
@@ -184,13 +192,13 @@ class RedisHistory:
 
     async def load(self, key: RunKey) -> tuple[Mark, bytes] | None:
         """See `History.load`."""
-        return await self._parts.read(key_of(key, "snap"))
+        return await self._parts.read(key, "snap")
 
     async def drop(self, key: RunKey, at: Mark | None = None) -> bool:
         """See `History.drop`."""
         onces, head = key_of(key, "onces"), key_of(key, "head")
         removed = -1
-        async with self._reached():
+        async with self._reached(key):
             while removed < 0:
                 names = [name.decode() for name in await self._redis.zrange(onces, 0, -1)]
                 keys = [
@@ -221,8 +229,9 @@ class RedisHistory:
     async def ping(self) -> None:
         """See `History.ping`."""
         async with self._reached(asking=True):
+            await find_primary(self._redis, self._deadline / 2)
             await self._redis.ping()
-        self._away_until = 0.0
+        self._away_until.pop("", None)
 
     async def usage(self) -> Usage | None:
         """See `History.usage`; of a cluster that of its fullest primary."""
@@ -231,53 +240,33 @@ class RedisHistory:
 
     async def close(self) -> None:
         """See `History.close`."""
+        if self._confirmed is not None:
+            await self._confirmed.close()
         await self._redis.aclose()
 
     async def _evaluate(self, script: Script, keys: list[str], args: list[Any], *, durable: bool = False) -> Any:
-        if durable and self._replicas:
-            return await self._evaluate_durably(script, keys, args)
-        return await _run(self._redis, script, keys, args)
-
-    async def _evaluate_durably(self, script: Script, keys: list[str], args: list[Any]) -> Any:
-        # WAIT speaks of the writes of its own connection, so both go over one, and are repeated together.
-        for command in (("EVALSHA", script.sha), ("EVAL", script.text)):
-            pipeline = self._redis.pipeline(transaction=False)
-            pipeline.execute_command(*command, len(keys), *keys, *args)
-            pipeline.execute_command("WAIT", self._replicas, self._confirm_ms)
-            reply, confirmed = await pipeline.execute(raise_on_error=False)
-            if not isinstance(reply, NoScriptError):
-                break
-        for failure in (reply, confirmed):
-            if isinstance(failure, Exception):
-                raise failure
-        if confirmed < self._replicas:
-            raise Unavailable(
-                f"{confirmed} of {self._replicas} replicas confirmed the write; repeat the request with the same"
-                " Idempotency-Key"
-            )
-        return reply
+        if durable and self._confirmed is not None:
+            return await self._confirmed.evaluate(script, keys, args)
+        return await run(self._redis, script, keys, args)
 
     @asynccontextmanager
-    async def _reached(self, *, asking: bool = False) -> AsyncIterator[None]:
-        if self._clock() < self._away_until and not asking:
+    async def _reached(self, key: RunKey | None = None, *, asking: bool = False) -> AsyncIterator[None]:
+        # Of a cluster one shard may be away, and whose runs are there nobody here knows for sure.
+        place = index_of(key.tenant) + key.run if key and isinstance(self._redis, RedisCluster) else ""
+        if self._clock() < self._away_until.get(place, 0.0) and not asking:
             raise Unavailable("Redis did not answer a moment ago; try again", _PAUSE)
+        if len(self._away_until) > _MOST_AWAY:
+            self._away_until.clear()
         try:
             async with asyncio.timeout(self._deadline):
                 yield
         except _AWAY as error:
-            self._away_until = self._clock() + _PAUSE
+            self._away_until[place] = self._clock() + _PAUSE
             raise Unavailable(f"Redis does not answer: {_line(error)}", _PAUSE) from error
         except ResponseError as error:
-            if isinstance(error, OutOfMemoryError) or str(error).startswith(_CANT_WRITE):
+            if isinstance(error, OutOfMemoryError) or _CANT_WRITE.search(str(error)):
                 raise Unavailable(f"Redis can't take writes now: {_line(error)}", _PAUSE) from error
             raise
-
-
-async def _run(redis: Any, script: Script, keys: list[str], args: list[Any]) -> Any:
-    try:
-        return await redis.evalsha(script.sha, len(keys), *keys, *args)
-    except NoScriptError:
-        return await redis.eval(script.text, len(keys), *keys, *args)
 
 
 def _line(error: BaseException) -> str:

@@ -27,7 +27,7 @@ class RedisDraft:
         self,
         key: RunKey,
         redis: Any,
-        reached: Callable[[], AbstractAsyncContextManager[None]],
+        reached: Callable[[RunKey], AbstractAsyncContextManager[None]],
         evaluate: Evaluate,
         base: Base | None = None,
     ) -> None:
@@ -46,12 +46,12 @@ class RedisDraft:
             for payload in part:
                 self._mark = self._mark.then(payload)
                 events += [str(self._mark), payload]
-            async with self._reached():
+            async with self._reached(self._key):
                 await self._evaluate(_EXTEND, [self._name], [DRAFT_GRACE, *events])
 
     async def read(self, after: Mark, limit: int) -> list[bytes] | None:
         """See `Draft.read`."""
-        async with self._reached():  # a draft has no head
+        async with self._reached(self._key):  # a draft has no head
             reply = await self._evaluate(_READ, [self._name, f"{self._name}:head"], [str(after), limit, READ_BYTES])
         payloads: list[bytes] | None = reply
         return payloads
@@ -67,7 +67,7 @@ class RedisDraft:
             mark = str(self._first)
         keys += [key_of(key, "base"), snapshot.name]
         args = [str(self._mark), at_ms, *named(once), entries, mark, snapshot.parts]
-        async with self._reached():
+        async with self._reached(self._key):
             # Before the run exists, so that no run exists that the list does not know.
             await self._redis.sadd(index_of(key.tenant), key.run)
             reply = await self._evaluate(_BEGIN, keys, args, durable=True)
@@ -75,7 +75,7 @@ class RedisDraft:
 
     async def abandon(self) -> None:
         """See `Draft.abandon`."""
-        async with self._reached():
+        async with self._reached(self._key):
             await self._redis.unlink(self._name)
 
 

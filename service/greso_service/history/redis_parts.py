@@ -29,7 +29,7 @@ class Parts:
     """Writes and reads snapshots. `reached`: what every exchange with Redis goes on in."""
 
     def __init__(
-        self, redis: Any, reached: Callable[[], AbstractAsyncContextManager[None]], evaluate: Evaluate
+        self, redis: Any, reached: Callable[[RunKey], AbstractAsyncContextManager[None]], evaluate: Evaluate
     ) -> None:
         self._redis = redis
         self._reached = reached
@@ -41,7 +41,7 @@ class Parts:
         starts = range(0, len(base.snapshot), _PART_BYTES)
         for part, start in enumerate(starts):
             content = base.snapshot[start : start + _PART_BYTES]
-            async with self._reached():
+            async with self._reached(key):
                 await self._evaluate(_PART, [name], [f"{base.mark}:{part}", content, DRAFT_GRACE])
         return Written(name, len(starts))
 
@@ -49,25 +49,25 @@ class Parts:
         """Remove a draft: one after another, left to expire, would fill the memory."""
         await self._redis.unlink(written.name)
 
-    async def read(self, name: str) -> Base | None:
-        """The snapshot under this key; whole, although another may take its place meanwhile."""
-        mark = await self._mark(name)
+    async def read(self, key: RunKey, kind: str) -> Base | None:
+        """The run's snapshot of this kind; whole, although another may take its place meanwhile."""
+        mark = await self._mark(key, kind)
         for _ in range(_TRIES):
             if mark is None:
                 return None
             parts = list[bytes]()
-            while (part := await self._part(name, f"{mark}:{len(parts)}")) is not None:
+            while (part := await self._part(key, kind, f"{mark}:{len(parts)}")) is not None:
                 parts.append(part)
-            read, mark = mark, await self._mark(name)
+            read, mark = mark, await self._mark(key, kind)
             if mark == read:
                 return Base(mark, b"".join(parts))
         return None
 
-    async def _mark(self, name: str) -> Mark | None:
-        text = await self._part(name, "mark")
+    async def _mark(self, key: RunKey, kind: str) -> Mark | None:
+        text = await self._part(key, kind, "mark")
         return None if text is None else Mark.parse(text)
 
-    async def _part(self, name: str, field: str) -> bytes | None:
-        async with self._reached():
-            part: bytes | None = await self._redis.hget(name, field)
+    async def _part(self, key: RunKey, kind: str, field: str) -> bytes | None:
+        async with self._reached(key):
+            part: bytes | None = await self._redis.hget(key_of(key, kind), field)
         return part
