@@ -8,6 +8,7 @@ among them on a fast machine and on a slow one.
 from __future__ import annotations
 
 import random
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ PROCESSES = (
     "Redis killed",
     "Redis frozen",
     "out of memory",
-    "disk full",
+    *(("disk full",) if hasattr(resource, "prlimit") else ()),  # limits of other processes' files: Linux
     "power cut",
     "clock jump",
 )

@@ -23,7 +23,7 @@ from .nursery import send
 from .record import Asked, Cut, Told
 from .schedule import Fault, Schedule, first_pool
 from .traffic import Traffic, asked_again
-from .world import HAS_FILE_LIMITS, World
+from .world import World
 
 VIEWS = ("", "/export")  # the state's digest says the rest
 
@@ -131,8 +131,6 @@ class _Trial:
 
     async def _fill(self, fault: Fault) -> None:
         """With fsync always a Redis that can't write ends itself; with everysec it refuses until it can."""
-        if not HAS_FILE_LIMITS:
-            return
         world = self.world
         async with self.redis_lock:
             if fault.amount < 0.5:

@@ -33,8 +33,6 @@ PATIENCE = 120.0  # seconds for anything to come back on a loaded machine
 SERVERS = ("bundled", "installed")
 """Valkey as it comes with the service, and the machine's redis-server, if there is one."""
 
-HAS_FILE_LIMITS = hasattr(resource, "prlimit")  # of other processes: Linux
-
 
 async def until(condition: Callable[[], bool], why: str) -> None:
     """Wait for a condition."""
