@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
@@ -169,6 +170,11 @@ def content(state: RunState) -> dict[str, Any]:
         "streaks": state.streaks.table.tobytes(),
         "sample": (state.sample.index.tolist(), state.sample.count.tolist(), state.sample.rows.tobytes()),
     }
+
+
+def digest(state: RunState) -> str:
+    """SHA-256 over all that a state holds, for comparing states of two processes."""
+    return hashlib.sha256(repr(content(state)).encode()).hexdigest()
 
 
 def _domain(domain: Domain) -> dict[str, Any]:

@@ -393,6 +393,47 @@ def test_a_snapshot_never_finished_disappears_by_itself(redis_store: RedisStore)
     over(redis_store, story)
 
 
+def test_a_snapshot_whose_last_reply_is_lost_stays(redis_store: RedisStore) -> None:
+    """The second try put the mark alone in its place."""
+
+    async def story(history: History) -> None:
+        mark = await begun(history, b"a")
+        client: Any = connect(redis_store.redis_url, 0.5)
+        send = client.execute_command
+
+        async def twice(*args: Any, **options: Any) -> Any:
+            await send(*args, **options)
+            return await send(*args, **options)
+
+        client.execute_command = twice
+        saving = RedisHistory(client, deadline=DEADLINE)
+        await saving.save(KEY, mark, b"snapshot")
+        await saving.close()
+        assert await history.load(KEY) == (mark, b"snapshot")
+
+    over(redis_store, story)
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_a_snapshot_put_in_anothers_place_while_that_is_loaded_is_loaded(redis_store: RedisStore, before: int) -> None:
+    """Half of it was none: it could not be read, and a whole history was folded instead."""
+
+    async def story(history: History) -> None:
+        mark = await begun(history, b"a")
+        await history.save(KEY, mark, b"older")
+        newer = await history.append(KEY, mark, [b"b"], at_ms=2)
+        assert isinstance(newer, Appended)
+
+        async def replace_at(number: int) -> None:
+            if number == before:
+                await history.save(KEY, newer.mark, b"newer")
+
+        async with tapped(redis_store, replace_at) as loading:
+            assert await loading.load(KEY) == (newer.mark, b"newer")
+
+    over(redis_store, story)
+
+
 async def unconfirmed(url: str) -> None:
     """What a server without replicas has taken stays, and is acknowledged by nothing that is asked about it again."""
     history = RedisHistory(connect(url, 0.5), deadline=DEADLINE, replicas=1, confirm_within=0.1)

@@ -1,4 +1,4 @@
-"""Kills, freezes and restarts of the service and of its Redis: every acknowledged report counts exactly once."""
+"""Faults one by one, and what clients are told meanwhile; test_schedules.py has them at random and all together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-import pytest
 import redis
 
 from ..asgi import problem  # noqa: TID252
@@ -100,36 +99,6 @@ def test_a_service_killed_during_reports_counts_each_acknowledged_one_once(
     assert totals(service, "r")["rollouts"] == 2 * GROUPS * trainer.acknowledged
 
 
-def test_a_client_that_hops_between_two_replicas(redis_at: RedisServer, start_service: Callable[..., Service]) -> None:
-    replicas = [start_service("--redis-url", redis_at.url, "--snapshot-every", "10") for _ in range(2)]
-    replicas[0].json("PUT", "/v1/runs/r", {"train_batch_size": 25})
-    urls = [replica.url for replica in replicas]
-    with Trainer(urls, "r") as one, Trainer(urls[::-1], "r", first=100_000) as two:
-        one.went_on(20)
-        replicas[0].kill()
-        two.went_on(20)
-        replicas[0].start()
-        replicas[1].kill()
-        one.went_on(20)
-        replicas[1].start()
-        two.went_on(20)
-    assert totals(replicas[0], "r")["groups"] == GROUPS * (one.acknowledged + two.acknowledged)
-    assert views(replicas[0], "r") == views(replicas[1], "r")
-
-
-def test_a_key_acknowledged_by_one_replica_is_known_to_the_other(
-    redis_at: RedisServer, start_service: Callable[..., Service]
-) -> None:
-    one, two = (start_service("--redis-url", redis_at.url) for _ in range(2))
-    one.json("PUT", "/v1/runs/r", {})
-    first = one.call("POST", "/v1/runs/r/report", results(0), "k")
-    one.kill()
-    again = two.call("POST", "/v1/runs/r/report", results(0), "k")
-    assert (again.content, again.headers["idempotent-replayed"]) == (first.content, "true")
-    assert problem(two.call("POST", "/v1/runs/r/report", results(1), "k"), 422)
-    assert totals(two, "r")["groups"] == GROUPS
-
-
 def test_a_frozen_redis(redis_at: RedisServer, start_service: Callable[..., Service]) -> None:
     service = start_service("--redis-url", redis_at.url, "--deadline", "1")
     service.json("PUT", "/v1/runs/r", {})
@@ -156,26 +125,6 @@ def test_a_frozen_redis(redis_at: RedisServer, start_service: Callable[..., Serv
     eventually(service.ready)
     assert service.json("POST", "/v1/runs/r/select", asked)["stale"] is False
     assert totals(service, "r")["groups"] == before["groups"] + GROUPS, "the retries under one key count once"
-
-
-def test_a_redis_killed_and_started_again(redis_at: RedisServer, start_service: Callable[..., Service]) -> None:
-    service = start_service("--redis-url", redis_at.url, "--snapshot-every", "20")
-    service.json("PUT", "/v1/runs/r", {"train_batch_size": 25, "policy": "uniform"})
-    service.json("PUT", "/v1/runs/r/pool", {"prompts": [f"p{number}" for number in range(80)]})
-    drawn = service.json("POST", "/v1/runs/r/draw", {"step": 0, "count": 30})["prompts"]
-    with Trainer([service.url], "r") as trainer:
-        for _ in range(2):
-            trainer.went_on(15)
-            redis_at.kill()
-            eventually(lambda: trainer.retries > 3)
-            redis_at.start()
-        trainer.went_on()
-    assert totals(service, "r")["groups"] == GROUPS * trainer.acknowledged
-    rest = service.json("POST", "/v1/runs/r/draw", {"step": 0, "count": 50})
-    assert rest["epoch"] == 0
-    assert not set(rest["prompts"]) & set(drawn)
-    other = start_service("--redis-url", redis_at.url)
-    assert views(other, "r") == views(service, "r"), "the state is equal to that of a service that folds it anew"
 
 
 def test_the_embedded_redis_killed_under_the_service(start_service: Callable[..., Service]) -> None:
@@ -223,28 +172,3 @@ def test_a_redis_restored_from_an_older_backup_is_followed(
     assert views(service, "r") == kept
     service.json("POST", "/v1/runs/r/report", results(1), "k1")
     assert totals(service, "r")["groups"] == 2 * GROUPS
-
-
-@pytest.mark.slow
-def test_long_schedules_of_kills_of_everything(redis_at: RedisServer, start_service: Callable[..., Service]) -> None:
-    replicas = [start_service("--redis-url", redis_at.url, "--snapshot-every", "7") for _ in range(2)]
-    replicas[0].json("PUT", "/v1/runs/r", {"train_batch_size": 25})
-    urls = [replica.url for replica in replicas]
-    trainers = [Trainer(urls[number % 2 :] + urls[: number % 2], "r", first=number * 100_000) for number in range(3)]
-    with trainers[0], trainers[1], trainers[2]:
-        for turn in range(12):
-            trainers[turn % 3].went_on(20)
-            match turn % 4:
-                case 0 | 1:
-                    replicas[turn % 2].kill()
-                    replicas[turn % 2].start()
-                case 2:
-                    redis_at.signal(signal.SIGSTOP)
-                    time.sleep(1.5)  # the fault itself: longer than a time-out, shorter than readiness needs
-                    redis_at.signal(signal.SIGCONT)
-                case _:
-                    redis_at.kill()
-                    redis_at.start()
-    eventually(lambda: all(replica.call("GET", "/v1/runs/r").is_success for replica in replicas))
-    assert totals(replicas[0], "r")["groups"] == GROUPS * sum(trainer.acknowledged for trainer in trainers)
-    assert views(replicas[0], "r") == views(replicas[1], "r")

@@ -17,7 +17,7 @@ from greso_service.cli.service import Service as Asked
 from greso_service.cli.service import ServiceError
 from greso_service.core.mark import START, Mark
 from greso_service.core.state import RunState
-from greso_service.errors import NotFound
+from greso_service.errors import NotFound, Unavailable
 from greso_service.history import exported
 from greso_service.history.base import RunKey
 from greso_service.history.exported import ExportError
@@ -160,6 +160,35 @@ def test_an_export_that_fails_on_its_way_is_not_taken_for_whole() -> None:
             payloads_of((await client.get("/v1/runs/r/export")).content)
 
     within(story, history)
+
+
+class Leaving(PassingHistory):
+    """Is away from a certain read on."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryHistory())
+        self.left = 1_000
+
+    async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
+        self.left -= 1
+        if self.left < 0:
+            raise Unavailable("Redis does not answer: it left")
+        return await self.inner.read(key, after, limit)
+
+
+def test_an_export_that_an_outage_breaks_off_is_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    history = Leaving()
+
+    async def story(client: httpx.AsyncClient) -> None:
+        await client.put("/v1/runs/r", json={})
+        history.left = 1  # it is caught up with before its events are read
+        with pytest.raises((httpx.HTTPError, AssertionError, ExportError)):
+            payloads_of((await client.get("/v1/runs/r/export")).content)
+
+    within(story, history)
+    [line] = [record for record in caplog.records if "/export" in record.getMessage()]
+    assert line.getMessage() == "GET /v1/runs/{run}/export broke off: Redis does not answer: it left"
+    assert line.exc_info is None
 
 
 # The commands

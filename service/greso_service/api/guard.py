@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from greso_service.api import problems
 from greso_service.api.access import CALLER, Caller
 from greso_service.core.limits import RUN_NAME
-from greso_service.errors import InvalidInput, Unavailable
+from greso_service.errors import GresoError, InvalidInput, Unavailable
 from greso_service.history.base import DEFAULT_TENANT, RunKey
 from greso_service.telemetry import client_counts
 from greso_service.telemetry.logs import SELDOM, request_id
@@ -124,6 +124,10 @@ class Guard:
             except Exception as error:
                 # The template of its path, since the path itself may hold a prompt's id.
                 route = getattr(scope.get("route"), "path", "other")
+                if answering and isinstance(error.__cause__, GresoError):
+                    # An export in an outage. The server hangs up, so that it isn't taken for whole.
+                    log.error("%s %s broke off: %s", scope["method"], route, error.__cause__, extra=_whose(scope))
+                    return
                 log.exception("%s %s failed", scope["method"], route, extra=_whose(scope))
                 if answering:
                     raise

@@ -26,6 +26,7 @@ from redis.backoff import ConstantBackoff, NoBackoff
 from redis.exceptions import RedisError
 
 from greso_service.errors import StartupError
+from greso_service.history import closed
 from greso_service.settings import REDIS_SCHEMES, without_password
 
 if TYPE_CHECKING:
@@ -156,7 +157,12 @@ def connect(url: str, timeout: float) -> AnyRedis:
     Raises:
         StartupError: the URL is not one that can be used.
     """
-    at = parse(url)
+    client = _client(parse(url), timeout)
+    closed.told(client)
+    return client
+
+
+def _client(at: Address, timeout: float) -> AnyRedis:
     # RESP2: the same replies on every server from 6.2 on, and no HELLO that an old proxy refuses.
     common: dict[str, Any] = {
         "socket_timeout": timeout,
