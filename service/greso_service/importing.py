@@ -187,6 +187,9 @@ class _Drafted:
     async def read(self, _key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
         return await self._draft.read(after, limit)
 
+    def where(self, key: RunKey) -> str:
+        return f"the import of {key.run}"
+
 
 def _off(mark: Mark, detail: str) -> InvalidInput:
     """What is wrong with the event after `mark`; the first event stands in line 2."""

@@ -23,7 +23,7 @@ from greso_service.core.fold import fold
 from greso_service.core.mark import START, Mark
 from greso_service.core.state import RunState
 from greso_service.core.totals import Totals
-from greso_service.errors import Unavailable, no_run
+from greso_service.errors import Unavailable, Unreadable, no_run
 from greso_service.given import Idempotency, replayed
 from greso_service.history import codec, snapshot
 from greso_service.history.base import Appended, History, Moved, Once, RunKey, Seen
@@ -122,7 +122,7 @@ class LiveRuns:
             async with live.lock:
                 try:
                     await self._refresh(key, live)
-                except CodecError as error:
+                except Unreadable as error:
                     log.error("run %s is not followed: %s", key.run, error, extra=_named(key))
 
     async def _refresh(self, key: RunKey, live: Live) -> None:
@@ -218,18 +218,19 @@ class LiveRuns:
 
     async def _load(self, key: RunKey, live: Live) -> None:
         live.state, live.mark, live.unsaved, live.saved = None, START, 0, 0
-        saved = await self._history.load(key)
-        if saved is None:
-            return
-        mark, content = saved
         try:
+            saved = await self._history.load(key)
+            if saved is None:
+                return
+            mark, content = saved
             live.state, live.written_ms = await asyncio.to_thread(snapshot.read, content)
             live.mark, live.saved = mark, mark.number
-        except CodecError as error:
+        except (CodecError, Unreadable) as error:
             log.warning("snapshot not used, folding the whole history: %s", error, extra=_named(key))
 
     async def _catch_up(self, key: RunKey, live: Live, own: bytes = b"") -> bool:
         """Fold what the history holds behind the live state; whether the payload `own` was among it."""
+        gone: Mark | None = None
         for _ in range(TRIES):
             met = False
             try:
@@ -238,11 +239,14 @@ class LiveRuns:
                     live.written_ms = codec.written_ms(payloads[-1])
                     live.unsaved += sum(map(_weight, payloads))
             except HistoryGone:
+                if live.mark == gone:  # twice at one place: nobody has made it anew meanwhile
+                    break
+                gone = live.mark
                 live.forget()
                 live.saved = 0
             else:
                 return met
-        raise CodecError(f"the history of run {key.run} contradicts itself: its events are not in its log")
+        raise replay.unreadable(self._history, key, "it contradicts itself: its events are not in its log")
 
     async def _save_if_due(self, key: RunKey, live: Live) -> None:
         if live.unsaved < self._snapshot_every or (live.saving is not None and not live.saving.done()):

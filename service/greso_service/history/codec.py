@@ -55,6 +55,7 @@ _SECONDS = struct.Struct("<dd")
 _COMPRESSED = 1
 _WORTH_COMPRESSING = 4096  # bytes; below it are reports of known prompts: packed tight already, and made every step
 _LARGEST = 2**30  # bytes of a body; more in little is no event of ours
+_MOST_REWARDS = 2**28  # of a report: 2 GiB of them, which no body of a request brings
 _LEVEL = 1  # zlib's fastest: ids shrink to about a third with it, and to little less with slower ones
 
 
@@ -100,21 +101,25 @@ def decode(payload: bytes, *, most_rewards: int | None = None) -> Recorded:
         if version != VERSION:
             raise CodecError(f"event of version {version}; this service reads version {VERSION}")
         body = payload[_HEAD.size :]
-        reader = _Reader(_decompressed(body) if flags & _COMPRESSED else body, most_rewards)
+        reader = _Reader(decompressed(body) if flags & _COMPRESSED else body, most_rewards)
         event = _BY_KIND[kind](reader)
         reader.finish()
-    except (struct.error, zlib.error, LookupError, OverflowError, TypeError, ValueError) as error:
+    except (struct.error, LookupError, OverflowError, TypeError, ValueError) as error:
         if isinstance(error, CodecError):
             raise
         raise CodecError(f"damaged event: {error}") from error
     return Recorded(event, at_ms, nonce)
 
 
-def _decompressed(body: bytes) -> bytes:
+def decompressed(body: bytes) -> bytes:
+    """What a zlib stream of ours holds, a GiB at most. Raises `CodecError`."""
     unpacker = zlib.decompressobj()
-    content = unpacker.decompress(body, _LARGEST)
+    try:
+        content = unpacker.decompress(body, _LARGEST)
+    except zlib.error as error:
+        raise CodecError(f"damaged: {error}") from error
     if unpacker.unused_data or not unpacker.eof:
-        raise CodecError("damaged event: its compressed body has another length")
+        raise CodecError("damaged: what is compressed in it has another length")
     return content
 
 

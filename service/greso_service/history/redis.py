@@ -23,11 +23,22 @@ from redis.exceptions import (
 
 from greso_service.core.mark import Mark
 from greso_service.errors import Unavailable
-from greso_service.history import memory_usage
+from greso_service.history import memory_usage, redis_unreadable
 from greso_service.history.base import Appended, Listed, Moved, Once, RunKey, Seen, Usage
+from greso_service.history.codec import CodecError
 from greso_service.history.connect import AnyRedis
 from greso_service.history.redis_draft import DRAFT_GRACE, READ_BYTES, RedisDraft
-from greso_service.history.redis_wire import Script, index_of, key_of, named, once_key, seen, written
+from greso_service.history.redis_wire import (
+    Script,
+    active_ms,
+    index_of,
+    key_of,
+    named,
+    once_key,
+    run_names,
+    seen,
+    written,
+)
 
 _AWAY = (
     BusyLoadingError,
@@ -83,19 +94,18 @@ class RedisHistory:
             events += [str(mark), payload]
         keys = [key_of(key, "log"), key_of(key, "head"), once_key(key, once), key_of(key, "onces")]
         args = [str(after), at_ms, *named(once), *events]
-        async with self._reached():
+        async with self._reached(*keys, index_of(key.tenant)):
             if after.number == 0:
                 # Before the run exists, so that no run exists that the list does not know.
                 await self._redis.sadd(index_of(key.tenant), key.run)
-            reply = await self._evaluate(self._append, keys, args, durable=True)
-        return written(reply, mark)
+            return written(await self._evaluate(self._append, keys, args, durable=True), mark)
 
     async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
         """See `History.read`."""
-        async with self._reached():
-            keys = [key_of(key, "log"), key_of(key, "head")]
-            payloads: list[bytes] | None = await self._evaluate(self._read, keys, [str(after), limit, READ_BYTES])
-        return payloads
+        keys = [key_of(key, "log"), key_of(key, "head")]
+        async with self._reached(*keys):
+            events = await self._evaluate(self._read, keys, [str(after), limit, READ_BYTES])
+        return None if events is None else redis_unreadable.payloads(keys[0], after, events)
 
     async def begin(
         self, key: RunKey, payloads: AsyncIterator[Sequence[bytes]], *, at_ms: int, once: Once | None = None
@@ -112,14 +122,15 @@ class RedisHistory:
 
     async def recall(self, key: RunKey, name: str) -> Seen | None:
         """See `History.recall`."""
-        async with self._reached():
-            record = await self._redis.get(key_of(key, f"once:{name}"))
-        return None if record is None else seen(record)
+        once = key_of(key, f"once:{name}")
+        async with self._reached(once):
+            record = await self._redis.get(once)
+            return None if record is None else seen(record)
 
     async def remember(self, key: RunKey, once: Once) -> None:
         """See `History.remember`."""
         keys = [key_of(key, "head"), once_key(key, once), key_of(key, "onces")]
-        async with self._reached():
+        async with self._reached(*keys):
             await self._evaluate(self._remember, keys, named(once), durable=True)
 
     async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
@@ -139,13 +150,16 @@ class RedisHistory:
     async def load(self, key: RunKey) -> tuple[Mark, bytes] | None:
         """See `History.load`."""
         name = key_of(key, "snap")
-        async with self._reached():
+        async with self._reached(name):
             text = await self._redis.hget(name, "mark")
         if text is None:
             return None
-        mark, parts = Mark.parse(text), list[bytes]()
+        try:
+            mark, parts = Mark.parse(text), list[bytes]()
+        except ValueError:
+            raise redis_unreadable.unreadable(name, f"its mark is {text[:50]!r}") from None
         while True:
-            async with self._reached():
+            async with self._reached(name):
                 part = await self._redis.hget(name, f"{mark}:{len(parts)}")
             if part is None:
                 return mark, b"".join(parts)
@@ -154,8 +168,9 @@ class RedisHistory:
     async def drop(self, key: RunKey, at: Mark | None = None) -> bool:
         """See `History.drop`."""
         onces, head = key_of(key, "onces"), key_of(key, "head")
-        removed = -1
-        async with self._reached():
+        index, removed = index_of(key.tenant), -1
+        async with self._reached(onces, index):
+            await self._redis.scard(index)  # fails before anything is removed if it is of another type
             while removed < 0:
                 names = [name.decode() for name in await self._redis.zrange(onces, 0, -1)]
                 keys = [
@@ -166,21 +181,26 @@ class RedisHistory:
                     *(key_of(key, f"once:{name}") for name in names),
                 ]
                 removed = await self._evaluate(self._drop, keys, ["" if at is None else str(at)])
-            await self._redis.srem(index_of(key.tenant), key.run)
+            await self._redis.srem(index, key.run)
             if await self._redis.exists(head):  # made anew in between, and listed before it was made
-                await self._redis.sadd(index_of(key.tenant), key.run)
+                await self._redis.sadd(index, key.run)
         return bool(removed)
 
     async def runs(self, tenant: str) -> list[Listed]:
         """See `History.runs`."""
-        async with self._reached():
-            names = sorted(name.decode() for name in await self._redis.smembers(index_of(tenant)))
+        async with self._reached(index_of(tenant)):
+            names = run_names(await self._redis.smembers(index_of(tenant)))
             pipeline = self._redis.pipeline(transaction=False)
             for name in names:
                 pipeline.hget(key_of(RunKey(tenant, name), "head"), "active")
-            actives = await pipeline.execute() if names else []
-        listed = [Listed(name, int(active)) for name, active in zip(names, actives, strict=True) if active is not None]
+            actives = await pipeline.execute(raise_on_error=False) if names else []
+            times = [active_ms(active) for active in actives]
+        listed = [Listed(name, at) for name, at in zip(names, times, strict=True) if at is not None]
         return sorted(listed, key=lambda run: -run.active_ms)
+
+    def where(self, key: RunKey) -> str:
+        """See `History.where`."""
+        return f"Redis key {key_of(key, 'log')}"
 
     async def ping(self) -> None:
         """See `History.ping`."""
@@ -222,7 +242,8 @@ class RedisHistory:
         return reply
 
     @asynccontextmanager
-    async def _reached(self, *, asking: bool = False) -> AsyncIterator[None]:
+    async def _reached(self, *keys: str, asking: bool = False) -> AsyncIterator[None]:
+        """What every exchange with Redis goes on in. `keys`: those it is about, the log first."""
         if self._clock() < self._away_until and not asking:
             raise Unavailable("Redis did not answer a moment ago; try again", _PAUSE)
         try:
@@ -234,7 +255,13 @@ class RedisHistory:
         except ResponseError as error:
             if isinstance(error, OutOfMemoryError) or str(error).startswith(_CANT_WRITE):
                 raise Unavailable(f"Redis can't take writes now: {_line(error)}", _PAUSE) from error
-            raise
+            async with self._reached():
+                explained = await redis_unreadable.explained(self._redis, error, keys)
+            if explained is None:
+                raise
+            raise explained from error
+        except CodecError as error:
+            raise redis_unreadable.unreadable(next(filter(_is_once, keys)), str(error)) from error
 
 
 async def _run(redis: Any, script: Script, keys: list[str], args: list[Any]) -> Any:
@@ -242,6 +269,10 @@ async def _run(redis: Any, script: Script, keys: list[str], args: list[Any]) -> 
         return await redis.evalsha(script.sha, len(keys), *keys, *args)
     except NoScriptError:
         return await redis.eval(script.text, len(keys), *keys, *args)
+
+
+def _is_once(key: str) -> bool:
+    return redis_unreadable.part_of(key) == "once"
 
 
 def _line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
 from greso_service.core.mark import START, Mark
+from greso_service.history import redis_unreadable
 from greso_service.history.base import Appended, Moved, Once, RunKey, Seen
 from greso_service.history.redis_wire import Script, index_of, key_of, named, once_key, written
 
@@ -30,7 +31,7 @@ class RedisDraft:
     """See `Draft`. `reached`: what every exchange with Redis goes on in."""
 
     def __init__(
-        self, key: RunKey, redis: Any, reached: Callable[[], AbstractAsyncContextManager[None]], evaluate: Evaluate
+        self, key: RunKey, redis: Any, reached: Callable[..., AbstractAsyncContextManager[None]], evaluate: Evaluate
     ) -> None:
         self._key = key
         self._redis = redis
@@ -51,20 +52,19 @@ class RedisDraft:
 
     async def read(self, after: Mark, limit: int) -> list[bytes] | None:
         """See `Draft.read`."""
-        async with self._reached():  # a draft has no head
-            reply = await self._evaluate(_READ, [self._name, f"{self._name}:head"], [str(after), limit, READ_BYTES])
-        payloads: list[bytes] | None = reply
-        return payloads
+        async with self._reached(self._name):  # a draft has no head
+            events = await self._evaluate(_READ, [self._name], [str(after), limit, READ_BYTES])
+        return None if events is None else redis_unreadable.payloads(self._name, after, events)
 
     async def finish(self, *, at_ms: int, once: Once | None = None) -> Appended | Moved | Seen:
         """See `Draft.finish`."""
         key = self._key
         keys = [key_of(key, "log"), key_of(key, "head"), once_key(key, once), key_of(key, "onces"), self._name]
-        async with self._reached():
+        async with self._reached(*keys, index_of(key.tenant)):
             # Before the run exists, so that no run exists that the list does not know.
             await self._redis.sadd(index_of(key.tenant), key.run)
             reply = await self._evaluate(_BEGIN, keys, [str(self._mark), at_ms, *named(once)], durable=True)
-        return written(reply, self._mark)
+            return written(reply, self._mark)
 
     async def abandon(self) -> None:
         """See `Draft.abandon`."""
