@@ -191,7 +191,7 @@ def test_one_nasty_value_in_any_place(name: str) -> None:
 
 
 def related(where: str, place: str) -> bool:
-    """Whether a fault's place is that which was made wrong, or in it, or around it, or one beside that contradicts it."""
+    """Whether a fault's place is that which was made wrong, in it, around it, or beside it and contradicted."""
     above = place.rpartition("/")[0]
     return place.startswith(where) or where.startswith((place, above))
 

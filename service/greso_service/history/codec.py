@@ -94,7 +94,7 @@ def type_name(payload: bytes) -> str:
     return _NAMES.get(payload[1], "unknown") if len(payload) > 1 else "unknown"
 
 
-def decode(payload: bytes, *, most_rewards: int | None = None) -> Recorded:
+def decode(payload: bytes, *, most_rewards: int = _MOST_REWARDS) -> Recorded:
     """The event of a payload, in which a report may have so many rewards. Raises `CodecError`."""
     try:
         version, kind, flags, at_ms, nonce = _HEAD.unpack_from(payload)
@@ -126,7 +126,7 @@ def decompressed(body: bytes) -> bytes:
 class _Reader:
     """Takes a body apart from front to back."""
 
-    def __init__(self, body: bytes, most_rewards: int | None = None) -> None:
+    def __init__(self, body: bytes, most_rewards: int) -> None:
         self.body = body
         self.most_rewards = most_rewards
         self.at = 0
@@ -222,11 +222,11 @@ def _coded(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[An
 def _read_rewards(reader: _Reader, groups: int) -> Rewards:
     [equal] = reader.take(1)
     most = reader.most_rewards
-    if equal and most is not None and groups * int.from_bytes(reader.body[reader.at : reader.at + 2], "little") > most:
+    if equal and groups * int.from_bytes(reader.body[reader.at : reader.at + 2], "little") > most:
         raise CodecError(f"a report has more than {most} rewards")
     lengths = np.repeat(reader.array("<u2", 1), groups) if equal else reader.array("<u2", groups)
     total = int(lengths.sum(dtype=np.int64))
-    if most is not None and total > most:
+    if total > most:
         raise CodecError(f"a report has more than {most} rewards")
     number = int(reader.array("<u2", 1)[0])
     if not number:
