@@ -1,7 +1,7 @@
 """An older history is always readable: those that each version wrote fold to what they folded to then.
 
 When a test here fails because the format has changed: raise `VERSION` of the codec or of the snapshot, keep reading the
-older ones (snapshots are refused instead, and made anew), and make golden files with `python -m tests.golden_histories`.
+older ones (snapshots are refused instead, and made anew), and make golden files: `python -m tests.golden_histories`.
 """
 
 from __future__ import annotations
