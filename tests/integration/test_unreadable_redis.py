@@ -15,7 +15,7 @@ from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
 
 from ..asgi import problem, within  # noqa: TID252
-from ..stores import DEADLINE, RedisStore  # noqa: TID252
+from ..stores import RedisStore  # noqa: TID252
 
 RUN = "greso:{default/r}"
 LOG, HEAD, SNAP, ONCE, ONCES = (f"{RUN}:{part}" for part in ("log", "head", "snap", "once:first", "onces"))
@@ -26,7 +26,7 @@ KEYED = {"Idempotency-Key": "first"}
 
 def told(store: RedisStore, story: Callable[[httpx.AsyncClient], Any]) -> None:
     """Tell a story to a client of a replica that starts with what is in Redis."""
-    within(story, RedisHistory(connect(store.redis_url, 0.5), deadline=DEADLINE), snapshot_every=4)
+    within(story, RedisHistory(connect(store.redis_url, 10.0), deadline=20.0), snapshot_every=4)
 
 
 async def begin(client: httpx.AsyncClient) -> None:
@@ -55,22 +55,23 @@ def payloads(redis: Any) -> list[bytes]:
     return [fields[b"e"] for _, fields in redis.xrange(LOG)]
 
 
-def rewritten(redis: Any, events: list[bytes]) -> None:
+def rewritten(redis: Any, events: list[bytes]) -> Any:
     """A log of these events, with the marks that they have."""
     redis.delete(LOG)
     mark = START
     for payload in events:
         mark = mark.then(payload)
         redis.xadd(LOG, {"e": payload}, id=str(mark))
-    redis.hset(HEAD, "mark", str(mark))
+    return redis.hset(HEAD, "mark", str(mark))
 
 
-def replaced(redis: Any, place: int, payload: bytes) -> None:
+def replaced(redis: Any, place: int, payload: bytes) -> Any:
     """A log in which an event is another, under the mark that it had."""
     entries = redis.xrange(LOG)
     redis.delete(LOG)
     for number, (mark, fields) in enumerate(entries):
         redis.xadd(LOG, {"e": payload if number == place else fields[b"e"]}, id=mark)
+    return redis.xlen(LOG)
 
 
 def flipped(payload: bytes) -> bytes:

@@ -278,7 +278,8 @@ def made(lines: bytes, may: list[bytes]) -> None:
             return
         assert await memory.read(key, START, 100) == may
         async with live.held(key) as held:
-            assert await live.current(key, held)
+            await live.current(key, held)
+            assert held.mark.number == len(may)
 
     asyncio.run(told())
 
