@@ -19,6 +19,7 @@ from ..servers import Service  # noqa: TID252
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 CONFIG = Path(__file__).with_name("schemathesis.toml")
+HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 SEED = os.environ.get("GRESO_FUZZ_SEED", "6")
 
 
@@ -31,16 +32,23 @@ class Fuzzed:
         self.service = Service(folder / "service", "--keys-file", str(keys.path))
         self.folder = folder
 
-    def ask(self, phases: str, examples: int) -> str:
+    def ask(self, phases: str, examples: int, mode: str = "all") -> str:
         """What schemathesis says when it is through, with every check it has. Fails where it found anything."""
         print(f"GRESO_FUZZ_SEED={SEED}")  # noqa: T201  # pytest shows it with a failure
         command = [
             str(SCHEMATHESIS), "--config-file", str(CONFIG), "run", f"{self.service.url}/openapi.json",
-            "--checks", "all", "--phases", phases, "--max-examples", str(examples), "--seed", SEED,
+            "--checks", "all", "--mode", mode, "--phases", phases, "--max-examples", str(examples), "--seed", SEED,
             "--header", f"Authorization: {bearer(self.key)['Authorization']}", "--request-timeout", "30",
             "--continue-on-failure", "--no-color", "--generation-database", "none", "--suppress-health-check", "all",
         ]  # fmt: skip
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**os.environ, "SCHEMATHESIS_HOOKS": str(HOOKS)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
         return done.stdout
 
@@ -84,9 +92,17 @@ def test_all_edges_of_the_description(fuzzed: Fuzzed) -> None:
 
 
 @pytest.mark.slow
-def test_many_requests_and_what_follows_from_their_answers(fuzzed: Fuzzed) -> None:
-    said = fuzzed.ask("fuzzing,stateful", 25)
+def test_many_requests_of_every_kind(fuzzed: Fuzzed) -> None:
+    selected, tested = through(fuzzed.ask("fuzzing", 25))
+    assert tested == selected > 20
+    assert "Traceback" not in fuzzed.service.said()
+
+
+@pytest.mark.slow
+def test_what_follows_from_answers(fuzzed: Fuzzed) -> None:
+    """Runs are made, filled, drawn from, reported to, rewound, forked, exported and deleted, along the links."""
+    said = fuzzed.ask("stateful", 60, mode="positive")
     covered = re.search(r"API Links:\s+(\d+) covered", said)
     assert covered
-    assert int(covered[1]) >= 10, said[-5000:]
+    assert int(covered[1]) >= 15, said[-5000:]
     assert "Traceback" not in fuzzed.service.said()

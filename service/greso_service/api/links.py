@@ -36,6 +36,7 @@ _LINKS: Final[dict[tuple[str, int], list[_Link]]] = {
     (_PUT, 201): [_POOL, _SELECT, _FORK, _DELETE, _Link(_GET), _Link("PATCH /v1/runs/{run}")],
     (_PUT, 200): [_POOL, _SELECT, _DELETE],
     ("GET /v1/runs", 200): [
+        _Link(_PUT, run="my-run"),
         _Link(_GET, run="$response.body#/runs/0/run"),
         _Link("GET /v1/runs", cursor="$response.body#/cursor"),
     ],
