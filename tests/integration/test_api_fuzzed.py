@@ -19,7 +19,8 @@ from ..servers import Service  # noqa: TID252
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
+FILTER = Path(__file__).with_name("schemathesis_filter.py")
+HELP = Path(__file__).with_name("schemathesis_hooks.py")
 SEED = os.environ.get("GRESO_FUZZ_SEED", "6")
 
 
@@ -37,7 +38,7 @@ class Fuzzed:
 
         Good requests (`positive`) are helped to come to something; what is wrong in others is left as it is.
         """
-        env = {**os.environ, **({"SCHEMATHESIS_HOOKS": str(HOOKS)} if mode == "positive" else {})}
+        env = {**os.environ, "SCHEMATHESIS_HOOKS": str(HELP if mode == "positive" else FILTER)}
         print(f"GRESO_FUZZ_SEED={SEED}")  # noqa: T201  # pytest shows it with a failure
         command = [
             str(SCHEMATHESIS), "--config-file", str(CONFIG), "run", f"{self.service.url}/openapi.json",
