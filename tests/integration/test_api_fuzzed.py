@@ -60,7 +60,7 @@ class Fuzzed:
     def refused_for_want_of_a_key(self) -> float:
         """How many requests were answered 401, by the service's own count."""
         text = self.service.http.get("/metrics", headers=bearer(self.key)).text
-        found = re.findall(r'^greso_http_requests_total\{.*status="401".*\} (\S+)$', text, re.MULTILINE)
+        found = re.findall(r'^greso_requests_total\{.*status="401".*\} (\S+)$', text, re.MULTILINE)
         return sum(map(float, found))
 
 
