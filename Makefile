@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c requirements.lock
+EXTRAS ?= service
 VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet
 MANIFEST := pyproject.toml requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo trainer serve test test-slow test-vllm lint bench lock clean
+.PHONY: help install demo trainer serve test test-slow test-vllm lint bench lock audit sbom clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -49,7 +50,18 @@ bench: .venv/.dev ## measure the service; prints a table
 
 lock: .venv/bin/python ## pin all dependencies anew in requirements.lock; torch stays (change it by hand: it is gigabytes)
 	@$(BIN)/python -m pip install --quiet uv && grep '^torch==' requirements.lock | $(BIN)/uv pip compile pyproject.toml \
-		--all-extras --group dev --universal --python-version 3.11 --no-annotate --no-header --quiet --upgrade \
+		--all-extras --group dev --group audit --universal --python-version 3.11 --no-annotate --no-header --quiet --upgrade \
 		-c /dev/stdin -o requirements.lock
+audit: .venv-audit/.ready ## known advisories against what requirements.lock pins (asks the network)
+	@.venv-audit/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip --progress-spinner off $(ARGS)
+sbom: .venv-audit/.ready ## sbom.cdx.json: what the service is made of, as CycloneDX (EXTRAS=service,trainer for more)
+	@rm -rf .venv-sbom && .venv-audit/bin/python -m venv --without-pip .venv-sbom
+	@.venv-audit/bin/python -m pip --disable-pip-version-check --python .venv-sbom install --quiet -c requirements.lock '.[$(EXTRAS)]'
+	@.venv-audit/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
+		--output-format JSON --output-file sbom.cdx.json .venv-sbom && rm -rf .venv-sbom && echo sbom.cdx.json
+.venv-audit/.ready: $(MANIFEST)
+	@$(PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
+	@.venv-audit/bin/python -m pip --disable-pip-version-check install --quiet -c requirements.lock --group audit && touch $@
+
 clean: ## remove the environments and the caches (not ./demo)
-	@rm -rf .venv .venv-vllm .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	@rm -rf .venv .venv-vllm .venv-audit .venv-sbom sbom.cdx.json .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -150,6 +150,10 @@ class PassingHistory:
         """See `History`."""
         return await self.inner.runs(tenant)
 
+    def where(self, key: RunKey) -> str:
+        """See `History`."""
+        return self.inner.where(key)
+
     async def ping(self) -> None:
         """See `History`."""
         await self.inner.ping()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from greso_service.core.events import Span
 from greso_service.core.mark import Mark
 from greso_service.core.state import RunState
-from greso_service.errors import Conflict
+from greso_service.errors import Conflict, Unreadable
 from greso_service.history import snapshot
 from greso_service.history.base import Readable, RunKey
 from greso_service.history.codec import CodecError
@@ -60,7 +60,7 @@ def spans(state: RunState, mark: Mark) -> tuple[Span, ...]:
 async def begun(history: Readable, key: RunKey) -> Begun | None:
     """What the run's history begins with; None for a whole one.
 
-    Raises `CodecError` if it can't be read: without it there is no state.
+    Raises `Unreadable` if it can't be read: without it there is no state.
     """
     base = await history.base(key)
     if base is None:
@@ -68,8 +68,10 @@ async def begun(history: Readable, key: RunKey) -> Begun | None:
     try:
         state, written_ms = await asyncio.to_thread(snapshot.read, base.snapshot)
     except CodecError as error:
-        raise CodecError(
-            f"the oldest events of run {key.run} were trimmed, and the snapshot in their place can't be read: {error}"
+        raise Unreadable(
+            f"the history of run {key.run} ({history.where(key)}) can't be read: it begins with another event than the"
+            f" first, and the snapshot in the place of the older ones can't be read: {error}. Restore a backup, or delete"
+            " the run and import an export of it"
         ) from error
     return Begun(base.mark, state, written_ms)
 

@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from greso_service.errors import GresoError, NotFound
+from greso_service.errors import GresoError, NotFound, Unreadable
 from greso_service.history.base import RunKey
-from greso_service.history.codec import CodecError
 from greso_service.live import LiveRuns
 from greso_service.placing import end
 from greso_service.telemetry.logs import SELDOM
@@ -72,7 +71,7 @@ class Cold:
             self._failed.pop(key, None)
         except NotFound:
             return
-        except CodecError as error:
+        except Unreadable as error:
             self._failed[key] = self._clock()
             log.error(
                 "run %s can't be read: %s", key.run, error, extra={"tenant": key.tenant, "run": key.run, **SELDOM}

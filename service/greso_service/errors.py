@@ -10,6 +10,7 @@ GresoError
 │   └── StaleGeneration  the run was rewound since the writer last knew it (409)
 ├── KeyReused         an idempotency key came back with another body (422)
 ├── Unavailable       the store does not answer; try again (503)
+├── Unreadable        what the store keeps of a run is no history that this version can read (500)
 └── StartupError      the service can't start as configured (exit code 1)
 """
 
@@ -73,6 +74,10 @@ class Unavailable(GresoError):
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Unreadable(GresoError):
+    """What the store keeps of a run can't be read; nothing was applied. The message names the key and what to do."""
 
 
 class StartupError(GresoError):

@@ -215,6 +215,9 @@ class _Drafted:
     async def base(self, _key: RunKey) -> Base | None:
         return None
 
+    def where(self, key: RunKey) -> str:
+        return f"the import of {key.run}"
+
 
 def _off(mark: Mark, detail: str) -> InvalidInput:
     """What is wrong with the event after `mark`; the first event stands in line 2."""

@@ -23,7 +23,7 @@ from greso_service.core.fold import fold
 from greso_service.core.mark import START
 from greso_service.core.state import RunState
 from greso_service.core.totals import Totals
-from greso_service.errors import Unavailable, no_run
+from greso_service.errors import Unavailable, Unreadable, no_run
 from greso_service.given import Idempotency, replayed
 from greso_service.history import codec, snapshot
 from greso_service.history.base import Appended, History, Moved, Once, RunKey, Seen
@@ -132,7 +132,7 @@ class LiveRuns:
             async with live.lock:
                 try:
                     await self._refresh(key, live)
-                except CodecError as error:
+                except Unreadable as error:
                     log.error("run %s is not followed: %s", key.run, error, extra=_named(key))
 
     async def _refresh(self, key: RunKey, live: Live) -> None:
@@ -231,14 +231,14 @@ class LiveRuns:
 
     async def _load(self, key: RunKey, live: Live, *, snapshots: bool = True) -> None:
         live.state, live.mark, live.unsaved, live.saved = None, START, 0, 0
-        saved = await self._history.load(key) if snapshots else None
-        if saved is None:
-            return
-        mark, content = saved
         try:
+            saved = await self._history.load(key) if snapshots else None
+            if saved is None:
+                return
+            mark, content = saved
             live.state, live.written_ms = await asyncio.to_thread(snapshot.read, content)
             live.mark, live.saved = mark, mark.number
-        except CodecError as error:
+        except (CodecError, Unreadable) as error:
             log.warning("snapshot not used, folding the whole history: %s", error, extra=_named(key))
 
     async def _catch_up(self, key: RunKey, live: Live, own: bytes = b"") -> bool:
@@ -246,7 +246,7 @@ class LiveRuns:
 
         Raises `Unavailable` if that can't be told because the place where it would be was trimmed.
         """
-        known, untold = live.mark.number, False
+        known, untold, gone = live.mark.number, False, START
         for turn in range(TRIES):
             met = False
             try:
@@ -255,6 +255,9 @@ class LiveRuns:
                     live.written_ms = codec.written_ms(payloads[-1])
                     live.unsaved += sum(map(_weight, payloads))
             except HistoryGone:  # a failover takes the newest events only, so the snapshot may be of what is left
+                if turn > 1 and live.mark == gone:  # again at one place: nobody has made it anew meanwhile
+                    break
+                gone = live.mark
                 await self._load(key, live, snapshots=turn == 0)
                 if live.state is None and (begun := await bases.begun(self._history, key)) is not None:
                     live.state, live.mark, live.saved = begun.state, begun.mark, begun.mark.number
@@ -264,7 +267,7 @@ class LiveRuns:
                 if untold:
                     raise Unavailable(_CANT_TELL)
                 return met
-        raise CodecError(f"the history of run {key.run} contradicts itself: its events are not in its log")
+        raise replay.unreadable(self._history, key, "it contradicts itself: its events are not in its log")
 
     async def recalled(self, key: RunKey, once: Idempotency | None) -> Answer | None:
         """The first answer to an idempotency key: it is given again, whatever has become of the run since."""

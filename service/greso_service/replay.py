@@ -12,13 +12,16 @@ from greso_service.core.events import Created, Event, Reported, Rewound, Span, c
 from greso_service.core.fold import fold, rewound
 from greso_service.core.mark import START, Mark
 from greso_service.core.state import RunState
-from greso_service.errors import Conflict
+from greso_service.errors import Conflict, Unavailable, Unreadable
 from greso_service.history import codec, snapshot
 from greso_service.history.base import Base, Readable, RunKey
 from greso_service.history.codec import CodecError
 
 PAGE = 256
 """Events read at a time."""
+
+_CANT_FOLLOW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What decoding or folding an event that can't be raises."""
 
 
 class HistoryGone(Exception):
@@ -40,23 +43,36 @@ class Folded:
 async def catch_up(history: Readable, key: RunKey, folded: Folded) -> AsyncIterator[list[bytes]]:
     """Fold what the history holds behind `folded`, page by page; each page is yielded when it is folded.
 
-    Raises `HistoryGone`. While the store is away `folded` stays as it is; what can't be folded leaves it forgotten.
+    Raises `HistoryGone` and `Unreadable`. While the store is away `folded` stays as it is; what can't be folded leaves
+    it forgotten.
     """
     while payloads := await _read(history, key, folded.mark, PAGE):
         state, mark = folded.state, folded.mark
         folded.state = None  # until the page is folded: if it breaks off, a part of it may be in the state
         try:
             state, mark, rewind = await asyncio.to_thread(_fold_payloads, state, mark, payloads)
-        except BaseException:
-            folded.forget()
-            raise
-        folded.state, folded.mark = state, mark
-        if rewind is not None:
-            event, mark = rewind
-            state = await refold(history, key, event.kept)
-            rewound(state, event, mark)
             folded.state, folded.mark = state, mark
+            if rewind is not None:
+                event, mark = rewind
+                state = await refold(history, key, event.kept)
+                rewound(state, event, mark)
+                folded.state, folded.mark = state, mark
+        except (HistoryGone, Unavailable):  # of what the rewind keeps
+            raise
+        except BaseException as error:
+            folded.forget()
+            if isinstance(error, CodecError):
+                raise unreadable(history, key, str(error)) from error
+            raise
         yield payloads
+
+
+def unreadable(history: Readable, key: RunKey, detail: str) -> Unreadable:
+    """The error for a run whose history is there and makes no state."""
+    return Unreadable(
+        f"the history of run {key.run} ({history.where(key)}) can't be read: {detail}. If a newer greso wrote it,"
+        " upgrade this one; else restore a backup, or delete the run and import an export of it"
+    )
 
 
 def _fold_payloads(
@@ -64,10 +80,13 @@ def _fold_payloads(
 ) -> tuple[RunState | None, Mark, tuple[Rewound, Mark] | None]:
     """Fold the payloads up to a rewind: the state, the mark up to it, the rewind with its own mark."""
     for payload in payloads:
-        event, then = codec.decode(payload).event, mark.then(payload)
-        if isinstance(event, Rewound):
-            return state, mark, (event, then)
-        state, mark = folded(state, event), then
+        try:
+            event, then = codec.decode(payload).event, mark.then(payload)
+            if isinstance(event, Rewound):
+                return state, mark, (event, then)
+            state, mark = folded(state, event), then
+        except _CANT_FOLLOW as error:
+            raise CodecError(f"event {mark.number + 1}: {error}") from error
     return state, mark, None
 
 

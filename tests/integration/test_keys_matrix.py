@@ -258,8 +258,9 @@ def test_what_is_routed_nowhere_needs_a_key_all_the_same(world: World) -> None:
     asyncio.run(story())
 
 
-def test_the_description_tells_the_scopes_and_that_a_service_may_have_no_keys(world: World) -> None:
-    described = world.app.openapi()
+@pytest.mark.parametrize("keyless", [False, True], ids=["with keys", "without"])
+def test_the_description_tells_the_scopes_and_whether_a_key_is_needed(world: World, keyless: bool) -> None:
+    described = (create_app(load(), MemoryHistory()) if keyless else world.app).openapi()
     assert described["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     told = {
         f"{method.upper()} {path}": operation.get("security")
@@ -268,7 +269,8 @@ def test_the_description_tells_the_scopes_and_that_a_service_may_have_no_keys(wo
     }
     for call, route in ROUTES.items():
         if (name := call.replace(":id}", "}")) in told:
-            assert told[name] == (None if is_open(route.path) else [{}, {"key": [needed(route)]}])
+            needs = [*([{}] if keyless else []), {"key": [needed(route)]}]
+            assert told[name] == (None if is_open(route.path) else needs)
 
 
 @pytest.mark.parametrize("path", ["/v1/runs/{run}/new", "/elsewhere"])

@@ -164,6 +164,7 @@ def test_every_problem_type_is_described_and_no_other() -> None:
     assert rows == types | {
         ("409", "urn:greso:problem:stale-generation"),
         ("422", "urn:greso:problem:idempotency-key-reused"),
+        ("500", "urn:greso:problem:unreadable-history"),
     }
 
 

@@ -15,7 +15,18 @@ from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
 from greso_service.access.watched import WatchedKeys
-from greso_service.api import each_step, events, overview, page, problems, service, time_travel, wire, wire_requests
+from greso_service.api import (
+    each_step,
+    events,
+    links,
+    overview,
+    page,
+    problems,
+    service,
+    time_travel,
+    wire,
+    wire_requests,
+)
 from greso_service.api import runs as run_routes
 from greso_service.api.access import Access, every_route, needed, require_scopes
 from greso_service.api.guard import Guard
@@ -125,7 +136,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         keyless=keys is None,
     )
     stop_tracing = tracing.install(app) if settings.otel else None
-    app.openapi = lambda: _openapi(app, routes)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app, routes, keyless=keys is None)  # type: ignore[method-assign]
     return app
 
 
@@ -163,7 +174,7 @@ def _expect_requests(metrics: Metrics, routes: Iterable[BaseRoute]) -> None:
                 metrics.expect_requests(method, route.path, declared or [route.status_code or 200])
 
 
-def _openapi(app: FastAPI, routes: Iterable[BaseRoute]) -> dict[str, Any]:
+def _openapi(app: FastAPI, routes: Iterable[BaseRoute], *, keyless: bool) -> dict[str, Any]:
     """FastAPI's schema plus the request bodies, which the routes read and validate themselves, and the scopes."""
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
@@ -171,16 +182,20 @@ def _openapi(app: FastAPI, routes: Iterable[BaseRoute]) -> dict[str, Any]:
             [(model, "validation") for model in (*_REQUESTS, wire.Problem)], ref_template="#/components/schemas/{model}"
         )
         schema["components"]["schemas"].update(definitions["$defs"])
-        _add_security(schema, routes)
+        _add_security(schema, routes, keyless=keyless)
+        links.add(schema)
         app.openapi_schema = schema
     return app.openapi_schema
 
 
-def _add_security(schema: dict[str, Any], routes: Iterable[BaseRoute]) -> None:
-    """Say which scope each operation needs. `{}` beside it: a service without keys asks for none."""
+def _add_security(schema: dict[str, Any], routes: Iterable[BaseRoute], *, keyless: bool) -> None:
+    """Say which scope each operation needs. `{}` beside it: this service, without keys, asks for none."""
     described = "a key of `greso keys add`, for a service that has keys"
     schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": described}}
     for route in routes:
         if (scope := needed(route)) is not None and isinstance(route, APIRoute) and route.include_in_schema:
             for method in route.methods or ():
-                schema["paths"][route.path_format][method.lower()]["security"] = [{}, {"key": [scope]}]
+                schema["paths"][route.path_format][method.lower()]["security"] = [
+                    *([{}] if keyless else []),
+                    {"key": [scope]},
+                ]

@@ -27,8 +27,9 @@ from greso_service.errors import (
     StaleGeneration,
     Unauthorized,
     Unavailable,
+    Unreadable,
 )
-from greso_service.telemetry.logs import request_id
+from greso_service.telemetry.logs import SELDOM, request_id
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +53,15 @@ _TYPES = {
 }
 
 
-_STATUSES: dict[type[GresoError], int] = {Forbidden: 403, NotFound: 404, Conflict: 409, Misdirected: 421}
-"""Of errors with nothing but their message to tell."""
+_STATUSES: dict[type[GresoError], tuple[int, str]] = {
+    Forbidden: (403, ""),
+    NotFound: (404, ""),
+    StaleGeneration: (409, "stale-generation"),
+    Conflict: (409, ""),
+    Misdirected: (421, ""),
+    Unreadable: (500, "unreadable-history"),
+}
+"""Of errors with nothing but their message to tell, and their types where these don't go with the status."""
 
 
 def problem(
@@ -111,13 +119,11 @@ def of(error: GresoError) -> Response:
             return problem(422, str(error), faults=[fault], type="idempotency-key-reused")
         case Unauthorized():
             return problem(401, str(error), headers={"WWW-Authenticate": "Bearer"})
-        case StaleGeneration():
-            return problem(409, str(error), type="stale-generation")
         case Unavailable(retry_after=seconds):
             return problem(503, str(error), headers={"Retry-After": str(math.ceil(seconds))})
-    for kind, code in _STATUSES.items():
+    for kind, (code, name) in _STATUSES.items():
         if isinstance(error, kind):
-            return problem(code, str(error))
+            return problem(code, str(error), type=name)
     raise error
 
 
@@ -125,6 +131,8 @@ async def _greso(request: Request, error: Exception) -> Response:
     assert isinstance(error, GresoError)  # noqa: S101 - registered for it
     if isinstance(error, Unavailable):
         request.app.state.health.refused(error)
+    if isinstance(error, Unreadable):
+        log.error("%s", error, extra=SELDOM)
     return of(error)
 
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from greso_service.api import wire
 from greso_service.api.access import CALLER, METRICS, Caller, Reader
 from greso_service.api.health import Health
+from greso_service.api.shared import PROBLEMS
 from greso_service.telemetry.metrics import CONTENT_TYPE, Metrics
 
 
@@ -38,7 +39,7 @@ def router(health: Health, version: str) -> APIRouter:
 
 def metrics_router(metrics: Metrics) -> APIRouter:
     """The route of the metrics, which may be closed."""
-    routes = APIRouter(tags=["service"])
+    routes = APIRouter(tags=["service"], responses=PROBLEMS)
 
     @routes.get(METRICS, summary="Prometheus metrics", response_class=Response)
     async def exposition(tenant: Reader, request: Request) -> Response:

@@ -32,7 +32,10 @@ Step = Annotated[int, Field(ge=0, le=LARGEST_STEP, description="optimiser step o
 
 
 # Lists end at their first wrong item: a complaint about each of a million would cost minutes.
-Prompts = Annotated[list[str], FailFast()]
+# An id's length is looked at later, for all at once; the description says it in characters, which it can't in bytes.
+_ID: Final = {"type": "string", "minLength": 1, "maxLength": 256}
+Prompts = Annotated[list[str], FailFast(), WithJsonSchema({"type": "array", "items": _ID})]
+PromptId = Annotated[str, WithJsonSchema(_ID)]
 Rewards = Annotated[list[FiniteFloat], FailFast()]
 
 
@@ -134,7 +137,7 @@ class PoolPrompt(TypedDict):
     """A prompt that joins the pool, and what is known of it beforehand."""
 
     __pydantic_config__ = _STRICT  # type: ignore[misc]
-    prompt: str
+    prompt: PromptId
     pass_rate: NotRequired[
         Annotated[FiniteFloat, Field(ge=0, le=1, description="share of responses of the model as it is now that pass")]
     ]
@@ -153,7 +156,7 @@ class PoolRequest(_Request):
     """Prompts that join the pool: `prompts`, or all that another run has, or these with what it knows of them."""
 
     # Read in two goes, as ids mostly stand alone: a union for each of a million would cost most of a second more.
-    prompts: list[SkipValidation[str | PoolPrompt]] = Field(
+    prompts: list[SkipValidation[PromptId | PoolPrompt]] = Field(
         [], description="ids, 1 to 256 UTF-8 bytes each, or objects; all that `from_run` has if left out"
     )
     from_run: str = Field(
@@ -165,7 +168,7 @@ class ReportedGroup(TypedDict):
     """One prompt's group: a reward for each response really generated."""
 
     __pydantic_config__ = _STRICT  # type: ignore[misc]
-    prompt: str
+    prompt: PromptId
     rewards: Rewards
 
 

@@ -6,7 +6,9 @@ local function touch()
   redis.call('HSET', KEYS[2], 'active', ARGV[2])
 end
 
-local named = ARGV[3] ~= ''
+-- Redis does not undo what a script did before it failed: what it writes to is looked at first.
+local named, length = ARGV[3] ~= '', redis.call('XLEN', KEYS[1])
+if named then redis.call('ZCARD', KEYS[4]) end
 if named then
   local first = redis.call('GET', KEYS[3])
   if first then
@@ -24,6 +26,9 @@ end
 if mark ~= ARGV[1] then
   if mark ~= '0-0' then touch() end  -- the caller may find its own events among the newer ones
   return {'moved'}
+end
+if (mark == '0-0') ~= (length == 0) then
+  return redis.error_reply('UNREADABLE it has ' .. length .. ' entries, and head says ' .. mark)
 end
 if ARGV[6] ~= '' then
   local first, base = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1], '0-0'

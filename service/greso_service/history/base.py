@@ -122,12 +122,17 @@ class Readable(Protocol):
         """See `History.base`."""
         ...
 
+    def where(self, key: RunKey) -> str:
+        """What the store calls the log of a run, for people who have to look."""
+        ...
+
 
 class History(Readable, Protocol):
     """Stores the histories of runs.
 
     Every method raises `Unavailable` when the store does not answer in time or can't write; after that an append may
-    or may not have happened, and repeating the very same append finds out without doing it twice.
+    or may not have happened, and repeating the very same append finds out without doing it twice. It raises
+    `Unreadable` when what the store has is not what was written to it, and has done nothing then.
     """
 
     async def append(

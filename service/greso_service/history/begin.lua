@@ -17,6 +17,8 @@ if mark then
   redis.call('HSET', KEYS[2], 'active', ARGV[2])
   return {'appended'}  -- the reply to an earlier try was lost
 end
+if redis.call('EXISTS', KEYS[1]) == 1 then return redis.error_reply('UNREADABLE it is there, and head is not') end
+if named then redis.call('ZCARD', KEYS[4]) end  -- fails here, not behind the first write, if it is of another type
 -- A draft that expired while it was written, or lost its newest events to a failover, is no history.
 local last = redis.call('XREVRANGE', KEYS[5], '+', '-', 'COUNT', 1)[1]
 local whole = last and last[1] == ARGV[1] and redis.call('XLEN', KEYS[5]) == tonumber(ARGV[6])

@@ -55,6 +55,7 @@ _SECONDS = struct.Struct("<dd")
 _COMPRESSED = 1
 _WORTH_COMPRESSING = 4096  # bytes; below it are reports of known prompts: packed tight already, and made every step
 _LARGEST = 2**30  # bytes of a body; more in little is no event of ours
+_MOST_REWARDS = 2**28  # of a report: 2 GiB of them, which no body of a request brings
 _LEVEL = 1  # zlib's fastest: ids shrink to about a third with it, and to little less with slower ones
 
 
@@ -93,35 +94,39 @@ def type_name(payload: bytes) -> str:
     return _NAMES.get(payload[1], "unknown") if len(payload) > 1 else "unknown"
 
 
-def decode(payload: bytes, *, most_rewards: int | None = None) -> Recorded:
+def decode(payload: bytes, *, most_rewards: int = _MOST_REWARDS) -> Recorded:
     """The event of a payload, in which a report may have so many rewards. Raises `CodecError`."""
     try:
         version, kind, flags, at_ms, nonce = _HEAD.unpack_from(payload)
         if version != VERSION:
             raise CodecError(f"event of version {version}; this service reads version {VERSION}")
         body = payload[_HEAD.size :]
-        reader = _Reader(_decompressed(body) if flags & _COMPRESSED else body, most_rewards)
+        reader = _Reader(decompressed(body) if flags & _COMPRESSED else body, most_rewards)
         event = _BY_KIND[kind](reader)
         reader.finish()
-    except (struct.error, zlib.error, LookupError, OverflowError, TypeError, ValueError) as error:
+    except (struct.error, LookupError, OverflowError, TypeError, ValueError) as error:
         if isinstance(error, CodecError):
             raise
         raise CodecError(f"damaged event: {error}") from error
     return Recorded(event, at_ms, nonce)
 
 
-def _decompressed(body: bytes) -> bytes:
+def decompressed(body: bytes) -> bytes:
+    """What a zlib stream of ours holds, a GiB at most. Raises `CodecError`."""
     unpacker = zlib.decompressobj()
-    content = unpacker.decompress(body, _LARGEST)
+    try:
+        content = unpacker.decompress(body, _LARGEST)
+    except zlib.error as error:
+        raise CodecError(f"damaged: {error}") from error
     if unpacker.unused_data or not unpacker.eof:
-        raise CodecError("damaged event: its compressed body has another length")
+        raise CodecError("damaged: what is compressed in it has another length")
     return content
 
 
 class _Reader:
     """Takes a body apart from front to back."""
 
-    def __init__(self, body: bytes, most_rewards: int | None = None) -> None:
+    def __init__(self, body: bytes, most_rewards: int) -> None:
         self.body = body
         self.most_rewards = most_rewards
         self.at = 0
@@ -217,11 +222,11 @@ def _coded(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[An
 def _read_rewards(reader: _Reader, groups: int) -> Rewards:
     [equal] = reader.take(1)
     most = reader.most_rewards
-    if equal and most is not None and groups * int.from_bytes(reader.body[reader.at : reader.at + 2], "little") > most:
+    if equal and groups * int.from_bytes(reader.body[reader.at : reader.at + 2], "little") > most:
         raise CodecError(f"a report has more than {most} rewards")
     lengths = np.repeat(reader.array("<u2", 1), groups) if equal else reader.array("<u2", groups)
     total = int(lengths.sum(dtype=np.int64))
-    if most is not None and total > most:
+    if total > most:
         raise CodecError(f"a report has more than {most} rewards")
     number = int(reader.array("<u2", 1)[0])
     if not number:

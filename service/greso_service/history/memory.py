@@ -164,6 +164,10 @@ class MemoryHistory:
         mine = [Listed(key.run, log.active_ms) for key, log in self._logs.items() if key.tenant == tenant]
         return sorted(mine, key=lambda listed: (-listed.active_ms, listed.run))
 
+    def where(self, key: RunKey) -> str:
+        """See `History.where`."""
+        return f"{key.tenant}/{key.run}"
+
     async def ping(self) -> None:
         """See `History.ping`."""
 

@@ -23,13 +23,24 @@ from redis.exceptions import (
 
 from greso_service.core.mark import START, Mark
 from greso_service.errors import Unavailable
-from greso_service.history import memory_usage
+from greso_service.history import memory_usage, redis_unreadable
 from greso_service.history.base import Appended, Base, Extent, Listed, Moved, Once, RunKey, Seen, Usage
+from greso_service.history.codec import CodecError
 from greso_service.history.connect import AnyRedis, find_primary
 from greso_service.history.redis_draft import READ_BYTES, RedisDraft
 from greso_service.history.redis_durable import Confirmed, run
 from greso_service.history.redis_parts import Parts
-from greso_service.history.redis_wire import Script, index_of, key_of, named, once_key, seen, written
+from greso_service.history.redis_wire import (
+    Script,
+    active_ms,
+    index_of,
+    key_of,
+    named,
+    once_key,
+    run_names,
+    seen,
+    written,
+)
 
 _AWAY = (
     BusyLoadingError,
@@ -98,30 +109,34 @@ class RedisHistory:
             events += [str(mark), payload]
         keys = [key_of(key, "log"), key_of(key, "head"), once_key(key, once), key_of(key, "onces")]
         args = [str(after), at_ms, *named(once), "" if base is None else str(base), *events]
-        async with self._reached(key):
+        async with self._reached(*keys, index_of(key.tenant)):
             if after.number == 0:
                 # Before the run exists, so that no run exists that the list does not know.
                 await self._redis.sadd(index_of(key.tenant), key.run)
-            reply = await self._evaluate(self._append, keys, args, durable=True)
-        return written(reply, mark)
+            return written(await self._evaluate(self._append, keys, args, durable=True), mark)
 
     async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
         """See `History.read`."""
-        async with self._reached(key):
-            keys = [key_of(key, "log"), key_of(key, "head")]
-            payloads: list[bytes] | None = await self._evaluate(self._read, keys, [str(after), limit, READ_BYTES])
-        return payloads
+        keys = [key_of(key, "log"), key_of(key, "head")]
+        async with self._reached(*keys):
+            events = await self._evaluate(self._read, keys, [str(after), limit, READ_BYTES])
+        return None if events is None else redis_unreadable.payloads(keys[0], after, events)
 
     async def extent(self, key: RunKey) -> Extent | None:
         """See `History.extent`."""
-        async with self._reached(key):
-            marks = await self._evaluate(self._extent, [key_of(key, "log"), key_of(key, "head")], [])
-        return Extent(*map(Mark.parse, marks)) if marks else None
+        keys = [key_of(key, "log"), key_of(key, "head")]
+        async with self._reached(*keys):
+            marks = await self._evaluate(self._extent, keys, [])
+        try:
+            return Extent(*map(Mark.parse, marks)) if marks else None
+        except ValueError:
+            raise redis_unreadable.unreadable(keys[1], f"its mark is {marks[1][:50]!r}") from None
 
     async def mark_at(self, key: RunKey, number: int) -> Mark | None:
         """See `History.mark_at`."""
-        async with self._reached(key):
-            mark = await self._evaluate(self._mark, [key_of(key, "log")], [number])
+        log = key_of(key, "log")
+        async with self._reached(log):
+            mark = await self._evaluate(self._mark, [log], [number])
         return Mark.parse(mark) if mark else None
 
     async def base(self, key: RunKey) -> Base | None:
@@ -139,7 +154,7 @@ class RedisHistory:
         draft = await self._parts.write(key, "base", base)
         keys = [key_of(key, "log"), key_of(key, "head"), draft.name, key_of(key, "base"), key_of(key, "snap")]
         try:
-            async with self._reached(key):
+            async with self._reached(*keys):
                 args = [str(base.mark), str(before), str(end), draft.parts]
                 return bool(await self._evaluate(self._trim, keys, args))
         except ResponseError:
@@ -168,24 +183,25 @@ class RedisHistory:
     async def recall(self, key: RunKey, name: str) -> Seen | None:
         """See `History.recall`."""
         names = [key_of(key, f"once:{name}"), key_of(key, "head")]
-        async with self._reached(key):
+        async with self._reached(*names):
             record = await self._redis.get(names[0])
             if record is not None and self._confirmed is not None:  # written, and not yet confirmed perhaps
                 record = await self._confirmed.evaluate(self._recall, names, [])
-        return None if record is None else seen(record)
+            return None if record is None else seen(record)
 
     async def remember(self, key: RunKey, once: Once) -> None:
         """See `History.remember`."""
         keys = [key_of(key, "head"), once_key(key, once), key_of(key, "onces")]
-        async with self._reached(key):
+        async with self._reached(*keys):
             await self._evaluate(self._remember, keys, named(once), durable=True)
 
     async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
         """See `History.save`."""
         draft = await self._parts.write(key, "snap", Base(mark, snapshot))
         try:
-            async with self._reached(key):
-                await self._evaluate(self._keep, [key_of(key, "head"), draft.name, key_of(key, "snap")], [str(mark)])
+            keys = [key_of(key, "head"), draft.name, key_of(key, "snap")]
+            async with self._reached(*keys):
+                await self._evaluate(self._keep, keys, [str(mark)])
         except ResponseError:
             await self._parts.forget(draft)
             raise
@@ -197,8 +213,9 @@ class RedisHistory:
     async def drop(self, key: RunKey, at: Mark | None = None) -> bool:
         """See `History.drop`."""
         onces, head = key_of(key, "onces"), key_of(key, "head")
-        removed = -1
-        async with self._reached(key):
+        index, removed = index_of(key.tenant), -1
+        async with self._reached(onces, index):
+            await self._redis.scard(index)  # fails before anything is removed if it is of another type
             while removed < 0:
                 names = [name.decode() for name in await self._redis.zrange(onces, 0, -1)]
                 keys = [
@@ -210,21 +227,26 @@ class RedisHistory:
                     *(key_of(key, f"once:{name}") for name in names),
                 ]
                 removed = await self._evaluate(self._drop, keys, ["" if at is None else str(at)])
-            await self._redis.srem(index_of(key.tenant), key.run)
+            await self._redis.srem(index, key.run)
             if await self._redis.exists(head):  # made anew in between, and listed before it was made
-                await self._redis.sadd(index_of(key.tenant), key.run)
+                await self._redis.sadd(index, key.run)
         return bool(removed)
 
     async def runs(self, tenant: str) -> list[Listed]:
         """See `History.runs`."""
-        async with self._reached():
-            names = sorted(name.decode() for name in await self._redis.smembers(index_of(tenant)))
+        async with self._reached(index_of(tenant)):
+            names = run_names(await self._redis.smembers(index_of(tenant)))
             pipeline = self._redis.pipeline(transaction=False)
             for name in names:
                 pipeline.hget(key_of(RunKey(tenant, name), "head"), "active")
-            actives = await pipeline.execute() if names else []
-        listed = [Listed(name, int(active)) for name, active in zip(names, actives, strict=True) if active is not None]
+            actives = await pipeline.execute(raise_on_error=False) if names else []
+            times = [active_ms(active) for active in actives]
+        listed = [Listed(name, at) for name, at in zip(names, times, strict=True) if at is not None]
         return sorted(listed, key=lambda run: -run.active_ms)
+
+    def where(self, key: RunKey) -> str:
+        """See `History.where`."""
+        return f"Redis key {key_of(key, 'log')}"
 
     async def ping(self) -> None:
         """See `History.ping`."""
@@ -250,9 +272,10 @@ class RedisHistory:
         return await run(self._redis, script, keys, args)
 
     @asynccontextmanager
-    async def _reached(self, key: RunKey | None = None, *, asking: bool = False) -> AsyncIterator[None]:
+    async def _reached(self, *keys: str, asking: bool = False) -> AsyncIterator[None]:
+        """What every exchange with Redis goes on in. `keys`: those it is about, the log first."""
         # Of a cluster one shard may be away, and whose runs are there nobody here knows for sure.
-        place = index_of(key.tenant) + key.run if key and isinstance(self._redis, RedisCluster) else ""
+        place = keys[0].partition("}")[0] if keys and isinstance(self._redis, RedisCluster) else ""
         if self._clock() < self._away_until.get(place, 0.0) and not asking:
             raise Unavailable("Redis did not answer a moment ago; try again", _PAUSE)
         if len(self._away_until) > _MOST_AWAY:
@@ -266,7 +289,17 @@ class RedisHistory:
         except ResponseError as error:
             if isinstance(error, OutOfMemoryError) or _CANT_WRITE.search(str(error)):
                 raise Unavailable(f"Redis can't take writes now: {_line(error)}", _PAUSE) from error
-            raise
+            async with self._reached():
+                explained = await redis_unreadable.explained(self._redis, error, keys)
+            if explained is None:
+                raise
+            raise explained from error
+        except CodecError as error:
+            raise redis_unreadable.unreadable(next(filter(_is_once, keys)), str(error)) from error
+
+
+def _is_once(key: str) -> bool:
+    return redis_unreadable.part_of(key) == "once"
 
 
 def _line(error: BaseException) -> str:

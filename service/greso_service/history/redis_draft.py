@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 from greso_service.core.mark import START, Mark
+from greso_service.history import redis_unreadable
 from greso_service.history.base import Appended, Base, Moved, Once, RunKey, Seen
 from greso_service.history.redis_parts import DRAFT_GRACE, Parts, Written
 from greso_service.history.redis_wire import Evaluate, Script, index_of, key_of, named, once_key, written
@@ -27,7 +28,7 @@ class RedisDraft:
         self,
         key: RunKey,
         redis: Any,
-        reached: Callable[[RunKey], AbstractAsyncContextManager[None]],
+        reached: Callable[..., AbstractAsyncContextManager[None]],
         evaluate: Evaluate,
         base: Base | None = None,
     ) -> None:
@@ -46,15 +47,14 @@ class RedisDraft:
             for payload in part:
                 self._mark = self._mark.then(payload)
                 events += [str(self._mark), payload]
-            async with self._reached(self._key):
+            async with self._reached(self._name):
                 await self._evaluate(_EXTEND, [self._name], [DRAFT_GRACE, *events])
 
     async def read(self, after: Mark, limit: int) -> list[bytes] | None:
         """See `Draft.read`."""
-        async with self._reached(self._key):  # a draft has no head
-            reply = await self._evaluate(_READ, [self._name, f"{self._name}:head"], [str(after), limit, READ_BYTES])
-        payloads: list[bytes] | None = reply
-        return payloads
+        async with self._reached(self._name):  # a draft has no head
+            events = await self._evaluate(_READ, [self._name], [str(after), limit, READ_BYTES])
+        return None if events is None else redis_unreadable.payloads(self._name, after, events)
 
     async def finish(self, *, at_ms: int, once: Once | None = None) -> Appended | Moved | Seen:
         """See `Draft.finish`."""
@@ -65,17 +65,17 @@ class RedisDraft:
             entries += 1 - self._first.number
             snapshot = await Parts(self._redis, self._reached, self._evaluate).write(key, "base", self._base)
             mark = str(self._first)
-        keys += [key_of(key, "base"), snapshot.name]
         args = [str(self._mark), at_ms, *named(once), entries, mark, snapshot.parts]
-        async with self._reached(self._key):
+        async with self._reached(*keys, index_of(key.tenant)):
             # Before the run exists, so that no run exists that the list does not know.
             await self._redis.sadd(index_of(key.tenant), key.run)
+            keys += [key_of(key, "base"), snapshot.name]
             reply = await self._evaluate(_BEGIN, keys, args, durable=True)
-        return written(reply, self._mark)
+            return written(reply, self._mark)
 
     async def abandon(self) -> None:
         """See `Draft.abandon`."""
-        async with self._reached(self._key):
+        async with self._reached(self._name):
             await self._redis.unlink(self._name)
 
 

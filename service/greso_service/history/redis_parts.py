@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from greso_service.core.mark import Mark
 from greso_service.history.base import Base, RunKey
+from greso_service.history.redis_unreadable import unreadable
 from greso_service.history.redis_wire import Evaluate, Script, key_of
 
 DRAFT_GRACE: Final = 300  # seconds until the parts of a snapshot or a history that was never finished disappear
@@ -29,7 +30,7 @@ class Parts:
     """Writes and reads snapshots. `reached`: what every exchange with Redis goes on in."""
 
     def __init__(
-        self, redis: Any, reached: Callable[[RunKey], AbstractAsyncContextManager[None]], evaluate: Evaluate
+        self, redis: Any, reached: Callable[..., AbstractAsyncContextManager[None]], evaluate: Evaluate
     ) -> None:
         self._redis = redis
         self._reached = reached
@@ -38,10 +39,10 @@ class Parts:
     async def write(self, key: RunKey, kind: str, base: Base) -> Written:
         """A draft of a snapshot of this kind (`snap`, `base`)."""
         name = key_of(key, f"{kind}:{secrets.token_hex(8)}")
-        starts = range(0, len(base.snapshot), _PART_BYTES)
+        starts = range(0, max(len(base.snapshot), 1), _PART_BYTES)
         for part, start in enumerate(starts):
             content = base.snapshot[start : start + _PART_BYTES]
-            async with self._reached(key):
+            async with self._reached(name):
                 await self._evaluate(_PART, [name], [f"{base.mark}:{part}", content, DRAFT_GRACE])
         return Written(name, len(starts))
 
@@ -65,9 +66,15 @@ class Parts:
 
     async def _mark(self, key: RunKey, kind: str) -> Mark | None:
         text = await self._part(key, kind, "mark")
-        return None if text is None else Mark.parse(text)
+        if text is None:
+            return None
+        try:
+            return Mark.parse(text)
+        except ValueError:
+            raise unreadable(key_of(key, kind), f"its mark is {text[:50]!r}") from None
 
     async def _part(self, key: RunKey, kind: str, field: str) -> bytes | None:
-        async with self._reached(key):
-            part: bytes | None = await self._redis.hget(key_of(key, kind), field)
+        name = key_of(key, kind)
+        async with self._reached(name):
+            part: bytes | None = await self._redis.hget(name, field)
         return part

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from importlib.resources import files
 from typing import Any, Protocol
 
+from redis.exceptions import ResponseError
+
+from greso_service.core.limits import RUN_NAME
 from greso_service.core.mark import Mark
 from greso_service.errors import Unavailable
 from greso_service.history.base import Appended, Moved, Once, RunKey, Seen
+from greso_service.history.codec import CodecError, decompressed
 
 _DIGEST_BYTES = 32
 _PLAIN, _COMPRESSED = b"0", b"1"  # how an idempotency record keeps its answer
+_LATEST_MS = 253_402_300_799_999  # the end of the year 9999, the last that a date can say
 _LARGE_ANSWER = 4096  # bytes: from here on compressed, since it is kept for a day and hardly ever read
 
 
@@ -44,6 +50,25 @@ def index_of(tenant: str) -> str:
     return f"greso:{{{tenant}}}:runs"
 
 
+def run_names(members: Iterable[bytes]) -> list[str]:
+    """The names of runs in a tenant's index, in order; what can't be one is left out."""
+    names = (member.decode(errors="replace") for member in members)
+    return sorted(name for name in names if re.fullmatch(RUN_NAME, name))
+
+
+def active_ms(reply: Any) -> int | None:
+    """When a run was last written to, by its head; None if it has none, 0 if that can't be told.
+
+    A head that can't be read is that of a run all the same: it is listed, and who asks for it is told.
+    """
+    if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply):
+        return 0
+    if isinstance(reply, Exception):
+        raise reply
+    known = isinstance(reply, bytes) and reply.isdigit() and len(reply) < len(str(_LATEST_MS))
+    return int(reply) if known else None if reply is None else 0
+
+
 def once_key(key: RunKey, once: Once | None) -> str:
     """The name of the key that holds an idempotency record."""
     return key_of(key, f"once:{once.key if once else ''}")
@@ -55,12 +80,17 @@ def named(once: Once | None) -> list[Any]:
 
 
 def seen(record: bytes) -> Seen:
-    """What an idempotency record says."""
+    """What an idempotency record says. Raises `CodecError`."""
+    if len(record) <= _DIGEST_BYTES or record[_DIGEST_BYTES : _DIGEST_BYTES + 1] not in {_PLAIN, _COMPRESSED}:
+        raise CodecError("is no record of an idempotency key")
     return Seen(record[:_DIGEST_BYTES], _unpacked(record[_DIGEST_BYTES:]))
 
 
 def written(reply: Any, mark: Mark) -> Appended | Moved | Seen:
-    """What a script that writes answers; `mark`: of the last event that it was to write. Raises `Unavailable`."""
+    """What a script that writes answers; `mark`: of the last event that it was to write.
+
+    Raises `Unavailable` and `CodecError`.
+    """
     match reply:
         case [b"incomplete"]:
             raise Unavailable("the draft of the new run was lost while it was written; try again")
@@ -78,4 +108,4 @@ def _packed(answer: bytes) -> bytes:
 
 
 def _unpacked(record: bytes) -> bytes:
-    return record[1:] if record[:1] == _PLAIN else zlib.decompress(record[1:])
+    return record[1:] if record[:1] == _PLAIN else decompressed(record[1:])

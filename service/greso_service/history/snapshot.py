@@ -39,6 +39,18 @@ from greso_service.history.codec import CodecError
 
 VERSION = 4  # 3 had no domains; 2 had no ability, audits and counts of passes; 1 had no sample
 _LEVEL = 1
+# What reading something else may raise.
+_DAMAGED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 _SAMPLE = ("index", "count", "rows")
 _DTYPES = {"groups_said": SAID_ROW, "steps": STEP_ROW, "sample_rows": VISIT_ROW}
 
@@ -109,10 +121,12 @@ def read(snapshot: bytes) -> tuple[RunState, int]:
         header, arrays = json.loads(content.take(length)), {}
         for name, (dtype, shape) in header["arrays"].items():
             kind = STEP_ROW if name.startswith(_OF_DOMAIN) else _DTYPES.get(name) or np.dtype(dtype)
+            if not all(type(size) is int and size >= 0 for size in shape):
+                raise ValueError(f"{name} has no shape")
             arrays[name] = np.frombuffer(content.take(math.prod(shape) * kind.itemsize), kind).reshape(shape)
         content.end()
         return _state(header, arrays), int(header["written_ms"])
-    except (struct.error, zlib.error, LookupError, TypeError, ValueError) as error:
+    except _DAMAGED as error:
         raise CodecError(f"damaged snapshot: {error}") from error
 
 

@@ -128,6 +128,10 @@ class MeteredHistory:
         """See `History.runs`."""
         return await self._timed("runs", self._history.runs(tenant))
 
+    def where(self, key: RunKey) -> str:
+        """See `History.where`."""
+        return self._history.where(key)
+
     async def ping(self) -> None:
         """See `History.ping`."""
         await self._timed("ping", self._history.ping())
