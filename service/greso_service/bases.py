@@ -69,8 +69,8 @@ async def begun(history: Readable, key: RunKey) -> Begun | None:
         state, written_ms = await asyncio.to_thread(snapshot.read, base.snapshot)
     except CodecError as error:
         raise Unreadable(
-            f"the history of run {key.run} ({history.where(key)}) can't be read: it begins with another event than the"
-            f" first, and the snapshot in the place of the older ones can't be read: {error}. Restore a backup, or delete"
+            f"the history of run {key.run} ({history.where(key)}) can't be read: it begins with another event than"
+            f" the first, and the snapshot in the place of the older ones is lost: {error}. Restore a backup, or delete"
             " the run and import an export of it"
         ) from error
     return Begun(base.mark, state, written_ms)
