@@ -123,6 +123,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         max_body_bytes=settings.max_body_bytes,
         max_import_bytes=settings.max_import_bytes,
         keyless=keys is None,
+        stopping=lambda: health.draining,
     )
     stop_tracing = tracing.install(app) if settings.otel else None
     app.openapi = lambda: _openapi(app, routes)  # type: ignore[method-assign]

@@ -24,7 +24,9 @@ from greso_service.errors import (
     KeyReused,
     Misdirected,
     NotFound,
+    Overloaded,
     StaleGeneration,
+    TooSlow,
     Unauthorized,
     Unavailable,
 )
@@ -42,6 +44,7 @@ _TYPES = {
     403: "forbidden",
     404: "not-found",
     405: "method-not-allowed",
+    408: "request-timeout",
     409: "conflict",
     413: "too-large",
     415: "unsupported-media-type",
@@ -113,6 +116,8 @@ def of(error: GresoError) -> Response:
             return problem(401, str(error), headers={"WWW-Authenticate": "Bearer"})
         case StaleGeneration():
             return problem(409, str(error), type="stale-generation")
+        case TooSlow():
+            return problem(408, str(error), headers={"Connection": "close"})  # the rest need not come
         case Unavailable(retry_after=seconds):
             return problem(503, str(error), headers={"Retry-After": str(math.ceil(seconds))})
     for kind, code in _STATUSES.items():
@@ -123,7 +128,7 @@ def of(error: GresoError) -> Response:
 
 async def _greso(request: Request, error: Exception) -> Response:
     assert isinstance(error, GresoError)  # noqa: S101 - registered for it
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable) and not isinstance(error, Overloaded):
         request.app.state.health.refused(error)
     return of(error)
 
