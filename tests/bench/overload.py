@@ -180,10 +180,10 @@ def main() -> None:
 async def measure(service: Service, asked: argparse.Namespace) -> None:
     """Fill the runs, find the most that the service can do, ask for more."""
     console, names = Console(), [prompt_id(place) for place in range(_PROMPTS)]
-    with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=service.url, timeout=60, trust_env=False) as client:
         for run in range(asked.runs):
-            client.put(f"/v1/runs/run-{run}", json={"train_batch_size": 10**6}).raise_for_status()
-            client.put(f"/v1/runs/run-{run}/pool", json={"prompts": names}).raise_for_status()
+            (await client.put(f"/v1/runs/run-{run}", json={"train_batch_size": 10**6})).raise_for_status()
+            (await client.put(f"/v1/runs/run-{run}/pool", json={"prompts": names})).raise_for_status()
     load = Load(service.url, Requests(asked.runs, asked.prompts))
     await load.closed(4, 2)
     table = Table(title=f"select and report of {asked.prompts} prompts in {asked.runs} runs", title_justify="left")

@@ -102,7 +102,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
     routers = [
         each_step.router(runs, settings),
         run_routes.router(runs),
-        time_travel.router(runs),
+        time_travel.router(runs, settings),
         events.router(runs, settings, lambda: health.draining),
         overview.router(runs, version("greso")),
         service.router(health, version("greso")),

@@ -20,9 +20,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from greso_service.api import pace as paces
 from greso_service.api import problems
 from greso_service.api.access import CALLER, Caller
-from greso_service.api.pace import PATIENCE, RATE, Pace
+from greso_service.api.pace import RATE, Pace
 from greso_service.api.room import Room
 from greso_service.core.limits import RUN_NAME
 from greso_service.errors import InvalidInput, Overloaded, TooSlow
@@ -42,7 +43,7 @@ _GONE = 499  # nobody gets it; nginx counts a client that hung up under this num
 _ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})  # looked at most of all when the service is overloaded
 
 MOST_LATE: Final = 1.0
-"""Seconds that a body may be late while somebody else needs the place; see `Pace`."""
+"""Seconds that a sender or reader may be late while somebody else needs the place; see `Pace`."""
 
 _LOOK_EVERY = 0.05  # seconds between looks for a place that can be taken from somebody
 
@@ -83,7 +84,7 @@ class Guard:
         self._keyless = keyless
         self._stopping = stopping
         self._room = Room(max_in_flight)
-        self._arriving: set[Pace] = set()
+        self._waiting: set[Pace] = set()  # for the other ends of those that have a place
         self._looked = 0.0
         self._limit = Limit("max_body_bytes", max_body_bytes, "send it in parts")
         self._import_limit = Limit("max_import_bytes", max_import_bytes, "set it higher")
@@ -116,21 +117,21 @@ class Guard:
         self._metrics.overloaded.inc()
         self._count_told(scope, headers, exists=False)
         most, limit = self._room.places, f"max_in_flight ({self._max_in_flight})"
-        why = limit if most == self._max_in_flight else f"{most}, by what they lately cost; {limit} is the most;"
+        why = limit if most == self._max_in_flight else f"{most} (so many are answered in time; {limit} is the most)"
         overload = Overloaded(f"more than {why} requests at once; try again")
         log.warning("%s", overload, extra=SELDOM)
         await problems.of(overload)(scope, receive, send)
 
     def _displaced(self) -> bool:
-        """Whether there is a place again, taken from whoever is the latest to send a body."""
+        """Whether there is a place again, taken from whoever is the latest to send a body or to take an answer."""
         now = asyncio.get_running_loop().time()
-        if not self._arriving or now < self._looked + _LOOK_EVERY:
+        if not self._waiting or now < self._looked + _LOOK_EVERY:
             return False
         self._looked = now
-        latest = max(self._arriving, key=lambda pace: pace.late(now))
+        latest = max(self._waiting, key=lambda pace: pace.late(now))
         if latest.late(now) < MOST_LATE:
             return False
-        self._arriving.discard(latest)
+        self._waiting.discard(latest)
         latest.displace()
         return True
 
@@ -143,17 +144,21 @@ class Guard:
 
     async def _measured(self, scope: Scope, receive: Receive, send: Send, headers: Headers, *, long: bool) -> None:
         started, status, answering = time.perf_counter(), 500, 0.0
-        pace, size = Pace(), 0
+        pace, size = Pace(paces.READER), 0
 
         async def watching(message: Message) -> None:
             nonlocal status, answering, size
             if message["type"] == "http.response.start":
                 status, answering = message["status"], time.perf_counter()
+            if not long:
+                self._waiting.add(pace)
             try:
                 await pace.of(partial(send, message), size)  # which waits for what was sent before
             except TimeoutError:
-                log.warning("an answer is broken off: its reader is too slow", extra=_whose(scope) | SELDOM)
+                log.warning("an answer is broken off: its reader is too slow", extra={**_whose(scope), **SELDOM})
                 raise ClientDisconnect from None
+            finally:
+                self._waiting.discard(pace)
             size = len(message.get("body", b""))
 
         with nullcontext() if long else self._metrics.in_flight.track_inprogress():
@@ -187,23 +192,23 @@ class Guard:
 
     def _counted(self, receive: Receive, limit: Limit) -> Receive:
         """The body, as long as it is not too large and comes fast enough."""
-        read, more, pace = 0, True, Pace()
+        read, more, pace = 0, True, Pace(paces.SENDER)
 
         async def counting() -> Message:
             nonlocal read, more
             if not more:  # what comes now is that the other end hangs up
                 return await receive()
-            self._arriving.add(pace)
+            self._waiting.add(pace)
             try:
                 message = await pace.of(receive)
             except TimeoutError:
                 if pace.displaced:
                     raise Overloaded("the body came slowly, and its place was needed; try again") from None
                 raise TooSlow(
-                    f"the body came too slowly: {PATIENCE:g} s later than {RATE // 1024} KiB a second"
+                    f"the body came too slowly: {paces.SENDER:g} s later than {RATE // 1024} KiB a second"
                 ) from None
             finally:
-                self._arriving.discard(pace)
+                self._waiting.discard(pace)
             size = len(message.get("body", b""))
             pace.came(size)
             read, more = read + size, message.get("more_body", False)

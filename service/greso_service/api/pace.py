@@ -8,19 +8,26 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE: Final = 10.0
-"""Seconds that the other end may be late, all its waits together, by what it should have managed at `RATE`."""
+SENDER: Final = 10.0
+"""Seconds that who sends a body may be late, all waits together, by what should have come at `RATE`."""
+
+READER: Final = 30.0
+"""The same of who takes an answer, which may be piped into something that stops now and then."""
 
 RATE: Final = 32_768
 """Bytes a second that are asked of everybody: a slow home connection does several times as much."""
 
 
 class Pace:
-    """Of one direction of one request: how late the other end is. Being early gives nothing for later."""
+    """Of one direction of one request: how late the other end is, by `patience` seconds at most.
 
-    __slots__ = ("_began", "_late", "_waiting", "displaced")
+    Being early gives nothing for later.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_began", "_late", "_patience", "_waiting", "displaced")
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
         self._late = self._began = 0.0
         self._waiting: asyncio.Timeout | None = None
         self.displaced = False
@@ -30,7 +37,7 @@ class Pace:
         loop = asyncio.get_running_loop()
         self._began, due = loop.time(), size / RATE
         try:
-            async with asyncio.timeout(PATIENCE + due - self._late) as self._waiting:
+            async with asyncio.timeout(self._patience + due - self._late) as self._waiting:
                 return await step()
         finally:
             self._waiting = None

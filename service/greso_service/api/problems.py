@@ -55,7 +55,7 @@ _TYPES = {
 }
 
 
-_STATUSES: dict[type[GresoError], int] = {Forbidden: 403, NotFound: 404, Conflict: 409, Misdirected: 421}
+_STATUSES: dict[type[GresoError], int] = {Forbidden: 403, NotFound: 404, Conflict: 409, Misdirected: 421, TooSlow: 408}
 """Of errors with nothing but their message to tell."""
 
 
@@ -116,13 +116,12 @@ def of(error: GresoError) -> Response:
             return problem(401, str(error), headers={"WWW-Authenticate": "Bearer"})
         case StaleGeneration():
             return problem(409, str(error), type="stale-generation")
-        case TooSlow():
-            return problem(408, str(error), headers={"Connection": "close"})  # the rest need not come
         case Unavailable(retry_after=seconds):
             return problem(503, str(error), headers={"Retry-After": str(math.ceil(seconds))})
     for kind, code in _STATUSES.items():
         if isinstance(error, kind):
-            return problem(code, str(error))
+            # What else would come of a body that came too slowly need not come.
+            return problem(code, str(error), headers={"Connection": "close"} if kind is TooSlow else None)
     raise error
 
 

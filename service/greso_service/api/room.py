@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
 
 AHEAD: Final = 0.5
-"""Seconds of the process' time that the requests taken on may need together. Clients wait for 2 s by default."""
+"""Seconds within which all requests taken on should be answered. Clients wait for 2 s by default."""
 
 FEW: Final = 16
-"""Requests are taken on whatever they cost: most may wait for Redis, or for what somebody else does."""
+"""Requests are taken on however long they take."""
+
+BEHIND: Final = 0.02
+"""Seconds that what is ready to go on waits for its turn, from which on the process is what requests wait for."""
 
 _LOOK_EVERY: Final = 0.25  # seconds
-_ENOUGH: Final = 8  # answers, to tell what one costs
+_ENOUGH: Final = 8  # answers, to tell how fast they come
+_PATIENTLY: Final = 4  # looks' time, when answers are fewer
 _WEIGHT: Final = 0.5  # of the newest look
 
 
 class Room:
-    """Counts the requests that are worked on. `places`: how many may be at once.
+    """Counts the requests that are worked on. `places`: how many may be at once; `most` at most.
 
-    What is taken on beyond that would only wait, each for all before it, until nobody waits for its answer any more;
-    a service that is asked for too much would then work for nothing but that. So there are as many places as can be
-    answered within `AHEAD`, by what a request has lately cost. Requests that wait for others and use no time of this
-    process cost next to nothing, and are limited by `most` alone.
+    What is taken on beyond what can be done in time only waits, each for all before it, until nobody waits for its
+    answer any more; a service that is asked for too much would then work for nothing but that. So while the process is
+    behind with its work there are as many places as it answers requests within `AHEAD`. While it is not, requests wait
+    for Redis or a slow client: turning others away would not help them, and all places are there.
     """
 
-    def __init__(
-        self, most: int, now: Callable[[], float] = time.monotonic, used: Callable[[], float] = time.process_time
-    ) -> None:
-        self._most, self._now, self._used = most, now, used
+    def __init__(self, most: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._now = most, now
         self.places, self.taken = most, 0
-        self._cost = 0.0  # seconds of an answer
-        self._answers = 0  # since the last look
-        self._spent = self._began = 0.0  # seconds used since then, and where they are counted from
+        self._spell = 0.0  # seconds of an answer, while behind; 0 while not
         self._looked = self._since = now()  # when that was; since when there is work
+        self._answers, self._waits, self._waited = 0, 0, 0.0  # since the last look
 
     @property
     def full(self) -> bool:
@@ -44,7 +46,7 @@ class Room:
     def enter(self) -> None:
         """Take a place."""
         if not self.taken:
-            self._began, self._since = self._used(), self._now()
+            self._since = self._now()
         self.taken += 1
 
     def leave(self) -> None:
@@ -52,15 +54,21 @@ class Room:
         self.taken -= 1
         self._answers += 1
         now = self._now()
-        if not self.taken or now >= self._looked + _LOOK_EVERY:
-            used = self._used()
-            self._spent, self._began = self._spent + used - self._began, used
-            # When answers are few and far between, eight of them say what one costs; of a busy time fewer do, too.
-            if self._answers >= _ENOUGH or (self.taken and now >= max(self._looked, self._since) + 4 * _LOOK_EVERY):
-                self._look(now)
+        asyncio.get_running_loop().call_soon(self._waits_since, now)
+        worked = now - max(self._looked, self._since)
+        if worked >= _LOOK_EVERY * (1 if self._answers >= _ENOUGH else _PATIENTLY):
+            self._look(now, worked)
 
-    def _look(self, now: float) -> None:
-        cost = self._spent / self._answers
-        self._cost = cost if not self._cost else (1 - _WEIGHT) * self._cost + _WEIGHT * cost
-        self._spent, self._answers, self._looked = 0.0, 0, now
-        self.places = max(min(FEW, self._most), min(self._most, int(AHEAD / max(self._cost, 1e-6))))
+    def _waits_since(self, moment: float) -> None:
+        self._waits += 1
+        self._waited += self._now() - moment
+
+    def _look(self, now: float, worked: float) -> None:
+        if self._waited >= BEHIND * self._waits > 0:
+            spell = worked / self._answers
+            self._spell = (1 - _WEIGHT) * self._spell + _WEIGHT * spell if self._spell else spell
+            self.places = max(min(FEW, self._most), min(self._most, int(AHEAD / max(self._spell, 1e-6))))
+        else:
+            self._spell = 0.0
+            self.places = min(self._most, 2 * self.places)
+        self._looked, self._answers, self._waits, self._waited = now, 0, 0, 0.0
