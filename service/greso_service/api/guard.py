@@ -29,7 +29,7 @@ from greso_service.core.limits import RUN_NAME
 from greso_service.errors import InvalidInput, Overloaded, TooSlow
 from greso_service.history.base import DEFAULT_TENANT, RunKey
 from greso_service.telemetry import client_counts
-from greso_service.telemetry.logs import SELDOM, request_id
+from greso_service.telemetry.logs import PAUSE, SELDOM, request_id
 from greso_service.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Guard:
         self._stopping = stopping
         self._room = Room(max_in_flight)
         self._waiting: set[Pace] = set()  # for the other ends of those that have a place
-        self._looked = 0.0
+        self._looked = self._tell = 0.0
         self._limit = Limit("max_body_bytes", max_body_bytes, "send it in parts")
         self._import_limit = Limit("max_import_bytes", max_import_bytes, "set it higher")
 
@@ -119,7 +119,9 @@ class Guard:
         most, limit = self._room.places, f"max_in_flight ({self._max_in_flight})"
         why = limit if most == self._max_in_flight else f"{most} (so many are answered in time; {limit} is the most)"
         overload = Overloaded(f"more than {why} requests at once; try again")
-        log.warning("%s", overload, extra=SELDOM)
+        if (now := time.monotonic()) >= self._tell:  # not left to the log's filter: it is done as often as it can be
+            self._tell = now + PAUSE
+            log.warning("%s", overload)
         await problems.of(overload)(scope, receive, send)
 
     def _displaced(self) -> bool:
