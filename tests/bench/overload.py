@@ -4,6 +4,7 @@ Rollout batches are selected and reported on in several runs. First clients that
 of them, find the most that is answered per second. Then so many requests, and twice and three times as many, are sent
 at random moments, whatever has become of those before; each on a connection of its own while it lasts. Goodput counts
 answers of status 200 within the client's time budget; times count from the moment at which a request was to be sent.
+Goodput per second of the service's CPU time tells what refusing costs on a machine that has other things to do, too.
 """
 
 from __future__ import annotations
@@ -187,34 +188,55 @@ async def measure(service: Service, asked: argparse.Namespace) -> None:
     load = Load(service.url, Requests(asked.runs, asked.prompts))
     await load.closed(4, 2)
     table = Table(title=f"select and report of {asked.prompts} prompts in {asked.runs} runs", title_justify="left")
-    for name in ("load", "asked for/s", "goodput/s", "of the most", "p50 s", "p99 s", "503", "p99 of 503 s", "lost"):
+    for name in (
+        "load",
+        "asked for/s",
+        "goodput/s",
+        "of the most",
+        "per CPU s",
+        "p50 s",
+        "p99 s",
+        "503",
+        "p99 of 503 s",
+        "lost",
+    ):
         table.add_column(name, justify="left" if name == "load" else "right")
-    most = 0.0
+    most, part = 0.0, max(asked.seconds / 4, 1)
     for clients in (1, 2, 4, 8, 16, 32, 64):
-        answered = await load.closed(clients, max(asked.seconds / 4, 1))
-        most = max(most, good := goodput(answered, max(asked.seconds / 4, 1)))
-        table.add_row(f"{clients} clients", "", *row(answered, good, most))
+        before = used(service)
+        answered = await load.closed(clients, part)
+        good, spent = goodput(answered) / part, used(service) - before
+        most = max(most, good)
+        table.add_row(f"{clients} clients", "", *row(answered, good, most, spent))
     for times in asked.times:
-        rate = times * most
+        rate, before = times * most, used(service)
         answered = await load.open(rate, asked.seconds)
-        table.add_row(f"{times:g} x", f"{rate:.0f}", *row(answered, goodput(answered, asked.seconds), most))
+        good, spent = goodput(answered) / asked.seconds, used(service) - before
+        table.add_row(f"{times:g} x", f"{rate:.0f}", *row(answered, good, most, spent))
     load.close()
     console.print(table)
     console.print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
 
 
-def goodput(answered: Answered, seconds: float) -> float:
-    """What was answered with 200 in time, a second."""
-    return sum(status == 200 and took <= BUDGET for status, took in answered) / seconds
+def used(service: Service) -> float:
+    """Seconds of CPU time that the service has used."""
+    fields = Path(f"/proc/{service.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def row(answered: Answered, good: float, most: float) -> Iterator[str]:
+def goodput(answered: Answered) -> int:
+    """How many were answered with 200 in time."""
+    return sum(status == 200 and took <= BUDGET for status, took in answered)
+
+
+def row(answered: Answered, good: float, most: float, spent: float) -> Iterator[str]:
     """The figures of one load."""
     counts = Counter(status for status, _ in answered)
     done = [took for status, took in answered if status == 200]
     refused = [took for status, took in answered if status == 503]
     yield f"{good:.0f}"
     yield f"{good / most:.0%}"
+    yield f"{goodput(answered) / spent:.0f}"
     yield from (f"{np.percentile(done, at):.3f}" if done else "-" for at in (50, 99))
     yield f"{counts[503] / len(answered):.0%}"
     yield f"{np.percentile(refused, 99):.3f}" if refused else "-"
