@@ -66,6 +66,14 @@ def test_requests_that_wait_for_others_than_the_process_are_all_taken_on() -> No
     assert world.room.places == MOST
 
 
+def test_a_short_burst_turns_nobody_away() -> None:
+    world = World()
+    for _ in range(5):
+        world.work(0.28, 0.03, 2 * BEHIND)
+        world.work(0.6, 0.03, 0.0)
+    assert world.room.places == MOST
+
+
 def test_all_places_are_there_again_after_an_overload() -> None:
     world = World()
     world.work(60, 1.0, 2 * BEHIND)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-AHEAD: Final = 0.5
+AHEAD: Final = 0.75
 """Seconds within which all requests taken on should be answered. Clients wait for 2 s by default."""
 
 FEW: Final = 16
@@ -66,8 +66,10 @@ class Room:
     def _look(self, now: float, worked: float) -> None:
         if self._waited >= BEHIND * self._waits > 0:
             spell = worked / self._answers
-            self._spell = (1 - _WEIGHT) * self._spell + _WEIGHT * spell if self._spell else spell
-            self.places = max(min(FEW, self._most), min(self._most, int(AHEAD / max(self._spell, 1e-6))))
+            if self._spell:
+                spell = (1 - _WEIGHT) * self._spell + _WEIGHT * spell
+                self.places = max(min(FEW, self._most), min(self._most, int(AHEAD / max(spell, 1e-6))))
+            self._spell = spell  # seen for the first time it may be a burst, which is over soon
         else:
             self._spell = 0.0
             self.places = min(self._most, 2 * self.places)
