@@ -18,7 +18,12 @@ TRIES = 2
 def main(url: str, run: str, name: str) -> None:
     """Report."""
     stopping = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), stopping.set()), daemon=True).start()
+
+    def wait() -> None:
+        sys.stdin.read()
+        stopping.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     acknowledged, refused, retried = list[str](), list[str](), 0
     with httpx.Client(base_url=url, timeout=20.0, trust_env=False) as http:
         for number in itertools.count():

@@ -83,7 +83,8 @@ class Guard:
         self._max_in_flight = max_in_flight
         self._keyless = keyless
         self._stopping = stopping
-        self._room = Room(max_in_flight)
+        self._room = room = Room(max_in_flight)
+        metrics.in_flight_limit.set_function(lambda: room.places)
         self._waiting: set[Pace] = set()  # for the other ends of those that have a place
         self._looked = self._tell = 0.0
         self._limit = Limit("max_body_bytes", max_body_bytes, "send it in parts")
