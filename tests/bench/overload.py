@@ -105,6 +105,7 @@ class Load:
         self._where = urlsplit(url)
         self._requests = requests
         self._idle: list[Connection] = []
+        self.behind = 0.0  # seconds that a request was sent too late, at most: by that the figures are too bad
 
     async def closed(self, clients: int, seconds: float) -> Answered:
         """As many requests as so many clients get answered one after another."""
@@ -126,6 +127,7 @@ class Load:
         while (moment := moment + dice.expovariate(rate)) < until:
             if moment > loop.time():
                 await asyncio.sleep(moment - loop.time())
+            self.behind = max(self.behind, loop.time() - moment)
             task = asyncio.create_task(self._ask(moment, answered))
             asking.add(task)
             task.add_done_callback(asking.discard)
@@ -199,6 +201,7 @@ async def measure(service: Service, asked: argparse.Namespace) -> None:
         "503",
         "p99 of 503 s",
         "lost",
+        "sent late s",
     ):
         table.add_column(name, justify="left" if name == "load" else "right")
     most, part = 0.0, max(asked.seconds / 4, 1)
@@ -207,12 +210,13 @@ async def measure(service: Service, asked: argparse.Namespace) -> None:
         answered = await load.closed(clients, part)
         good, spent = goodput(answered) / part, used(service) - before
         most = max(most, good)
-        table.add_row(f"{clients} clients", "", *row(answered, good, most, spent))
+        table.add_row(f"{clients} clients", "", *row(answered, good, most, spent), "")
     for times in asked.times:
         rate, before = times * most, used(service)
+        load.behind = 0.0
         answered = await load.open(rate, asked.seconds)
         good, spent = goodput(answered) / asked.seconds, used(service) - before
-        table.add_row(f"{times:g} x", f"{rate:.0f}", *row(answered, good, most, spent))
+        table.add_row(f"{times:g} x", f"{rate:.0f}", *row(answered, good, most, spent), f"{load.behind:.3f}")
     load.close()
     console.print(table)
     console.print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
