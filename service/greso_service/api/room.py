@@ -13,7 +13,7 @@ AHEAD: Final = 0.75
 FEW: Final = 16
 """Requests are taken on however long they take."""
 
-BEHIND: Final = 0.02
+BEHIND: Final = 0.003
 """Seconds that what is ready to go on waits for its turn, from which on the process is what requests wait for."""
 
 _LOOK_EVERY: Final = 0.25  # seconds
