@@ -9,7 +9,9 @@ GresoError
 ├── Conflict          the request contradicts what is there (409)
 │   └── StaleGeneration  the run was rewound since the writer last knew it (409)
 ├── KeyReused         an idempotency key came back with another body (422)
+├── TooSlow           the body came too slowly (408)
 ├── Unavailable       the store does not answer; try again (503)
+│   └── Overloaded    there is more to do than can be done; try again (503)
 ├── Unreadable        what the store keeps of a run is no history that this version can read (500)
 └── StartupError      the service can't start as configured (exit code 1)
 """
@@ -74,6 +76,14 @@ class Unavailable(GresoError):
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Overloaded(Unavailable):
+    """There is more to do than can be done in time; nothing was applied."""
+
+
+class TooSlow(GresoError):
+    """The request came so slowly that it was given up; nothing was applied."""
 
 
 class Unreadable(GresoError):

@@ -162,11 +162,23 @@ class Settings(BaseSettings):
     max_streams: int = Field(
         64, description="Streams of events open at once; more are turned away with 503.", ge=0, le=10_000
     )
+    max_imports: int = Field(
+        4, description="Imports that are taken in at once; more are turned away with 503.", ge=1, le=1_000
+    )
     max_prompts: int = Field(65_536, description="Most prompts in one select or report.", ge=1, le=1_048_576)
     max_pool_upload: int = Field(1_000_000, description="Most prompts in one pool upload.", ge=1, le=10_000_000)
     max_rewards: int = Field(4_096, description="Most rewards of one group.", ge=2, le=65_535)
     max_in_flight: int = Field(
-        256, description="Requests worked on at once; more are turned away with 503 and Retry-After.", ge=1, le=10_000
+        256,
+        description="Requests worked on at once, fewer when they take long; more are turned away with 503.",
+        ge=1,
+        le=10_000,
+    )
+    drain: float = Field(
+        0.0,
+        description="Seconds that a service told to stop goes on answering, with /readyz red: for load balancers.",
+        ge=0,
+        le=600,
     )
     metrics_runs: int = Field(
         100, description="Runs with metrics of their own; the rest count together as `other`.", ge=0, le=10_000
@@ -184,6 +196,10 @@ class Settings(BaseSettings):
                 f"without keys greso listens on loopback only, not on {self.host}; leave --host at 127.0.0.1, or give"
                 " --keys-file (`greso keys add` makes one), or --allow-unauthenticated if everyone who reaches it may"
                 " do everything"
+            )
+        if self.keys_file and self.allow_unauthenticated:
+            raise ValueError(
+                "--keys-file keeps out who has no key, and --allow-unauthenticated lets everybody in; give one of them"
             )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key go together; give both, or none for plain HTTP")

@@ -360,6 +360,34 @@ def test_a_key_with_another_body_or_path_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "strays"),
+    [
+        ("GET", "/v1/runs?limits=3", ["limits"]),
+        ("GET", "/v1/runs?limit=3&tenant=a&Cursor=b", ["Cursor", "tenant"]),
+        ("GET", "/v1/runs/r/steps?a~/b=1&after=0", ["a~0~1b"]),
+        ("GET", "/v1/runs/r/events?follow=false&afterr=0", ["afterr"]),
+        ("GET", "/v1/overview?limit=1&x=", ["x"]),
+        ("GET", "/v1/runs/r/export?step=3", ["step"]),
+        ("POST", "/v1/runs/r/report?final=true", ["final"]),
+        ("PUT", "/v1/runs/new?group_size=4", ["group_size"]),
+    ],
+)
+def test_parameters_that_are_not_known_are_named_and_nothing_is_applied(
+    method: str, path: str, strays: list[str]
+) -> None:
+    async def story(client: httpx.AsyncClient) -> None:
+        await begin(client)
+        before = (await client.get("/v1/runs")).content
+        answer = await client.request(method, path, json=None if method == "GET" else {"step": 0, "results": []})
+        content = problem(answer, 422)
+        assert pointers(content) == [f"/query/{name}" for name in strays]
+        assert "unknown parameter; there " in content["detail"]
+        assert (await client.get("/v1/runs")).content == before
+
+    over_shared(story)
+
+
+@pytest.mark.parametrize(
     ("method", "path", "status"),
     [
         ("GET", "/nothing", 404),

@@ -78,6 +78,7 @@ def test_a_misspelt_variable_is_noticed(tmp_path: Path, check: Check, monkeypatc
     status, said = check("--data-dir", str(tmp_path))
     assert status == 0
     assert "warning settings    GRESO_PROT is set but is no setting\n" in said
+    assert "did you mean GRESO_PORT?" in said
     assert "GRESO_URL" not in said
 
 

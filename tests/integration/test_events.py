@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greso_service.api import events as route
+from greso_service.api import pace
 from greso_service.api.app import create_app
 from greso_service.cli import serving
 from greso_service.core.mark import START, Mark
@@ -435,7 +436,8 @@ def test_a_refused_stream_leaves_its_place() -> None:
 def test_a_reader_that_takes_nothing_is_dropped_and_what_waits_for_it_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(route, "PATIENCE", 0.2)
+    monkeypatch.setattr(pace, "READER", 0.2)
+    monkeypatch.setattr(pace, "RATE", 2**40)
 
     async def story() -> None:
         history = MemoryHistory()
@@ -471,7 +473,8 @@ def test_a_reader_that_takes_nothing_is_dropped_and_what_waits_for_it_is_bounded
 def test_a_reader_that_was_dropped_does_not_delay_a_stop(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(route, "PATIENCE", 0.2)
+    monkeypatch.setattr(pace, "READER", 0.2)
+    monkeypatch.setattr(pace, "RATE", 2**40)
 
     async def story() -> None:
         history = MemoryHistory()
@@ -480,13 +483,13 @@ def test_a_reader_that_was_dropped_does_not_delay_a_stop(
         for number in range(10):
             await runs.add_prompts(KEY, [f"{number} {prompt:040}" for prompt in range(20_000)])
         with serving.listen("127.0.0.1", 0) as listener:
-            server = serving._Server(create_app(load(), history), "serving")
+            server = serving._Server(create_app(load(), history), "serving", load())
             running = asyncio.create_task(server.serve(sockets=[listener]))
             with socket.socket() as stuck:
                 stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 stuck.connect(listener.getsockname())
                 stuck.sendall(b"GET /v1/runs/run/events?full=true HTTP/1.1\r\nHost: greso\r\n\r\n")
-                while "a reader of events is dropped" not in caplog.text:  # noqa: ASYNC110  # a line of a log
+                while "its reader is too slow" not in caplog.text:  # noqa: ASYNC110  # a line of a log
                     await asyncio.sleep(0.05)
                 assert server.server_state.connections, "what was sent before still waits"
                 server.should_exit = True

@@ -191,6 +191,15 @@ def test_a_redis_that_is_too_old(refusal: Callable[..., str]) -> None:
         assert "Redis 6.0.16 is too old; greso needs Redis 6.2 or later, or Valkey" in refusal(redis_url=old.url)
 
 
+def test_a_misspelt_variable_is_told_when_it_starts(
+    start_service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRESO_MAX_INFLIGHT", "10")
+    said = start_service().said()
+    assert "GRESO_MAX_INFLIGHT is set but is no setting" in said
+    assert "did you mean GRESO_MAX_IN_FLIGHT?" in said
+
+
 def test_an_evicting_redis_is_served_from_with_a_warning(start_service: Callable[..., Service]) -> None:
     info = {"redis_version": "7.2.0", "redis_mode": "standalone", "role": "master", "aof_enabled": "1"}
     with FakeRedis(**info, maxmemory="1000000", maxmemory_policy="allkeys-lru") as evicting:

@@ -110,6 +110,22 @@ def test_a_page_of_another_site_is_refused(method: str, origin: str) -> None:
     assert "access-control-allow-origin" not in answer.headers
 
 
+@pytest.mark.parametrize(
+    ("site", "mode", "status"),
+    [
+        ("cross-site", "no-cors", 403),
+        ("cross-site", "navigate", 200),
+        ("same-origin", "cors", 200),
+        ("none", "navigate", 200),
+    ],
+)
+def test_what_a_page_of_another_site_embeds_is_refused_and_a_link_is_followed(
+    site: str, mode: str, status: int
+) -> None:
+    headers = [("Host", "localhost"), ("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", mode)]
+    assert asyncio.run(answered(APP, "GET", "/v1/runs", headers, b"")).status_code == status
+
+
 def test_a_proxy_that_renames_the_host_can_name_its_own() -> None:
     behind = {"allowed_hosts": "greso.example"}
     assert asked("127.0.0.1:8080", "PUT", "/v1/runs/r", "https://greso.example", **behind).status_code == 201

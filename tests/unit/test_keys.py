@@ -231,6 +231,34 @@ def test_a_key_goes_by_its_id_or_by_a_name_that_only_it_has() -> None:
         ring.without(first.id, "b")
 
 
+def test_an_id_goes_before_a_name_that_looks_like_it() -> None:
+    first, second = new()[0], new()[0]
+    named = second.model_copy(update={"name": first.id})
+    assert Keyring([named, first]).without(first.id)[1] is first
+
+
+def test_a_file_that_its_reader_would_lose_is_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "keys.json"
+    add(path, new()[0])
+    real = key_file.read
+
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    def of_another(path: Path) -> tuple[Keyring, os.stat_result]:
+        ring, found = real(path)
+        return ring, os.stat_result([*found[:4], found.st_uid + 1, *found[5:10]])
+
+    monkeypatch.setattr(os, "fchown", refused)
+    add(path, new()[0])  # one's own file needs nothing of that
+    before = path.read_bytes()
+    monkeypatch.setattr(key_file, "read", of_another)
+    with pytest.raises(KeysError, match="would not be readable for them any more; do it as that user, or as root"):
+        add(path, new()[0])
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["keys.json"]
+
+
 # Watching it
 
 

@@ -78,6 +78,8 @@ def test_keys_are_listed_and_revoked(file: Path) -> None:
         (["add", "--tenant", "a", "--scopes", ""], "give one or more of read, write, admin, each once"),
         (["add", "--tenant", "a", "--expires", "soon"], "--expires is 'soon'; give a span as 12h or 90d"),
         (["add", "--tenant", "a", "--expires", "2020-01-01"], "--expires is '2020-01-01', which is over"),
+        (["add", "--tenant", "a", "--expires", "9999-12-31T23:59:59-23:59"], "which is past the end of all calendars"),
+        (["add", "--tenant", "a", "--name", "0123abcd"], "name is '0123abcd', which looks like the id of a key"),
         (["revoke", "x"], "there is no "),
         (["list"], "No such file or directory"),
     ],

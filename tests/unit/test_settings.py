@@ -85,6 +85,11 @@ def test_without_keys_only_loopback_is_listened_on(host: str) -> None:
     assert load({"host": host, "allow_unauthenticated": "true"}).host == host
 
 
+def test_keys_and_everybody_are_not_let_in_at_once() -> None:
+    with pytest.raises(StartupError, match="--allow-unauthenticated lets everybody in; give one of them"):
+        load({"keys_file": "keys.json", "allow_unauthenticated": "true"})
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org"])
 def test_with_keys_any_address_is_listened_on(host: str) -> None:
     assert load({"host": host, "keys_file": "keys.json"}).host == host

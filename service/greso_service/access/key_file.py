@@ -6,7 +6,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from greso_service.access.keys import Keyring, KeysError, loads
@@ -29,7 +29,8 @@ def change(path: Path, edit: Callable[[Keyring], Keyring]) -> None:
     """Put what `edit` makes of the keys into the file, which need not be there before. Raises `KeysError`.
 
     Who reads the file meanwhile, or after a crash, finds the keys of before or those of after, never a part. A file
-    keeps its mode and its owner, so that a service of another user can go on reading it.
+    keeps its mode, owner and group, so that a service of another user can go on reading it; who may not see to that
+    changes nothing.
     """
     path = path.resolve()  # a link stays one
     try:
@@ -61,11 +62,24 @@ def _replace(path: Path, content: bytes, like: os.stat_result | None) -> None:
             if like is None:
                 os.fchmod(descriptor, MODE)
             else:
-                with suppress(PermissionError):  # only root may give a file away
-                    os.fchown(descriptor, like.st_uid, like.st_gid)
+                _give(descriptor, like, path)
                 os.fchmod(descriptor, like.st_mode & 0o777)
             os.fsync(descriptor)
         Path(draft).replace(path)
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
+
+
+def _give(descriptor: int, like: os.stat_result, path: Path) -> None:
+    """Let the file belong to whom the one of before belongs to. Only root may give files away."""
+    made = os.fstat(descriptor)
+    if (made.st_uid, made.st_gid) == (like.st_uid, like.st_gid):
+        return
+    try:
+        os.fchown(descriptor, like.st_uid, like.st_gid)
+    except PermissionError:
+        raise KeysError(
+            f"the keys in {path} can't be changed: the file is of user {like.st_uid} and group {like.st_gid}, and would"
+            " not be readable for them any more; do it as that user, or as root"
+        ) from None

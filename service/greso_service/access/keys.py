@@ -7,6 +7,7 @@ slow password hash, which would cost each request what it is meant to cost a gue
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ PREFIX: Final = "greso_"
 
 _SECRET_BYTES = 32
 _ID_BYTES = 4
+_ID = r"^[0-9a-f]{8}$"
 
 
 class KeysError(GresoError):
@@ -49,7 +51,7 @@ class Key(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str = Field(pattern=r"^[0-9a-f]{8}$")
+    id: str = Field(pattern=_ID)
     name: str = Field(pattern=KEY_NAME)
     tenant: str = Field(pattern=TENANT_NAME)
     scopes: Annotated[list[Scope], Field(min_length=1), AfterValidator(_once_each)]
@@ -94,8 +96,12 @@ class Keyring:
         return Keyring([*self.keys, key])
 
     def without(self, name: str, tenant: str | None = None) -> tuple[Keyring, Key]:
-        """These keys without the one of this id or name, and that one. Raises `KeysError` unless there is just one."""
-        found = [key for key in self.keys if name in {key.id, key.name} and tenant in {None, key.tenant}]
+        """These keys without the one of this id, else of this name, and that one.
+
+        Raises `KeysError` unless there is just one.
+        """
+        asked = [key for key in self.keys if tenant in {None, key.tenant}]
+        found = [key for key in asked if key.id == name] or [key for key in asked if key.name == name]
         if not found:
             raise KeysError(f"there is no key {name!r}; `greso keys list` shows all")
         if len(found) > 1:
@@ -140,6 +146,8 @@ def made(
     """
     token = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
     number = secrets.token_hex(_ID_BYTES)
+    if name is not None and re.fullmatch(_ID, name):
+        raise KeysError(f"name is {name!r}, which looks like the id of a key; give another")
     try:
         key = Key(
             id=number,
@@ -150,6 +158,8 @@ def made(
             created=now.astimezone(UTC).replace(microsecond=0),
             expires=None if expires is None else expires.astimezone(UTC).replace(microsecond=0),
         )
+    except OverflowError:
+        raise KeysError(f"expires is {expires}, which is past the end of all calendars; leave it out") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         what = str(first["loc"][0])

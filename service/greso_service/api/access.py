@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,11 +22,11 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greso_service.access.keys import SCOPES
 from greso_service.access.keys import Scope as KeyScope
-from greso_service.access.watched import WatchedKeys
+from greso_service.access.watched import LOOK_EVERY, WatchedKeys
 from greso_service.api import problems
 from greso_service.errors import Forbidden, GresoError, Misdirected, NotFound, Unauthorized
 from greso_service.history.base import DEFAULT_TENANT
@@ -143,6 +144,8 @@ class Access:
                     log.warning("refused a request of %s: %s", _address(scope), error, extra=SELDOM)
                 await problems.of(error)(scope, receive, send)
                 return
+            if self._keys is not None:
+                receive = _still_welcome(receive, scope[CALLER])
         await self._app(scope, receive, send)
 
     def _caller(self, scope: Scope) -> Caller:
@@ -189,15 +192,32 @@ class Access:
         """Browsers name the page that asks; a page of another site may not, and can't leave the header out."""
         origin = headers.get("origin")
         if origin is None:
-            return
-        place = _place(origin)
-        if place and (place == headers.get("host", "").lower() or _name(place) in self._hosts):
+            # What a page of another site embeds or fetches without reading it. A link to here is another thing.
+            if headers.get("sec-fetch-site") != "cross-site" or headers.get("sec-fetch-mode") == "navigate":
+                return
+        elif (place := _place(origin)) and (place == headers.get("host", "").lower() or _name(place) in self._hosts):
             return
         raise Forbidden("this service without keys answers no pages of other sites; name their host in --allowed-hosts")
 
     def _is_ours(self, name: str) -> bool:
         # No public DNS gives out a name without a dot, and `localhost` leads nowhere but here (RFC 6761).
         return "." not in name or name.endswith(".localhost") or name in self._hosts or _is_address(name)
+
+
+def _still_welcome(receive: Receive, caller: Caller) -> Receive:
+    """The body, as long as the key is good: one that is revoked while a long body comes does not count at its end."""
+    looked = time.monotonic()
+
+    async def looking() -> Message:
+        nonlocal looked
+        message = await receive()
+        if message["type"] == "http.request" and (now := time.monotonic()) >= looked + LOOK_EVERY:
+            looked = now
+            if not caller.welcome():
+                raise Unauthorized("the key was revoked or has expired while the request came")
+        return message
+
+    return looking
 
 
 def _name(host: str) -> str:

@@ -113,7 +113,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
     routers = [
         each_step.router(runs, settings),
         run_routes.router(runs),
-        time_travel.router(runs),
+        time_travel.router(runs, settings),
         events.router(runs, settings, lambda: health.draining),
         overview.router(runs, version("greso")),
         service.router(health, version("greso")),
@@ -134,6 +134,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         max_body_bytes=settings.max_body_bytes,
         max_import_bytes=settings.max_import_bytes,
         keyless=keys is None,
+        stopping=lambda: health.draining,
     )
     stop_tracing = tracing.install(app) if settings.otel else None
     app.openapi = lambda: _openapi(app, routes, keyless=keys is None)  # type: ignore[method-assign]

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from greso_service.api import body, uploads, wire, wire_requests
 from greso_service.api.access import Writer
-from greso_service.api.shared import PROBLEMS, RunName, json_response, keyed
+from greso_service.api.shared import KNOWN_QUERY, PROBLEMS, RunName, json_response, keyed
 from greso_service.core.events import Seconds
 from greso_service.errors import Fault, InvalidInput
 from greso_service.history.base import RunKey
@@ -16,7 +16,7 @@ from greso_service.settings import Settings
 
 def router(runs: Runs, settings: Settings) -> APIRouter:
     """The routes, bound to the use cases they call."""
-    routes = APIRouter(prefix="/v1/runs", responses=PROBLEMS)
+    routes = APIRouter(prefix="/v1/runs", responses=PROBLEMS, dependencies=KNOWN_QUERY)
 
     def limited(pointer: str, count: int, limit: int, setting: str) -> None:
         if count > limit:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,12 +11,11 @@ from typing import Annotated, Final
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from greso_service.api.access import CALLER, Caller, Reader
-from greso_service.api.shared import PROBLEMS, RunName
+from greso_service.api.places import Places
+from greso_service.api.shared import KNOWN_QUERY, PROBLEMS, RunName
 from greso_service.core.mark import Mark
 from greso_service.errors import Fault, InvalidInput
 from greso_service.following import OLDEST, Last, Page, Place
@@ -26,17 +24,11 @@ from greso_service.history.base import RunKey
 from greso_service.history.codec import CodecError
 from greso_service.runs import Runs
 from greso_service.settings import Settings
-from greso_service.telemetry.logs import SELDOM
 from greso_service.told import told
-
-log = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "text/event-stream"
 HEARTBEAT: Final = 15.0
 """Seconds without an event after which a comment says that the stream lives; proxies cut at 30 s and more."""
-
-PATIENCE: Final = 30.0
-"""Seconds that a reader may take for what was sent before it is dropped; it may come again with Last-Event-ID."""
 
 _RETRY: Final = 2000  # milliseconds until a browser comes again
 _PIECE: Final = 65_536  # bytes sent at a time: what waits for a slow reader is hardly more
@@ -69,8 +61,8 @@ _LAST_ID = {
 
 def router(runs: Runs, settings: Settings, stopping: Callable[[], bool]) -> APIRouter:
     """The route, bound to the use case it calls. `stopping`: whether the service is to stop, and streams are to end."""
-    routes = APIRouter(prefix="/v1/runs", responses=PROBLEMS, tags=["looking"])
-    streams = Streams(settings.max_streams)
+    routes = APIRouter(prefix="/v1/runs", responses=PROBLEMS, dependencies=KNOWN_QUERY, tags=["looking"])
+    streams = Places(settings.max_streams, "max_streams", "streams of events", yielding=True)
 
     @routes.get(
         "/{run}/events",
@@ -94,43 +86,25 @@ def router(runs: Runs, settings: Settings, stopping: Callable[[], bool]) -> APIR
         """
         key, place = RunKey(tenant, run), _place(request, after, last)
         caller: Caller = request.scope[CALLER]
-        streams.enter()
+        held = streams.enter(tenant)
         try:
             begin, pages = await runs.events(key, place, on=follow)
         except BaseException:
-            streams.leave()
+            streams.leave(held)
             raise
-        ending = lambda: stopping() or not caller.welcome()  # noqa: E731
-        return _Stream(_text(begin, pages, follow=follow, full=full, stopping=ending), run, streams.leave)
+        ending = lambda: stopping() or held.wanted or not caller.welcome()  # noqa: E731
+        text = _text(begin, pages, follow=follow, full=full, stopping=ending)
+        return _Stream(text, lambda: streams.leave(held))
 
     return routes
 
 
-class Streams:
-    """Counts the streams that are open."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.open = 0
-
-    def enter(self) -> None:
-        """Count one more. Raises HTTP 503."""
-        if self.open >= self._most:  # for want of places, not of the store: nothing for the log
-            detail = f"more than max_streams ({self._most}) streams of events at once; try again"
-            raise HTTPException(503, detail, {"Retry-After": "5"})
-        self.open += 1
-
-    def leave(self) -> None:
-        """Count one less."""
-        self.open -= 1
-
-
 class _Stream(StreamingResponse):
-    """A stream whose reader is dropped when it takes nothing for `PATIENCE` seconds."""
+    """A stream that says when it has ended."""
 
-    def __init__(self, content: AsyncIterator[bytes], run: str, ended: Callable[[], None]) -> None:
+    def __init__(self, content: AsyncIterator[bytes], ended: Callable[[], None]) -> None:
         super().__init__(content, headers=_HEADERS, media_type=MEDIA_TYPE)
-        self._run, self._ended = run, ended
+        self._ended = ended
 
     def init_headers(self, headers: dict[str, str] | None = None) -> None:  # type: ignore[override]
         """As it is, but the type without a charset: it is always UTF-8, and some readers compare it whole."""
@@ -141,17 +115,6 @@ class _Stream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._ended()
-
-    async def stream_response(self, send: Send) -> None:
-        async def patient(message: Message) -> None:
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    await send(message)
-            except TimeoutError:
-                log.warning("a reader of events is dropped: it is too slow", extra={"run": self._run, **SELDOM})
-                raise ClientDisconnect from None
-
-        await super().stream_response(patient)
 
 
 async def _text(

@@ -1,25 +1,35 @@
-"""What every request passes first: a request id, the cap on requests in flight, the cap on the body, the metrics."""
+"""What every request passes first: a request id, the cap on requests in flight, those on its body, the metrics.
+
+Whoever sends or takes bytes too slowly does not keep his place: he is given up after a while (`Pace`), and at once when
+there is no place left for others.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import NamedTuple
+from functools import partial
+from typing import Final, NamedTuple
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from greso_service.api import pace as paces
 from greso_service.api import problems
 from greso_service.api.access import CALLER, Caller
+from greso_service.api.pace import RATE, Pace
+from greso_service.api.room import Room
 from greso_service.core.limits import RUN_NAME
-from greso_service.errors import GresoError, InvalidInput, Unavailable
+from greso_service.errors import GresoError, InvalidInput, Overloaded, TooSlow
 from greso_service.history.base import DEFAULT_TENANT, RunKey
 from greso_service.telemetry import client_counts
-from greso_service.telemetry.logs import SELDOM, request_id
+from greso_service.telemetry.logs import PAUSE, SELDOM, request_id
 from greso_service.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -31,6 +41,11 @@ _STREAM_PATH = re.compile(rf"/v1/runs/{RUN_NAME.strip('^$')}/events")  # long an
 _DONE = range(200, 300)  # statuses that say that the run exists
 _GONE = 499  # nobody gets it; nginx counts a client that hung up under this number
 _ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})  # looked at most of all when the service is overloaded
+
+MOST_LATE: Final = 1.0
+"""Seconds that a sender or reader may be late while somebody else needs the place; see `Pace`."""
+
+_LOOK_EVERY = 0.05  # seconds between looks for a place that can be taken from somebody
 
 
 class BodyTooLarge(InvalidInput):
@@ -61,14 +76,19 @@ class Guard:
         max_body_bytes: int,
         max_import_bytes: int,
         keyless: bool,
+        stopping: Callable[[], bool],
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._max_in_flight = max_in_flight
         self._keyless = keyless
+        self._stopping = stopping
+        self._room = room = Room(max_in_flight)
+        metrics.in_flight_limit.set_function(lambda: room.places)
+        self._waiting: set[Pace] = set()  # for the other ends of those that have a place
+        self._looked = self._tell = 0.0
         self._limit = Limit("max_body_bytes", max_body_bytes, "send it in parts")
         self._import_limit = Limit("max_import_bytes", max_import_bytes, "set it higher")
-        self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection event of the server."""
@@ -78,22 +98,45 @@ class Guard:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         token = request_id.set(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
+        send = _tagged(send, self._stopping)
         try:
             long = _STREAM_PATH.fullmatch(scope["path"]) is not None
-            if self._in_flight >= self._max_in_flight and not long and scope["path"] not in _ALWAYS:
-                self._metrics.overloaded.inc()
-                self._count_told(scope, headers, exists=False)
-                overload = Unavailable(f"more than max_in_flight ({self._max_in_flight}) requests at once; try again")
-                log.warning("%s", overload, extra=SELDOM)
-                await problems.of(overload)(scope, receive, _tagged(send))
-                return
-            self._in_flight += not long
-            try:
-                await self._measured(scope, receive, send, headers, long=long)
-            finally:
-                self._in_flight -= not long
+            if long:
+                await self._measured(scope, receive, send, headers, long=True)
+            elif self._room.full and scope["path"] not in _ALWAYS and not self._displaced():
+                await self._refuse(scope, receive, send, headers)
+            else:
+                self._room.enter()
+                try:
+                    await self._measured(scope, receive, send, headers, long=False)
+                finally:
+                    self._room.leave()
         finally:
             request_id.reset(token)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+        self._metrics.overloaded.inc()
+        self._count_told(scope, headers, exists=False)
+        most, limit = self._room.places, f"max_in_flight ({self._max_in_flight})"
+        why = limit if most == self._max_in_flight else f"{most} (so many are answered in time; {limit} is the most)"
+        overload = Overloaded(f"more than {why} requests at once; try again")
+        if (now := time.monotonic()) >= self._tell:  # not left to the log's filter: it is done as often as it can be
+            self._tell = now + PAUSE
+            log.warning("%s", overload)
+        await problems.of(overload)(scope, receive, send)
+
+    def _displaced(self) -> bool:
+        """Whether there is a place again, taken from whoever is the latest to send a body or to take an answer."""
+        now = asyncio.get_running_loop().time()
+        if not self._waiting or now < self._looked + _LOOK_EVERY:
+            return False
+        self._looked = now
+        latest = max(self._waiting, key=lambda pace: pace.late(now))
+        if latest.late(now) < MOST_LATE:
+            return False
+        self._waiting.discard(latest)
+        latest.displace()
+        return True
 
     def _count_told(self, scope: Scope, headers: Headers, *, exists: bool) -> None:
         caller: Caller | None = scope.get(CALLER)
@@ -104,23 +147,38 @@ class Guard:
 
     async def _measured(self, scope: Scope, receive: Receive, send: Send, headers: Headers, *, long: bool) -> None:
         started, status, answering = time.perf_counter(), 500, 0.0
+        pace, size = Pace(paces.READER), 0
 
         async def watching(message: Message) -> None:
-            nonlocal status, answering
+            nonlocal status, answering, size
             if message["type"] == "http.response.start":
                 status, answering = message["status"], time.perf_counter()
-            await send(message)
+            if not long:
+                self._waiting.add(pace)
+            try:
+                await pace.of(partial(send, message), size)  # which waits for what was sent before
+            except TimeoutError:
+                log.warning("an answer is broken off: its reader is too slow", extra={**_whose(scope), **SELDOM})
+                raise ClientDisconnect from None
+            finally:
+                self._waiting.discard(pace)
+            size = len(message.get("body", b""))
 
         with nullcontext() if long else self._metrics.in_flight.track_inprogress():
             try:
                 declared = headers.get("content-length", "0")
                 limit = self._import_limit if _IMPORT_PATH.fullmatch(scope["path"]) else self._limit
                 if declared.isdecimal() and int(declared) > limit.size:
-                    await problems.of(BodyTooLarge(limit))(scope, receive, _tagged(watching))
+                    await problems.of(BodyTooLarge(limit))(scope, receive, watching)
                 else:
-                    await self._app(scope, _counted(receive, limit), _tagged(watching))
+                    await self._app(scope, self._counted(receive, limit), watching)
             except ClientDisconnect:
                 status = _GONE
+            except asyncio.CancelledError:
+                # The server gives up what is not answered when its time to stop is over.
+                if answering or not self._stopping():
+                    raise
+                await problems.of(Overloaded("the service stops; try again"))(scope, receive, watching)
             except Exception as error:
                 # The template of its path, since the path itself may hold a prompt's id.
                 route = getattr(scope.get("route"), "path", "other")
@@ -131,7 +189,7 @@ class Guard:
                 log.exception("%s %s failed", scope["method"], route, extra=_whose(scope))
                 if answering:
                     raise
-                await problems.unexpected(error)(scope, receive, _tagged(watching))
+                await problems.unexpected(error)(scope, receive, watching)
             finally:
                 route = getattr(scope.get("route"), "path", "other")
                 method = scope["method"] if route != "other" else "other"
@@ -139,30 +197,47 @@ class Guard:
                 self._metrics.answered(method, route, status, ended - started)
                 self._count_told(scope, headers, exists=status in _DONE and method != "DELETE")
 
+    def _counted(self, receive: Receive, limit: Limit) -> Receive:
+        """The body, as long as it is not too large and comes fast enough."""
+        read, more, pace = 0, True, Pace(paces.SENDER)
 
-def _counted(receive: Receive, limit: Limit) -> Receive:
-    read = 0
+        async def counting() -> Message:
+            nonlocal read, more
+            if not more:  # what comes now is that the other end hangs up
+                return await receive()
+            self._waiting.add(pace)
+            try:
+                message = await pace.of(receive)
+            except TimeoutError:
+                if pace.displaced:
+                    raise Overloaded("the body came slowly, and its place was needed; try again") from None
+                raise TooSlow(
+                    f"the body came too slowly: {paces.SENDER:g} s later than {RATE // 1024} KiB a second"
+                ) from None
+            finally:
+                self._waiting.discard(pace)
+            size = len(message.get("body", b""))
+            pace.came(size)
+            read, more = read + size, message.get("more_body", False)
+            if read > limit.size:
+                raise BodyTooLarge(limit)
+            return message
 
-    async def counting() -> Message:
-        nonlocal read
-        message = await receive()
-        read += len(message.get("body", b""))
-        if read > limit.size:
-            raise BodyTooLarge(limit)
-        return message
-
-    return counting
+        return counting
 
 
-def _whose(scope: Scope) -> dict[str, str]:
+def _whose(scope: Scope) -> dict[str, object]:
     run, caller = scope.get("path_params", {}).get("run"), scope.get(CALLER)
     return {} if run is None or caller is None else {"tenant": caller.tenant, "run": run}
 
 
-def _tagged(send: Send) -> Send:
+def _tagged(send: Send, stopping: Callable[[], bool]) -> Send:
     async def tagging(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message)["X-Request-Id"] = request_id.get()
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = request_id.get()
+            if stopping():
+                headers["Connection"] = "close"  # whoever has more to ask looks for another replica
         await send(message)
 
     return tagging

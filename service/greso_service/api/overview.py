@@ -14,7 +14,7 @@ from greso_service import views, why
 from greso_service.answers import Answer
 from greso_service.api import wire_views
 from greso_service.api.access import Reader
-from greso_service.api.shared import PROBLEMS, RunName, json_response, page_of
+from greso_service.api.shared import KNOWN_QUERY, PROBLEMS, RunName, json_response, page_of
 from greso_service.core.limits import LARGEST_STEP
 from greso_service.core.state import RunState
 from greso_service.errors import NotFound
@@ -27,7 +27,7 @@ PATIENCE = 1.0
 
 def router(runs: Runs, version: str, clock: Callable[[], float] = time.time) -> APIRouter:
     """The routes, bound to the use cases they call. `clock`: seconds since 1970, to tell how long a run is idle."""
-    routes = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["overview"])
+    routes = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=KNOWN_QUERY, tags=["overview"])
 
     @routes.get("/overview", summary="Runs at a glance", responses={200: {"model": wire_views.Overview}})
     async def overview(

@@ -24,7 +24,9 @@ from greso_service.errors import (
     KeyReused,
     Misdirected,
     NotFound,
+    Overloaded,
     StaleGeneration,
+    TooSlow,
     Unauthorized,
     Unavailable,
     Unreadable,
@@ -43,6 +45,7 @@ _TYPES = {
     403: "forbidden",
     404: "not-found",
     405: "method-not-allowed",
+    408: "request-timeout",
     409: "conflict",
     413: "too-large",
     415: "unsupported-media-type",
@@ -56,6 +59,7 @@ _TYPES = {
 _STATUSES: dict[type[GresoError], tuple[int, str]] = {
     Forbidden: (403, ""),
     NotFound: (404, ""),
+    TooSlow: (408, ""),
     StaleGeneration: (409, "stale-generation"),
     Conflict: (409, ""),
     Misdirected: (421, ""),
@@ -123,13 +127,15 @@ def of(error: GresoError) -> Response:
             return problem(503, str(error), headers={"Retry-After": str(math.ceil(seconds))})
     for kind, (code, name) in _STATUSES.items():
         if isinstance(error, kind):
-            return problem(code, str(error), type=name)
+            # What else would come of a body that came too slowly need not come.
+            headers = {"Connection": "close"} if kind is TooSlow else None
+            return problem(code, str(error), type=name, headers=headers)
     raise error
 
 
 async def _greso(request: Request, error: Exception) -> Response:
     assert isinstance(error, GresoError)  # noqa: S101 - registered for it
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable) and not isinstance(error, Overloaded):
         request.app.state.health.refused(error)
     if isinstance(error, Unreadable):
         log.error("%s", error, extra=SELDOM)

@@ -12,7 +12,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from greso_service.answers import PromptQuery
 from greso_service.api import body, wire, wire_requests
 from greso_service.api.access import Admin, Reader, Writer
-from greso_service.api.shared import FENCED, PROBLEMS, Limit, RunName, json_response, page_of, takes
+from greso_service.api.shared import FENCED, KNOWN_QUERY, PROBLEMS, Limit, RunName, json_response, page_of, takes
 from greso_service.core.limits import LARGEST_STEP
 from greso_service.given import Given
 from greso_service.history.base import RunKey
@@ -36,7 +36,7 @@ register_url_convertor("id", _IdConvertor())
 
 def router(runs: Runs) -> APIRouter:
     """The routes, bound to the use cases they call."""
-    routes = APIRouter(prefix="/v1/runs", responses=PROBLEMS)
+    routes = APIRouter(prefix="/v1/runs", responses=PROBLEMS, dependencies=KNOWN_QUERY)
 
     @routes.put(
         "/{run}",

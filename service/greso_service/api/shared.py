@@ -7,10 +7,11 @@ import binascii
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import Path, Query, Response
+from fastapi import Depends, Path, Query, Request, Response
 
 from greso_service.answers import Answer
 from greso_service.api import body
+from greso_service.api.problems import MOST_FAULTS
 from greso_service.core.limits import RUN_NAME
 from greso_service.errors import Fault, InvalidInput
 from greso_service.history.base import Listed
@@ -88,3 +89,16 @@ def _parse_cursor(cursor: str) -> tuple[int, str]:
         return int(active_ms), name
     except (ValueError, binascii.Error):
         raise InvalidInput(Fault("/query/cursor", "is not a cursor that this service gave")) from None
+
+
+async def known_query(request: Request) -> None:
+    """A dependency of routes: refuses parameters that they don't know. One that is misspelt would do nothing."""
+    if request.scope["query_string"]:
+        known = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
+        if strays := sorted(set(request.query_params) - known):
+            there = f"there are {', '.join(sorted(known))}" if known else "there are none here"
+            places = (name.replace("~", "~0").replace("/", "~1") for name in strays[:MOST_FAULTS])
+            raise InvalidInput(*(Fault(f"/query/{place}", f"unknown parameter; {there}") for place in places))
+
+
+KNOWN_QUERY: list[Any] = [Depends(known_query)]

@@ -7,17 +7,20 @@ from fastapi.responses import StreamingResponse
 
 from greso_service.api import body, wire, wire_requests
 from greso_service.api.access import Admin, Reader, Writer
-from greso_service.api.shared import PROBLEMS, RunName, json_response, keyed, keyed_lines
+from greso_service.api.places import Places
+from greso_service.api.shared import KNOWN_QUERY, PROBLEMS, RunName, json_response, keyed, keyed_lines
 from greso_service.history import exported
 from greso_service.history.base import RunKey
 from greso_service.runs import Runs
+from greso_service.settings import Settings
 
 _LINES = {exported.MEDIA_TYPE: {"schema": {"type": "string", "description": "one JSON object a line"}}}
 
 
-def router(runs: Runs) -> APIRouter:
+def router(runs: Runs, settings: Settings) -> APIRouter:
     """The routes, bound to the use cases they call."""
-    routes = APIRouter(prefix="/v1/runs", responses=PROBLEMS, tags=["time travel"])
+    routes = APIRouter(prefix="/v1/runs", responses=PROBLEMS, dependencies=KNOWN_QUERY, tags=["time travel"])
+    imports = Places(settings.max_imports, "max_imports", "imports")
 
     @routes.post(
         "/{run}/rewind",
@@ -70,8 +73,11 @@ def router(runs: Runs) -> APIRouter:
     async def import_(run: RunName, tenant: Admin, request: Request) -> Response:
         """All of it or, if anything is off, nothing. 200 when the run exists with the same history, else 409."""
         body.media_type(request, body.NDJSON, body.BYTES)
-        upload = body.Streamed(request)
-        answer, made = await runs.import_history(RunKey(tenant, run), upload.pieces(), upload.given)
+        upload, place = body.Streamed(request), imports.enter(tenant)
+        try:
+            answer, made = await runs.import_history(RunKey(tenant, run), upload.pieces(), upload.given)
+        finally:
+            imports.leave(place)
         return json_response(answer, 201 if made else 200)
 
     return routes

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 import typer
 
 from greso_service.access.preflight import look as access
 from greso_service.errors import StartupError
 from greso_service.history.embedded import DataDirInUseError, EmbeddedRedis, find_server
+from greso_service.misspelt import variables
 from greso_service.preflight import Finding, look
-from greso_service.settings import ENV_PREFIX, Settings, variable
+from greso_service.settings import Settings
 
 COLOUR = {"ok": "green", "warning": "yellow", "error": "red"}
-CLIENT_VARIABLES = {"GRESO_URL", "GRESO_API_KEY", "GRESO_API_KEY_FILE"}  # of the commands that ask a service
 
 
 def check(settings: Settings) -> int:
@@ -30,12 +28,8 @@ def check(settings: Settings) -> int:
 def _settings(settings: Settings) -> list[Finding]:
     changed = [f"{name}={value}" for name, value in settings.listed().items() if name in settings.model_fields_set]
     findings = [Finding("ok", "settings", ", ".join(changed) or "all defaults")]
-    known = {variable(name) for name in Settings.model_fields} | CLIENT_VARIABLES
-    for name in sorted(os.environ):
-        if name.startswith(ENV_PREFIX) and name not in known:
-            fix = "correct its name, or unset it; `greso serve --help` lists all"
-            findings.append(Finding("warning", "settings", f"{name} is set but is no setting", fix))
-    return findings
+    strays = [Finding("warning", "settings", f"{name} is set but is no setting", fix) for name, fix in variables()]
+    return [*findings, *strays]
 
 
 def _redis(settings: Settings) -> list[Finding]:

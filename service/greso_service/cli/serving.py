@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import socket
+import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 import uvicorn
 
+from greso_service import misspelt
 from greso_service.access import tls
+from greso_service.cli.connections import Connections
 from greso_service.errors import StartupError
 from greso_service.history.embedded import EmbeddedRedis
 from greso_service.preflight import look, require_usable
@@ -21,7 +26,6 @@ from greso_service.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from types import FrameType
 
     from fastapi import FastAPI
@@ -32,6 +36,7 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 2048  # connections the kernel queues; uvicorn's own default
 GRACE_SECONDS = 10  # for the requests being answered when the service is told to stop
+MOST_FILES = 65_536  # open at once, connections included; the limit that processes get by default is often 1,024
 UNREAD_SECONDS = 120  # that a connection lives whose other end takes nothing of what waits for it
 
 
@@ -44,7 +49,10 @@ def serve(settings: Settings) -> None:
     logs.configure(settings.log_level, settings.log_format)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    for name, fix in misspelt.variables():
+        log.warning("%s is set but is no setting; %s", name, fix)
     tls.require(settings)
+    _allow_files()
     with contextlib.ExitStack() as cleanup:
         listeners = [cleanup.enter_context(contextlib.closing(listen(settings.host, settings.port)))]
         if settings.metrics_port is not None:
@@ -66,7 +74,7 @@ def serve(settings: Settings) -> None:
 
         server = next(finding.found for finding in findings if finding.subject == "version")
         said = [*_places(settings, listeners), store, server]
-        _Server(create_app(settings), " | ".join(said), settings.tls_cert, settings.tls_key).run(sockets=listeners)
+        _Server(create_app(settings), " | ".join(said), settings).run(sockets=listeners)
 
 
 def _places(settings: Settings, listeners: list[socket.socket]) -> Iterator[str]:
@@ -80,6 +88,14 @@ def _places(settings: Settings, listeners: list[socket.socket]) -> Iterator[str]
         yield f"keys {settings.keys_file}"
 
 
+def _allow_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):  # then it is as it was
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def _stop(*_: object) -> NoReturn:
     # Raised where the program stands, it unwinds through the embedded Redis, which is stopped on the way. While
     # serving, uvicorn has the signals, and passes them on to here when the last request is answered.
@@ -89,9 +105,7 @@ def _stop(*_: object) -> NoReturn:
 class _Server(uvicorn.Server):
     """Says where it serves once it does."""
 
-    def __init__(
-        self, app: FastAPI, announcement: str, tls_cert: Path | None = None, tls_key: Path | None = None
-    ) -> None:
+    def __init__(self, app: FastAPI, announcement: str, settings: Settings) -> None:
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -100,12 +114,14 @@ class _Server(uvicorn.Server):
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
             lifespan="on",
-            ssl_certfile=tls_cert,
-            ssl_keyfile=tls_key,
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=settings.tls_key,
         )
         super().__init__(config)
         self.announcement = announcement
+        self.drain = settings.drain
         self.health = app.state.health
+        self.watched = Connections()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then print the announcement."""
@@ -113,8 +129,21 @@ class _Server(uvicorn.Server):
         if self.started:
             typer.echo(self.announcement)
 
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: look at the connections now and then; whether to stop."""
+        if counter % 10 == 0:
+            self.watched.look(list(self.server_state.connections))
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop, without waiting for readers that were given up and don't even take what was sent before."""
+        """Stop, without waiting for readers that were given up and don't even take what was sent before.
+
+        Not before those who send requests had time to see that readiness is red.
+        """
+        until = time.monotonic() + self.drain
+        while time.monotonic() < until and not self.force_exit:
+            await asyncio.sleep(0.1)
+            await self.on_tick(0)
         for connection in list(self.server_state.connections):
             if (transport := getattr(connection, "transport", None)) and transport.is_closing():
                 transport.abort()
