@@ -1,0 +1,247 @@
+"""`python -m tests.bench.overload`: what a service still does when it is asked for three times what it can do.
+
+Rollout batches are selected and reported on in several runs. First clients that wait for their answers, more and more
+of them, find the most that is answered per second. Then so many requests, and twice and three times as many, are sent
+at random moments, whatever has become of those before; each on a connection of its own while it lasts. Goodput counts
+answers of status 200 within the client's time budget; times count from the moment at which a request was to be sent.
+Goodput per second of the service's CPU time tells what refusing costs on a machine that has other things to do, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import platform
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import uvloop
+from rich.console import Console
+from rich.table import Table
+from tests.bench.serving import prompt_id
+from tests.servers import Service
+
+BUDGET = 2.0
+"""Seconds that a client waits before it goes on without the filter."""
+
+_PROMPTS, _GROUP_SIZE = 5_000, 8  # of each run
+_BODIES = 16  # of each kind and run, sent again and again
+_LOST = 0  # in place of a status
+
+Answered = list[tuple[int, float]]
+"""Status and seconds of each request."""
+
+
+class Requests:
+    """Requests as bytes, select and report in turn, each with a key of its own."""
+
+    def __init__(self, runs: int, prompts: int) -> None:
+        dice = random.Random(0)
+        self._number = itertools.count(dice.getrandbits(40))
+        made: list[list[tuple[bytes, bytes]]] = []
+        for run in range(runs):
+            made.append([])
+            for step in range(_BODIES):
+                chosen = [prompt_id(place) for place in dice.sample(range(_PROMPTS), prompts)]
+                groups = [{"prompt": name, "rewards": dice.choices((0, 1), k=_GROUP_SIZE)} for name in chosen]
+                made[-1].append(self._request(run, "select", {"step": step, "prompts": chosen}))
+                made[-1].append(self._request(run, "report", {"step": step, "results": groups}))
+        self._made = itertools.cycle(itertools.chain.from_iterable(zip(*made, strict=True)))
+
+    def _request(self, run: int, verb: str, body: object) -> tuple[bytes, bytes]:
+        content = json.dumps(body).encode()
+        head = (
+            f"POST /v1/runs/run-{run}/{verb} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(content)}\r\nIdempotency-Key: overload-"
+        )
+        return head.encode(), b"\r\n\r\n" + content
+
+    def __next__(self) -> bytes:
+        head, content = next(self._made)
+        return b"%b%d%b" % (head, next(self._number), content)
+
+
+class Connection(asyncio.Protocol):
+    """One request at a time; `answer`: of the one under way, its status."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self.answer: asyncio.Future[int] | None = None
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._buffer += data
+        head, ended, content = self._buffer.partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0] or 0) if ended else 1
+        if len(content) >= length and self.answer is not None and not self.answer.done():
+            self.answer.set_result(int(head[9:12]))
+            self._buffer = b""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_result(_LOST)
+
+
+class Load:
+    """Asks one service. `requests`: what for."""
+
+    def __init__(self, url: str, requests: Requests) -> None:
+        self._where = urlsplit(url)
+        self._requests = requests
+        self._idle: list[Connection] = []
+
+    async def closed(self, clients: int, seconds: float) -> Answered:
+        """As many requests as so many clients get answered one after another."""
+        loop, answered = asyncio.get_running_loop(), Answered()
+        until = loop.time() + seconds
+
+        async def client() -> None:
+            while loop.time() < until:
+                await self._ask(loop.time(), answered)
+
+        await asyncio.gather(*(client() for _ in range(clients)))
+        return answered
+
+    async def open(self, rate: float, seconds: float) -> Answered:
+        """So many requests a second, at random moments."""
+        loop, answered = asyncio.get_running_loop(), Answered()
+        moment, until, asking = loop.time(), loop.time() + seconds, set[asyncio.Task[None]]()
+        dice = random.Random(1)
+        while (moment := moment + dice.expovariate(rate)) < until:
+            if moment > loop.time():
+                await asyncio.sleep(moment - loop.time())
+            task = asyncio.create_task(self._ask(moment, answered))
+            asking.add(task)
+            task.add_done_callback(asking.discard)
+        await asyncio.gather(*asking)
+        return answered
+
+    async def _ask(self, moment: float, answered: Answered) -> None:
+        loop = asyncio.get_running_loop()
+        status = _LOST
+        try:
+            connection = await self._connection()
+            connection.answer = loop.create_future()
+            connection.transport.write(next(self._requests))
+            status = await asyncio.wait_for(connection.answer, 60)
+            if status != _LOST:
+                self._idle.append(connection)
+        except OSError:
+            pass
+        answered.append((status, loop.time() - moment))
+
+    async def _connection(self) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.transport.is_closing():
+                return connection
+        loop = asyncio.get_running_loop()
+        _, made = await loop.create_connection(Connection, self._where.hostname or "", self._where.port or 0)
+        return made
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        while self._idle:
+            self._idle.pop().transport.close()
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.overload", description=__doc__)
+    parser.add_argument("--prompts", type=int, default=384, help="of each select and report (default %(default)s)")
+    parser.add_argument("--runs", type=int, default=8, help="that are asked about (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=20, help="of each load (default %(default)s)")
+    parser.add_argument("--times", type=float, nargs="+", default=[1, 2, 3], help="of what saturates it")
+    parser.add_argument("options", nargs="*", help="of the service, behind --")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        service = Service(Path(folder), *asked.options)
+        try:
+            uvloop.run(measure(service.start(), asked))
+        finally:
+            service.close()
+
+
+async def measure(service: Service, asked: argparse.Namespace) -> None:
+    """Fill the runs, find the most that the service can do, ask for more."""
+    console, names = Console(), [prompt_id(place) for place in range(_PROMPTS)]
+    async with httpx.AsyncClient(base_url=service.url, timeout=60, trust_env=False) as client:
+        for run in range(asked.runs):
+            (await client.put(f"/v1/runs/run-{run}", json={"train_batch_size": 10**6})).raise_for_status()
+            (await client.put(f"/v1/runs/run-{run}/pool", json={"prompts": names})).raise_for_status()
+    load = Load(service.url, Requests(asked.runs, asked.prompts))
+    await load.closed(4, 2)
+    table = Table(title=f"select and report of {asked.prompts} prompts in {asked.runs} runs", title_justify="left")
+    for name in (
+        "load",
+        "asked for/s",
+        "goodput/s",
+        "of the most",
+        "per CPU s",
+        "p50 s",
+        "p99 s",
+        "503",
+        "p99 of 503 s",
+        "lost",
+    ):
+        table.add_column(name, justify="left" if name == "load" else "right")
+    most, part = 0.0, max(asked.seconds / 4, 1)
+    for clients in (1, 2, 4, 8, 16, 32, 64):
+        before = used(service)
+        answered = await load.closed(clients, part)
+        good, spent = goodput(answered) / part, used(service) - before
+        most = max(most, good)
+        table.add_row(f"{clients} clients", "", *row(answered, good, most, spent))
+    for times in asked.times:
+        rate, before = times * most, used(service)
+        answered = await load.open(rate, asked.seconds)
+        good, spent = goodput(answered) / asked.seconds, used(service) - before
+        table.add_row(f"{times:g} x", f"{rate:.0f}", *row(answered, good, most, spent))
+    load.close()
+    console.print(table)
+    console.print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
+
+
+def used(service: Service) -> float:
+    """Seconds of CPU time that the service has used."""
+    fields = Path(f"/proc/{service.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def goodput(answered: Answered) -> int:
+    """How many were answered with 200 in time."""
+    return sum(status == 200 and took <= BUDGET for status, took in answered)
+
+
+def row(answered: Answered, good: float, most: float, spent: float) -> Iterator[str]:
+    """The figures of one load."""
+    counts = Counter(status for status, _ in answered)
+    done = [took for status, took in answered if status == 200]
+    refused = [took for status, took in answered if status == 503]
+    yield f"{good:.0f}"
+    yield f"{good / most:.0%}"
+    yield f"{goodput(answered) / spent:.0f}"
+    yield from (f"{np.percentile(done, at):.3f}" if done else "-" for at in (50, 99))
+    yield f"{counts[503] / len(answered):.0%}"
+    yield f"{np.percentile(refused, 99):.3f}" if refused else "-"
+    yield f"{counts.total() - counts[200] - counts[503]}"
+
+
+if __name__ == "__main__":
+    main()
