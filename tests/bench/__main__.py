@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from tests.bench import calls, starts
+from tests.bench import calls, saturation, starts
 from tests.bench.serving import served
 from tests.bench.timing import Row, table
 
@@ -41,11 +41,19 @@ def _snapshots(asked: argparse.Namespace) -> Iterator[Row]:
     yield from starts.snapshots([20_000] if asked.quick else [100_000, 1_000_000], 5)
 
 
+def _saturation(asked: argparse.Namespace) -> Iterator[Row]:
+    if asked.quick:
+        yield from saturation.saturation([1], [1, 16], [1_024], 2)
+    else:
+        yield from saturation.saturation([1, 2], [1, 4, 16, 64, 256], [384, 4_096], 5)
+
+
 SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace], Iterator[Row]]]] = {
     "calls": ("Calls, by candidates", _calls),
     "sizes": ("Calls, by the size of the run", _sizes),
     "restarts": ("Memory, and restarts", _restarts),
     "snapshots": ("Snapshots", _snapshots),
+    "saturation": ("The most that it can do", _saturation),
 }
 
 
