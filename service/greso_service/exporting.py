@@ -10,6 +10,7 @@ from greso_service.errors import Conflict
 from greso_service.history.base import History, RunKey
 from greso_service.history.exported import Writer
 from greso_service.live import LiveRuns
+from greso_service.replay import HistoryGone
 
 
 class Exporting:
@@ -23,7 +24,7 @@ class Exporting:
         """The run's history as it is now, in pieces; what is written meanwhile is not in it.
 
         Raises `NotFound`, `Conflict` if its oldest events were trimmed, and `Unavailable` before the first piece comes.
-        A piece raises `HistoryGone` if the run is deleted or trimmed meanwhile, and `Unavailable`.
+        A piece raises `Conflict` if the run is deleted or trimmed meanwhile, and `Unavailable`.
         """
         async with self._live.held(key) as live:
             await self._live.current(key, live)
@@ -34,6 +35,9 @@ class Exporting:
 
     async def _pieces(self, writer: Writer, pages: AsyncIterator[list[bytes]]) -> AsyncIterator[bytes]:
         yield writer.begin()
-        async for page in pages:
-            yield await asyncio.to_thread(writer.lines, page)
+        try:
+            async for page in pages:
+                yield await asyncio.to_thread(writer.lines, page)
+        except HistoryGone as error:
+            raise Conflict("the run was deleted or trimmed while it was exported") from error
         yield writer.end()

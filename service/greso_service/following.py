@@ -72,8 +72,8 @@ class Following:
         """What the history holds behind `after`, and then, if it is to go `on`, what is written, as it is written.
 
         An empty page comes whenever there is no more. It ends there or, when it is to go on, when the history lacks
-        what was told: the run is gone, or trimmed to beyond that. While the store is away it goes on waiting; else
-        `Unavailable` is raised.
+        what was told: the run is gone, or trimmed to beyond that. While the store is away it goes on waiting. Else
+        `Conflict` and `Unavailable` are raised, since what ends must be whole.
         """
         mark = after
         while True:
@@ -84,7 +84,9 @@ class Following:
                     raise
                 payloads = []
             if payloads is None:
-                return
+                if on:
+                    return
+                raise Conflict(f"the history of run {key.run} was trimmed or made anew while it was read")
             page: Page = []
             for payload in payloads:
                 mark = mark.then(payload)

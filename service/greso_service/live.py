@@ -123,9 +123,9 @@ class LiveRuns:
     async def refresh(self) -> None:
         """Catch the active runs up with what others have written; one that can't be read is left as it is.
 
-        Raises `Unavailable`.
+        Raises `Unavailable` when all others were looked at: of a cluster one shard may be away.
         """
-        since = self.now_ms() - int(ACTIVE * 1000)
+        since, away = self.now_ms() - int(ACTIVE * 1000), list[Unavailable]()
         for key, live in list(self._runs.items()):
             if live.state is None or live.written_ms < since or live.lock.locked():
                 continue
@@ -134,6 +134,10 @@ class LiveRuns:
                     await self._refresh(key, live)
                 except Unreadable as error:
                     log.error("run %s is not followed: %s", key.run, error, extra=_named(key))
+                except Unavailable as error:
+                    away.append(error)
+        if away:
+            raise away[0]
 
     async def _refresh(self, key: RunKey, live: Live) -> None:
         self.settle(key, live)
@@ -144,10 +148,17 @@ class LiveRuns:
             del self._runs[key]
 
     async def close(self) -> None:
-        """Wait for snapshots under way."""
+        """Wait for snapshots under way, and a little for trims."""
         saving = [live.saving for live in self._runs.values() if live.saving is not None]
         if saving:
             await asyncio.wait(saving)
+        await self._saver.close()
+
+    async def quiet(self, key: RunKey, live: Live) -> None:
+        """Wait until nothing is saved of the run any more, and trim no further."""
+        if live.saving is not None:
+            await asyncio.wait([live.saving])
+        self._saver.stop(key)
 
     @asynccontextmanager
     async def held(self, key: RunKey, *, use: bool = True) -> AsyncIterator[Live]:

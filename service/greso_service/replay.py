@@ -91,13 +91,16 @@ def _fold_payloads(
 
 
 def folded(state: RunState | None, event: Event) -> RunState:
-    """The state, None before the first event, moved on by one."""
-    if state is not None:
-        fold(state, event)
-        return state
-    if not isinstance(event, Created):
-        raise CodecError(f"a history must begin with its creation, not with {type(event).__name__}")
-    return RunState(event)
+    """The state, None before the first event, moved on by one. Raises `CodecError` if that can't be."""
+    try:
+        if state is not None:
+            fold(state, event)
+            return state
+        if isinstance(event, Created):
+            return RunState(event)
+    except _CANT_FOLLOW as error:
+        raise CodecError(f"{type(event).__name__}: {error}") from error
+    raise CodecError(f"a history must begin with its creation, not with {type(event).__name__}")
 
 
 class Way:

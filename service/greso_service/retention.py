@@ -131,10 +131,10 @@ async def _walked(history: History, key: RunKey, way: Way, cutting: Cutting) -> 
             if walk.ended:
                 return walk
         if place < len(cutting.spans) - 1:
-            walk.leave(span)
+            await asyncio.to_thread(walk.leave, span)
         if walk.ended:
             return walk
-    walk.end()
+    await asyncio.to_thread(walk.end)
     return walk
 
 

@@ -7,7 +7,6 @@ killed, retried or doubled in between, an event is in the history once and its a
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
@@ -125,8 +124,7 @@ class Runs:
     async def delete(self, key: RunKey, given: Given = BARE) -> None:
         """Remove a run and all its keys."""
         async with self._live.held(key) as live:
-            if live.saving is not None:
-                await asyncio.wait([live.saving])
+            await self._live.quiet(key, live)
             for _ in range(TRIES):
                 if given.generation is not None:
                     fence(key, await self._live.current(key, live), given)

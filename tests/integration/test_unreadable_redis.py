@@ -101,7 +101,7 @@ UNREADABLE: dict[str, Damage] = {
     "the log is gone": Damage(lambda r: r.delete(LOG), (LOG, "head says")),
     "the log is trimmed to its end": Damage(lambda r: (r.delete(SNAP), r.xtrim(LOG, 1, approximate=False)), (LOG,)),
     "an entry of other fields behind the last": Damage(
-        lambda r: r.xadd(LOG, {"foo": "bar"}), (LOG,)
+        lambda r: (r.delete(SNAP), r.xadd(LOG, {"foo": "bar"})), (LOG,)
     ),
     "an entry of other fields within": Damage(
         lambda r: (

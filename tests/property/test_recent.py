@@ -65,6 +65,20 @@ def test_graded_rewards_widen_the_codes_and_are_swept() -> None:
     assert groups.size < prompts * rounds / 2
 
 
+def test_what_is_loaded_often_does_not_grow() -> None:
+    prompts, most = 20_000, 0
+    groups = RecentGroups()
+    groups.grow(prompts)
+    for visit in range(100):
+        index = np.arange(visit * 3_000, (visit + 1) * 3_000) % prompts
+        said = np.zeros(index.size, SAID_ROW)
+        said["mean"], said["count"] = np.random.default_rng(visit).random(index.size), 8
+        groups.put(index, np.full(index.size, visit * 3_000 // prompts, np.int32), visit, said)
+        groups = RecentGroups.unpacked(prompts, np.arange(prompts), groups.packed(np.arange(prompts)))
+        most = max(most, groups.size)
+    assert most < 1.5 * (RECENT * prompts + 3_000)
+
+
 def test_right_or_wrong_rewards_are_kept_once() -> None:
     groups = RecentGroups()
     groups.grow(10_000)

@@ -144,15 +144,23 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
 async def _keep_current(runs: Runs, store: History, metrics: Metrics) -> None:
     """Until cancelled: fold what other replicas write, and look how full the store is, so that metrics are current."""
     while True:
-        try:
-            if usage := await store.usage():
-                metrics.store_memory(*usage)
-            await runs.refresh()
-        except GresoError as error:
-            log.debug("metrics are not current: %s", error)  # Health tells of the outage
-        except Exception:
-            log.exception("metrics are not current; the service goes on")
+        for look in (_memory, _follow):
+            try:
+                await look(runs, store, metrics)
+            except GresoError as error:
+                log.debug("metrics are not current: %s", error)  # Health tells of the outage
+            except Exception:
+                log.exception("metrics are not current; the service goes on")
         await asyncio.sleep(REFRESH_EVERY)
+
+
+async def _memory(_runs: Runs, store: History, metrics: Metrics) -> None:
+    if usage := await store.usage():
+        metrics.store_memory(*usage)
+
+
+async def _follow(runs: Runs, _store: History, _metrics: Metrics) -> None:
+    await runs.refresh()
 
 
 def _redis(settings: Settings) -> History:

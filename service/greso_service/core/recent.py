@@ -115,6 +115,8 @@ class RecentGroups:
         steps, codes = (np.zeros((size, RECENT), packed[name].dtype) for name in ("steps", "codes"))
         steps[index], codes[index] = packed["steps"], packed["codes"]
         groups._restore(steps, codes, packed["said"])
+        if groups.size > _ROOM:
+            groups._sweep()  # or a run that is loaded often would keep for ever what its prompts have left
         return groups
 
 

@@ -172,8 +172,12 @@ class RedisHistory:
     ) -> Appended | Moved | Seen:
         """See `History.begin`."""
         draft = self.draft(key, base)
-        async for some in payloads:
-            await draft.extend(some)
+        try:
+            async for some in payloads:
+                await draft.extend(some)
+        except BaseException:  # not left to expire: one try after another would fill the memory
+            await draft.abandon()
+            raise
         return await draft.finish(at_ms=at_ms, once=once)
 
     def draft(self, key: RunKey, base: Base | None = None) -> RedisDraft:
@@ -289,7 +293,7 @@ class RedisHistory:
         except ResponseError as error:
             if isinstance(error, OutOfMemoryError) or _CANT_WRITE.search(str(error)):
                 raise Unavailable(f"Redis can't take writes now: {_line(error)}", _PAUSE) from error
-            async with self._reached():
+            async with self._reached(*keys):
                 explained = await redis_unreadable.explained(self._redis, error, keys)
             if explained is None:
                 raise

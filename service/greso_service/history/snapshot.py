@@ -74,11 +74,14 @@ class Frozen:
         arrays = {name: getattr(state.prompts, name)[:size] for name in PromptArrays.__slots__}
         # Most prompts of a large pool were not visited yet, and the groups are by far the largest rows.
         visited = np.flatnonzero(state.prompts.visits[:size])
-        arrays |= {f"groups_{name}": array for name, array in state.groups.packed(visited).items()}
+        copied = {f"groups_{name}": array for name, array in state.groups.packed(visited).items()}
+        arrays |= copied
         arrays |= {"words": words, "lengths": lengths, "pool": state.pool[: state.pool_size], "steps": state.steps.rows}
         arrays |= {f"sample_{name}": getattr(state.sample, name) for name in _SAMPLE}
         arrays |= {_steps_of(number): domain.steps.rows for number, domain in enumerate(state.domains)}
-        self.arrays: dict[str, NDArray[Any]] = {name: array.copy() for name, array in arrays.items()}
+        self.arrays: dict[str, NDArray[Any]] = {
+            name: array if name in copied else array.copy() for name, array in arrays.items()
+        }
         self.header = {
             "written_ms": written_ms,
             "created": state.created.to_dict(),
