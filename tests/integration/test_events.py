@@ -297,6 +297,20 @@ def test_a_run_made_anew_ends_the_streams_of_the_old_one(store: Store) -> None:
     asyncio.run(story())
 
 
+def test_a_stream_that_does_not_follow_does_not_end_in_the_middle_as_if_it_were_whole(store: Store) -> None:
+    async def story() -> None:
+        async with store.opened() as history:
+            runs = replica(history)
+            await runs.create(KEY, {})
+            _, pages = await runs.events(KEY, START, on=False)
+            await anext(pages)
+            await runs.delete(KEY)
+            with pytest.raises(Conflict, match="trimmed or made anew while it was read"):
+                await anext(pages)
+
+    asyncio.run(story())
+
+
 class Away(PassingHistory):
     away = False
 
