@@ -47,8 +47,8 @@ class Client:
                 train(client.collect(step, roll_out).effective)
 
     `url`: default GRESO_URL, else http://127.0.0.1:8080. `run`: 1-128 letters, digits, '.', '_', '-'. `api_key`:
-    default GRESO_API_KEY. `budget`: seconds a call may take in all, retries included. `spool`: file for reports that
-    can't be delivered now; None is one per service and run in the user's state directory, False is none.
+    default GRESO_API_KEY. `budget`: seconds a call may take in all, retries included (a day at most). `spool`: file for
+    reports that can't be delivered now; None is one per service and run in the user's state directory, False is none.
     `spool_bytes`: its bound. `transport`: httpx transport, the seam for tests.
 
     While the service is away, the calls of the training loop go on without it and say so (`degraded=True`); calls

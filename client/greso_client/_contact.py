@@ -102,6 +102,10 @@ class Contact:
         loop = request.path in {f"{self._run_path}/{call}" for call in ("select", "draw", "report")}
         return loop and not self._strict and self.fence.generation is not None
 
+    def deadline(self) -> float:
+        """When a call that begins now has used up its budget."""
+        return self._io.now() + self._budget
+
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("this client was closed; make a new one")
@@ -120,7 +124,7 @@ class Contact:
                     self.fence.take_over(state.generation)
                     taken = True
                     if status == 201:
-                        await self.retire(deferred.request, deferred.at)
+                        await self.retire(deferred.request, deferred.at, deadline)
                 else:
                     await self._exchange(deferred.request, answers.pool_size, deadline, once=once)
             except ForbiddenError:
@@ -151,13 +155,13 @@ class Contact:
         """Send a request that sets up the run (`creates` it) with the next call that reaches the service."""
         self._deferred.append(_Deferred(request, at, creates))
 
-    async def keep(self, request: Request) -> None:
+    async def keep(self, request: Request, deadline: float) -> None:
         """Spool a report."""
-        await self._delivery.keep(request, ahead=any(deferred.creates for deferred in self._deferred))
+        await self._delivery.keep(request, deadline, ahead=any(deferred.creates for deferred in self._deferred))
 
-    async def retire(self, created: Request, at: float) -> None:
+    async def retire(self, created: Request, at: float, deadline: float) -> None:
         """Put aside what was spooled before `at` for an earlier run of the name that was just created."""
-        await self._delivery.retire(created.path, at)
+        await self._delivery.retire(created.path, at, deadline)
 
     # Bringing everything to the service
 

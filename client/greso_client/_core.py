@@ -70,7 +70,7 @@ class Core:
 
     async def create_run(self, spec: Mapping[str, Any]) -> RunState:
         """See `Client.create_run`."""
-        request, asked_at = self._requests.create(spec), self._io.wall()
+        request, asked_at, deadline = self._requests.create(spec), self._io.wall(), self._contact.deadline()
         try:
             state, status = await self._contact.ask(request, self._contact.read_state)
         except UnavailableError as error:
@@ -81,7 +81,7 @@ class Core:
         if status == 201 or state.generation != self._fence.generation:
             self._forget_steps()
         if status == 201:
-            await self._contact.retire(request, asked_at)
+            await self._contact.retire(request, asked_at, deadline)
         self._fence.take_over(state.generation)
         self.fallback.learn_state(state)
         return state
@@ -232,11 +232,12 @@ class Core:
         """See `Client.report`."""
         step, checked = checked_step(step), checked_groups(groups)
         request = self._fence.stamp(self._requests.report(step, checked, final, checked_seconds(seconds)))
+        deadline = self._contact.deadline()
         try:
             reported, _ = await self._contact.ask(request, answers.reported_of(step, len(checked)), reports_first=True)
         except UnavailableError as error:
             self._contact.without_service(error)
-            await self._contact.keep(request)
+            await self._contact.keep(request, deadline)
             return self.fallback.report(step, checked, final)
         self._learn(reported)
         return reported

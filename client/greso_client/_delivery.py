@@ -11,8 +11,14 @@ from typing import TypeVar
 from greso_client import _answers as answers
 from greso_client._breaker import LINE_EVERY
 from greso_client._counts import Counts
-from greso_client._errors import ForbiddenError, NotFoundError, RefusedError, UnavailableError
-from greso_client._exchange import Exchange
+from greso_client._errors import (
+    UNREADABLE_HISTORY,
+    ForbiddenError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
+from greso_client._exchange import Exchange, UnsureError
 from greso_client._io import IO
 from greso_client._requests import Request
 from greso_client._spool import Entry, Spool
@@ -24,8 +30,12 @@ R = TypeVar("R")
 # The service knows an idempotency key for at least 24 h (docs/api.md). An older report might count twice, so it is
 # put aside.
 OLDEST = 23.5 * 3600
-# Tries (one per pause of the breaker) after which a report that the service answers with 500 is put aside.
+# Tries (one per pause of the breaker) after which a report that the service fails over is put aside.
 MOST_FAILURES = 5
+# A call waits for the spool's lock as long as its time lasts, and this long when that is used up already.
+LEAST_WAIT = 0.05
+# Whoever waited for that lock in vain only looks whether it is free, for so many seconds.
+LOCKED_PAUSE = 5.0
 
 
 class _DiskError(Exception):
@@ -44,8 +54,10 @@ class Delivery:
         self._next_line = -math.inf
         # How often the service failed over the oldest report: its key, and the times.
         self._failures = ("", 0)
+        # When to wait again for a spool that another process kept locked.
+        self._next_wait = -math.inf
 
-    async def keep(self, request: Request, *, ahead: bool) -> None:
+    async def keep(self, request: Request, deadline: float, *, ahead: bool) -> None:
         """Spool a report that could not be delivered; `ahead` of its run, if that could not be created yet."""
         if self._spool is None:
             self._counts.add(dropped=1)
@@ -53,7 +65,7 @@ class Delivery:
         spool = self._spool
         request = self._exchange.adapted(request)  # what was tried last, under the key that it was tried with
         try:
-            dropped = await self._disk(partial(spool.append, request, self._io.wall(), ahead=ahead))
+            dropped = await self._locked(partial(spool.append, request, self._io.wall(), ahead=ahead), deadline)
         except _DiskError as error:
             self._counts.add(dropped=1)
             self._say(f"{error}; a report is lost, training goes on")
@@ -97,12 +109,12 @@ class Delivery:
 
     async def _deliver(self, spool: Spool, deadline: float, stop: float, once: bool) -> bool:
         while self._io.now() < stop:
-            entry = await self._disk(spool.head)
+            entry = await self._locked(spool.head, stop)
             if entry is None:
                 self._tell_damage(spool)
                 return True
             refused = await self._send(entry, deadline, once)
-            await self._disk(partial(spool.settle, entry, refused))
+            await self._locked(partial(spool.settle, entry, refused), deadline)
             if refused is None:
                 self._counts.add(delivered=1)
             else:
@@ -135,7 +147,7 @@ class Delivery:
         except RefusedError as error:
             return str(error)
         except UnavailableError as error:
-            if error.status is None or error.transient or not self._is_poison(entry):
+            if not _is_over_report(error) or not self._is_poison(entry):
                 raise
             return f"the service failed over it {MOST_FAILURES} times: {error}"
         return None
@@ -146,20 +158,33 @@ class Delivery:
         self._failures = (key, self._failures[1] + 1 if self._failures[0] == key else 1)
         return self._failures[1] >= MOST_FAILURES
 
-    async def retire(self, run_path: str, before: float) -> None:
+    async def retire(self, run_path: str, before: float, deadline: float) -> None:
         """Put aside what was spooled for a run of the same name that is no more."""
         spool = self._spool
         if spool is None or self.is_empty():
             return
         reason = "kept for an earlier run of this name"
         try:
-            retired = await self._disk(partial(spool.retire, run_path, before, reason))
+            retired = await self._locked(partial(spool.retire, run_path, before, reason), deadline)
         except _DiskError as error:
             self._say(str(error))
             return
         self._counts.add(refused=retired)
         if retired:
             self._say(f"{retired} spooled reports of an earlier run of this name were put aside: {spool.refused_path}")
+
+    async def _locked(self, function: Callable[..., R], until: float) -> R:
+        """Disk work that takes the spool's lock: waits `until` then, or not at all soon after it waited in vain."""
+        now = self._io.now()
+        patience = 0.0 if now < self._next_wait else max(LEAST_WAIT, until - now)
+        try:
+            result = await self._disk(partial(function, patience=patience))
+        except _DiskError as error:
+            if patience and isinstance(error.__cause__, TimeoutError):
+                self._next_wait = self._io.now() + LOCKED_PAUSE
+            raise
+        self._next_wait = -math.inf
+        return result
 
     async def _disk(self, function: Callable[[], R]) -> R:
         try:
@@ -172,3 +197,14 @@ class Delivery:
         if now >= self._next_line:
             self._next_line = now + LINE_EVERY
             log.warning("greso: %s", text)
+
+
+def _is_over_report(error: UnavailableError) -> bool:
+    """Whether an answer may be about the very report, so that it would be the same for ever.
+
+    That is a mistake of the service, a 413 of anybody on the way, and a report that can't be told twice. What is busy,
+    a page of somebody else and a run that can't be read are about all reports, and pass.
+    """
+    if error.status == 413 or isinstance(error, UnsureError):
+        return True
+    return error.status == 500 and error.problem is not None and error.problem.type != UNREADABLE_HISTORY

@@ -76,16 +76,26 @@ class UnavailableError(GresoError, ConnectionError):
     """The service could not be reached, or answered that it can't serve now.
 
     `status`: of the HTTP answer, None when there was none. `retry_after`: seconds the service asked to wait, None when
-    it didn't say. `transient`: whether asking again at once may help.
+    it didn't say. `transient`: whether asking again at once may help. `problem`: what the service itself said, None
+    when it said nothing or somebody else did. `sent`: False when the request never left, so that it had no effect.
     """
 
     def __init__(
-        self, message: str, *, status: int | None = None, retry_after: float | None = None, transient: bool = True
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        transient: bool = True,
+        problem: Problem | None = None,
+        sent: bool = True,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
         self.transient = transient
+        self.problem = problem
+        self.sent = sent
 
     def __str__(self) -> str:
         """The message alone, as OSError shows it."""
@@ -154,6 +164,8 @@ class ClosedError(GresoError, RuntimeError):
 
 # Problem type of a write with another generation than the run's (docs/api.md, Greso-Generation).
 STALE_GENERATION = "urn:greso:problem:stale-generation"
+# Problem type of a run whose history is damaged or newer than the service: no fault of any report.
+UNREADABLE_HISTORY = "urn:greso:problem:unreadable-history"
 
 _BY_STATUS: dict[int, type[RefusedError]] = {
     400: InvalidRequestError,

@@ -28,6 +28,15 @@ log = logging.getLogger("greso_client")
 
 R = TypeVar("R")
 
+
+class UnsureError(UnavailableError):
+    """A report with seconds may have been counted by a newer service, and the one that answers now takes no seconds.
+
+    Without them it would have to come under another key, and could count twice. Under its own key a newer service
+    says what became of it.
+    """
+
+
 # Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"): uniform in [0, min(cap, base * 2^attempt)].
 BACKOFF_BASE = 0.1
 BACKOFF_CAP = 2.0
@@ -58,6 +67,8 @@ class Exchange:
         self._expected = expected
         # An older service refuses `seconds`. They are for show, so they must not cost a training its reports.
         self._without_seconds = False
+        # Keys of reports with seconds that were sent and not answered: they may have been counted.
+        self._unsure: set[str | None] = set()
 
     async def __call__(
         self,
@@ -83,11 +94,24 @@ class Exchange:
             if not self._without_seconds:
                 log.warning("greso: the service takes no seconds in a report, it is older; they are left out")
             self._without_seconds = True
+            if self._is_unsure(request):
+                raise UnsureError(
+                    "the report may have been counted with its seconds, which the service, now an older one, refuses; "
+                    f"under another key it could count twice ({error})",
+                    status=error.status, transient=False,
+                ) from error  # fmt: skip
         return await self._answered(plain, reader, deadline, once, patience)
 
     def adapted(self, request: Request) -> Request:
-        """The request as the service takes it, as far as its refusals have shown."""
+        """The request as the service takes it, as far as its refusals have shown, but never one that may have been
+        counted under another key than that.
+        """
+        if self._is_unsure(request):
+            return dataclasses.replace(request, unsure=True)
         return without_seconds(request) if self._without_seconds else request
+
+    def _is_unsure(self, request: Request) -> bool:
+        return request.unsure or request.key in self._unsure
 
     async def _answered(
         self, request: Request, reader: Callable[[Json], R], deadline: float, once: bool, patience: float
@@ -98,15 +122,20 @@ class Exchange:
                 answer = await self._attempt(request, deadline, once, patience)
                 value = reply.read(answer, reader)
             except RefusedError as error:
+                if not _refuses_seconds(error):
+                    self._unsure.discard(request.key)
                 if isinstance(error, NotFoundError) and self._expected(request):
                     raise run_gone(error.problem) from error
                 self._breaker.answered(self._io.now())
                 raise
             except UnavailableError as error:
+                if error.sent and without_seconds(request) is not request:
+                    self._unsure.add(request.key)
                 wait = self._wait(error, attempt)
                 if once or not error.transient or self._io.now() + wait >= deadline:
                     raise
             else:
+                self._unsure.discard(request.key)
                 self._breaker.answered(self._io.now())
                 return value, answer.status
             await self._io.pause(wait)
@@ -116,7 +145,7 @@ class Exchange:
     async def _attempt(self, request: Request, deadline: float, once: bool, patience: float) -> Answer:
         left = deadline - self._io.now()
         if left <= 0:
-            raise BudgetExceededError("the time budget of the call is used up")
+            raise BudgetExceededError("the time budget of the call is used up", sent=False)
         return await self._told(request, max(left if once else min(left, self._share), patience))
 
     async def _told(self, request: Request, timeout: float) -> Answer:  # noqa: ASYNC109 - a bound on one attempt
@@ -138,6 +167,6 @@ class Exchange:
         return jitter if error.retry_after is None else error.retry_after + jitter
 
 
-def _refuses_seconds(error: InvalidRequestError) -> bool:
+def _refuses_seconds(error: RefusedError) -> bool:
     pointers = [fault.pointer for fault in error.problem.errors]
     return error.status == 422 and bool(pointers) and all(f"{at}/".startswith("/seconds/") for at in pointers)

@@ -26,6 +26,8 @@ R = TypeVar("R")
 CONNECT_SECONDS = 5.0
 # No answer of the contract is as large, not a draw of 65,536 prompts of 256 bytes.
 MOST_BYTES = 64 * 1024 * 1024
+# Longer is refused as a budget, and cut off elsewhere: threads and sockets take no wait without end.
+LONGEST_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +123,9 @@ def _unavailable(error: Exception, timeout: float) -> UnavailableError:
     """What went wrong on the way to the service or back, whatever it is: none of it may stop a training."""
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, httpx.TimeoutException | TimeoutError):
-        return BudgetExceededError(f"no answer within {timeout:.2g} s ({reason})")
-    return UnavailableError(reason)
+        sent = not isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
+        return BudgetExceededError(f"no answer within {timeout:.2g} s ({reason})", sent=sent)
+    return UnavailableError(reason, sent=not isinstance(error, httpx.ConnectError))
 
 
 class BlockingIO:
@@ -151,6 +154,7 @@ class BlockingIO:
 
     async def send(self, request: Request, timeout: float) -> Answer:  # noqa: ASYNC109 - a bound on one attempt
         """One attempt."""
+        timeout = min(timeout, LONGEST_SECONDS)
         if self._owner != os.getpid():
             self._inherited.append(self._http)
             self._http, self._owner = self._make(), os.getpid()
@@ -172,7 +176,7 @@ class BlockingIO:
         except queue.Empty:
             raise BudgetExceededError(f"no answer within {timeout:.2g} s") from None
         except RuntimeError as error:  # no more threads
-            raise _unavailable(error, timeout) from error
+            raise UnavailableError(f"{type(error).__name__}: {error}", sent=False) from error
         if isinstance(result, UnavailableError):
             raise result
         if isinstance(result, Exception):
@@ -181,7 +185,7 @@ class BlockingIO:
 
     async def pause(self, seconds: float) -> None:
         """Sleep."""
-        time.sleep(seconds)  # noqa: ASYNC251 - no event loop here, see the module's docstring
+        time.sleep(min(seconds, LONGEST_SECONDS))  # noqa: ASYNC251 - no event loop here, see the module's docstring
 
     async def work(self, function: Callable[[], R]) -> R:
         """Call it."""
@@ -210,6 +214,7 @@ class AsyncioIO:
 
     async def send(self, request: Request, timeout: float) -> Answer:  # noqa: ASYNC109 - a bound on one attempt
         """One attempt."""
+        timeout = min(timeout, LONGEST_SECONDS)
         try:
             async with asyncio.timeout(timeout), self._http.stream(**_arguments(request, timeout)) as response:
                 body = _Body(response, timeout)
@@ -223,7 +228,7 @@ class AsyncioIO:
 
     async def pause(self, seconds: float) -> None:
         """Sleep."""
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(min(seconds, LONGEST_SECONDS))
 
     async def work(self, function: Callable[[], R]) -> R:
         """Call it in a thread; cancelled, wait for its end first: what it holds by then is to be given back."""

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from greso_client._io import LONGEST_SECONDS
 from greso_client._spool import Spool
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -44,8 +45,8 @@ class Options:
         api_key = api_key or os.environ.get("GRESO_API_KEY") or None
         if api_key is not None and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
             raise ValueError("api_key must be visible ASCII characters: was a line end copied with it?")
-        if not budget > 0:
-            raise ValueError(f"budget {budget} must be more than 0 seconds")
+        if not 0 < budget <= LONGEST_SECONDS:  # nor a NaN
+            raise ValueError(f"budget {budget} must be more than 0 and at most {LONGEST_SECONDS:.0f} seconds (a day)")
         if spool_bytes < 1:
             raise ValueError(f"spool_bytes {spool_bytes} must be 1 or more; spool=False turns the spool off")
         kept = (

@@ -61,10 +61,14 @@ def read(answer: Answer, reader: Callable[[Json], R]) -> R:
 def _error(answer: Answer) -> GresoError:
     problem = _problem(answer)
     said = str(problem or _page(answer))
-    if answer.status in _BUSY:
-        return UnavailableError(said, status=answer.status, retry_after=_retry_after(answer))
-    if answer.status in _GATEWAY_BUSY or answer.status >= 500:
-        return UnavailableError(said, status=answer.status, retry_after=_retry_after(answer), transient=False)
+    if answer.status in _BUSY or answer.status in _GATEWAY_BUSY or answer.status >= 500:
+        return UnavailableError(
+            said,
+            status=answer.status,
+            retry_after=_retry_after(answer),
+            transient=answer.status in _BUSY,
+            problem=problem if answer.is_of_service else None,
+        )
     if answer.status < 400:
         return ProtocolError(f"HTTP {answer.status} where an answer of the service was expected: is the URL right?")
     if problem is None:

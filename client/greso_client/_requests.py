@@ -38,7 +38,8 @@ _WITH_RATE = "name a prompt with its pass rate or domain by PoolPrompt(prompt, p
 class Request:
     """One request, the same on each attempt but for `news`. `key`: its idempotency key, on every POST. `generation`: of
     the run, as whoever writes believes it to be (the fencing token); None where it isn't known or nothing is written.
-    `news`: what this attempt tells the service of the client (`Greso-Client`), most often nothing.
+    `news`: what this attempt tells the service of the client (`Greso-Client`), most often nothing. `unsure`: a report
+    with seconds that may have been counted without an answer, so that it must not come under another key.
     """
 
     method: str
@@ -48,6 +49,7 @@ class Request:
     key: str | None = None
     generation: int | None = None
     news: str = ""
+    unsure: bool = False
 
 
 def _post(path: str, body: Mapping[str, Any]) -> Request:

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from greso_client._spool_lines import DONE, DUE, FLAG, header, identity_of, requ
 
 # A full spool is cut to this share of its bound, so that not every further report rewrites the file.
 _KEEP_SHARE = 0.9
-# The longest wait for another process's access to the file, which takes milliseconds. Then a report is dropped.
+# The longest wait for another process's access to the file, which takes milliseconds. Most callers wait less.
 LOCK_SECONDS = 5.0
 
 
@@ -47,7 +48,10 @@ class Entry:
 
 
 class Spool:
-    """The spool file at `path`, at most `limit` bytes. Every method may raise OSError; all block on the disk."""
+    """The spool file at `path`, at most `limit` bytes. Every method may raise OSError; all block on the disk.
+
+    `patience`: seconds to wait while another process has the file, at most `LOCK_SECONDS`; then TimeoutError.
+    """
 
     def __init__(self, path: Path, limit: int) -> None:
         self.path = path
@@ -62,13 +66,13 @@ class Spool:
         """Whether nothing waits (a file exists only while something does)."""
         return not self.path.exists()
 
-    def append(self, request: Request, at: float, *, ahead: bool = False) -> int:
+    def append(self, request: Request, at: float, *, ahead: bool = False, patience: float = math.inf) -> int:
         """Keep a request; returns how many older ones were dropped for it. OSError: not kept, nothing else lost.
 
         `ahead`: its run could not be created yet, so that a run created later is the one that it is meant for.
         """
         line = written(request, at, ahead)
-        with self._locked():
+        with self._locked(patience):
             size = self._mend()
             dropped = 0
             if size + len(line) > self._limit:
@@ -77,9 +81,9 @@ class Spool:
             self._write(line, size)
         return dropped
 
-    def head(self) -> Entry | None:
+    def head(self, patience: float = math.inf) -> Entry | None:
         """The oldest entry that is due; None (and no file any more) when there is none."""
-        with self._locked():
+        with self._locked(patience):
             for entry in self._due():
                 return entry
             with contextlib.suppress(FileNotFoundError):
@@ -87,17 +91,17 @@ class Spool:
                 self.path.unlink()
             return None
 
-    def settle(self, entry: Entry, refused: str | None = None) -> None:
+    def settle(self, entry: Entry, refused: str | None = None, patience: float = math.inf) -> None:
         """Mark an entry as done; with a reason for refusal, copy it to the `.refused` file."""
-        with self._locked():
+        with self._locked(patience):
             # The file may have been rewritten since `head` by a process that had to make room.
             place = next((now for now in self._due(entry) if now.request.key == entry.request.key), None)
             if place is not None:
                 self._settle(place, refused)
 
-    def retire(self, run_path: str, before: float, reason: str) -> int:
+    def retire(self, run_path: str, before: float, reason: str, patience: float = math.inf) -> int:
         """Move aside what was kept before a moment for a run, unless ahead of it; returns how many."""
-        with self._locked():
+        with self._locked(patience):
             kept = [e for e in self._due() if e.at < before and e.request.path.startswith(f"{run_path}/")]
             old = [entry for entry in kept if not entry.ahead]
             for entry in old:
@@ -127,10 +131,10 @@ class Spool:
     # Below, the short lock is held.
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self, patience: float) -> Iterator[None]:
         descriptor = self._open_lock(".lock")
         try:
-            _lock(descriptor, self.path)
+            _lock(descriptor, self.path, min(patience, LOCK_SECONDS))
             yield
         finally:
             self.release(descriptor)
@@ -252,14 +256,14 @@ class Spool:
             os.close(descriptor)
 
 
-def _lock(descriptor: int, path: Path) -> None:
+def _lock(descriptor: int, path: Path, seconds: float) -> None:
     """Wait for the short lock. A process frozen while it holds it must not hold up every other: then OSError."""
-    give_up = time.monotonic() + LOCK_SECONDS
+    give_up = time.monotonic() + seconds
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > give_up:
+            if time.monotonic() >= give_up:
                 raise TimeoutError(errno.ETIMEDOUT, "another process keeps it locked", str(path)) from None
             time.sleep(0.002)
         else:

@@ -16,6 +16,8 @@ def written(request: Request, at: float, ahead: bool) -> bytes:
     """The line for a request kept at wall-clock second `at`, `ahead` of its run or not."""
     record = {"at": at, "key": request.key, "method": request.method, "path": request.path, "ahead": ahead}
     record |= {"generation": request.generation, "type": request.content_type}
+    if request.unsure:
+        record["unsure"] = True
     record["body"] = (request.body or b"").decode()
     return DUE + json.dumps(record, separators=(",", ":")).encode()[1:] + b"\n"
 
@@ -44,7 +46,7 @@ def request_of(line: bytes) -> tuple[Request, float, bool] | None:
             return None  # without its key it could count twice
         request = Request(
             method, path, record["body"].encode(), record["type"], key,
-            None if generation is None else int(generation),
+            None if generation is None else int(generation), unsure=bool(record.get("unsure")),
         )  # fmt: skip
         return request, float(record["at"]), bool(record["ahead"])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):

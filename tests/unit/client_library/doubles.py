@@ -16,8 +16,8 @@ import httpx
 from greso_client import Collected, Rollout
 from greso_client._collect import Session
 from greso_client._core import Core
-from greso_client._errors import BudgetExceededError, UnavailableError
-from greso_client._io import _headers, run
+from greso_client._errors import BudgetExceededError
+from greso_client._io import _headers, _unavailable, run
 from greso_client._options import Options
 from greso_client._reply import Answer
 from greso_client._requests import Request
@@ -84,6 +84,8 @@ class FakeService:
         key = request.headers.get("idempotency-key")
         if request.method == "POST" and key is None:
             return problem(422, "a POST without a key")
+        if self.forbids_seconds and request.url.path.endswith("/report") and "seconds" in json.loads(request.content):
+            return problem(422, errors=[{"pointer": "/seconds", "detail": "is not a field of this request"}])
         if key in self.answered:
             return self.answered[key]
         response = self.route(request)
@@ -181,8 +183,6 @@ class FakeService:
     def do_report(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
         step, results = body["step"], body["results"]
-        if self.forbids_seconds and "seconds" in body:
-            return problem(422, errors=[{"pointer": "/seconds", "detail": "is not a field of this request"}])
         frozen = step < self.newest or step in self.closed_steps
         self.newest = max(self.newest, step)
         self.reports.append(body | {"frozen": frozen})
@@ -263,7 +263,7 @@ class ClockIO:
         try:
             response = self.service(sent)
         except httpx.HTTPError as error:
-            raise UnavailableError(str(error)) from error
+            raise _unavailable(error, timeout) from error
         return Answer(response.status_code, response.headers, response.content)
 
     async def pause(self, seconds: float) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 from pathlib import Path
 
+import httpx
 import pytest
 
 from greso_client import (
@@ -173,6 +174,64 @@ def test_a_report_that_the_service_always_fails_over_makes_way(
     assert "500" in str(lines(spool_path.with_name("spool.jsonl.refused"))[0]["refused"])
 
 
+def wrong(status: int, type: str) -> httpx.Response:
+    return problem(status, type=f"urn:greso:problem:{type}")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        wrong(500, "unreadable-history"),
+        wrong(408, "request-timeout"),
+        problem(425),
+        problem(429),
+        httpx.Response(429, text="<html>Too Many Requests"),
+        httpx.Response(408, text="<html>Request Timeout"),
+        httpx.Response(401, text="<html>log in"),
+        httpx.Response(403, text="<html>not allowed"),
+        httpx.Response(404, text="<html>no upstream"),
+        httpx.Response(422, text="<html>no"),
+        httpx.Response(500, text="<html>Internal Server Error"),
+        httpx.Response(500, json={"title": "Internal Server Error", "status": 500}),
+        problem(501),
+        wrong(503, "unavailable"),
+        httpx.Response(302, headers={"location": "/login"}),
+        httpx.Response(200, text="<html>log in"),
+        httpx.ReadError("reset"),
+    ],
+    ids=lambda answer: f"{getattr(answer, 'status_code', 'reset')} {getattr(answer, 'text', '')[:50]}",
+)
+def test_an_outage_of_any_kind_and_length_costs_no_report(
+    core: Core, service: FakeService, io: ClockIO, spool_path: Path, answer: httpx.Response | Exception
+) -> None:
+    service.down = True
+    for step in range(2):
+        run(core.report(step, [Group(f"p{step}", MIXED)]))
+    come_back(service, io)
+    asked = len(service.requests)
+    service.script.extend([answer] * 1000)
+    while len(service.requests) < asked + 3 * MOST_FAILURES:
+        assert not run(core.flush())
+        io.time += 60
+    service.script.clear()
+    assert run(core.flush())
+    assert service.reported() == [(0, ["p0"]), (1, ["p1"])]
+    counters = core.counts.snapshot()
+    assert (counters.delivered, counters.refused, counters.dropped) == (2, 0, 0)
+    assert not spool_path.with_name("spool.jsonl.refused").exists()
+
+
+def test_only_failures_over_the_report_itself_are_counted(core: Core, service: FakeService, io: ClockIO) -> None:
+    service.down = True
+    run(core.report(0, [Group("a", MIXED)]))
+    come_back(service, io)
+    mistake, page = wrong(500, "internal-error"), httpx.Response(403, text="<html>not allowed")
+    service.script.extend([mistake, page] * (MOST_FAILURES - 1))
+    assert not any(run(core.flush()) for _ in range(2 * (MOST_FAILURES - 1)))
+    assert run(core.flush())
+    assert service.reported() == [(0, ["a"])]
+
+
 def test_a_report_too_old_for_its_key_is_put_aside(
     core: Core, service: FakeService, io: ClockIO, spool_path: Path
 ) -> None:
@@ -226,7 +285,7 @@ def test_a_spool_that_cannot_be_read_does_not_hold_up_new_reports(
     run(core.report(0, [Group("a", MIXED)]))
     come_back(service, io)
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise OSError(5, os.strerror(5))
 
     monkeypatch.setattr("greso_client._spool.Spool.head", broken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from datetime import UTC, datetime, timedelta
@@ -13,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greso_client import BudgetExceededError, ConflictError, Group, ProtocolError, UnavailableError
+from greso_client import BudgetExceededError, Client, ConflictError, Group, ProtocolError, UnavailableError
 from greso_client._breaker import FIRST_PAUSE, LONGEST_PAUSE
 from greso_client._core import Core
-from greso_client._io import run
+from greso_client._io import LONGEST_SECONDS, AsyncioIO, BlockingIO, run
+from greso_client._requests import RunRequests
 
 from .doubles import ClockIO, FakeService, make_core, problem
 
@@ -245,3 +247,22 @@ def test_a_service_that_fails_now_and_then_does_not_fill_the_log(
         run(core.select(step, ["a"]))
         io.time += 1.0
     assert len(caplog.records) <= 2 * (100 / 30 + 1)
+
+
+def test_the_longest_budget_works(service: FakeService) -> None:
+    transport = httpx.MockTransport(service)
+    with Client("http://service", run="test", budget=LONGEST_SECONDS, spool=False, transport=transport) as client:
+        assert not client.select(0, ["a"]).degraded
+
+
+@pytest.mark.parametrize("seconds", [1e9, 1e300, float("inf")])
+def test_no_time_out_is_too_long_for_the_io(service: FakeService, seconds: float) -> None:
+    request, transport = RunRequests("test").state(), httpx.MockTransport(service)
+
+    async def awaited() -> int:
+        async with httpx.AsyncClient(base_url="http://service", transport=transport) as http:
+            return (await AsyncioIO(http).send(request, seconds)).status
+
+    blocking = BlockingIO(lambda: httpx.Client(base_url="http://service", transport=transport))
+    assert run(blocking.send(request, seconds)).status == asyncio.run(awaited()) == 200
+    blocking.close()

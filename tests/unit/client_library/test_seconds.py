@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,10 +16,11 @@ import pytest
 from greso_client import Group, InvalidRequestError, Rollout, Seconds
 from greso_client._collect import Session
 from greso_client._core import Core
+from greso_client._delivery import MOST_FAILURES
 from greso_client._io import run
 from greso_client._requests import RunRequests, without_seconds
 
-from .doubles import MIXED, ClockIO, FakeService, mixed, problem
+from .doubles import MIXED, ClockIO, FakeService, make_core, mixed, problem
 
 SPENT = Seconds(2.0, 1.0)
 
@@ -83,6 +86,81 @@ def test_a_report_whose_second_answer_is_lost_counts_once(core: Core, io: ClockI
     assert service.reported() == [(0, ["a"])]
     assert core.counts.snapshot().delivered == 1
     assert len({key for seconds, key in sent(service) if not seconds}) == 1
+
+
+NO_SECONDS = problem(422, errors=[{"pointer": "/seconds", "detail": "unknown"}])
+
+
+def applied_and_lost(service: FakeService) -> Callable[[httpx.Request], httpx.Response]:
+    """What a newer service does whose answer is lost."""
+
+    def lost(request: httpx.Request) -> httpx.Response:
+        forbids, service.forbids_seconds = service.forbids_seconds, False
+        service.serve(request)
+        service.forbids_seconds = forbids
+        raise httpx.ReadError("cut off", request=request)
+
+    return lost
+
+
+def test_a_report_counted_by_a_newer_service_is_not_sent_to_an_older_one_under_another_key(
+    core: Core, io: ClockIO, service: FakeService, spool_path: Path
+) -> None:
+    service.forbids_seconds = True
+    service.script.append(applied_and_lost(service))
+    assert run(core.report(0, [Group("a", MIXED)], seconds=SPENT)).degraded
+    assert [seconds for seconds, _ in sent(service)] == [True, True]
+    assert not run(core.flush())
+    # Nor by the next process, which finds it in the spool.
+    other = make_core(io, spool_path)
+    assert not run(other.flush())
+    service.forbids_seconds = False
+    assert run(other.flush())
+    assert service.reported() == [(0, ["a"])]
+    assert len({key for _, key in sent(service)}) == 1
+    assert other.counts.snapshot().delivered == 1
+
+
+def test_a_report_that_may_have_been_counted_keeps_its_key_though_others_go_without_seconds(
+    core: Core, io: ClockIO, service: FakeService
+) -> None:
+    def meanwhile(request: httpx.Request) -> httpx.Response:
+        service.script.append(NO_SECONDS)
+        run(core.report(1, [Group("b", MIXED)], seconds=SPENT))  # of another thread
+        service.down = True
+        return applied_and_lost(service)(request)
+
+    service.script.append(meanwhile)
+    assert run(core.report(0, [Group("a", MIXED)], seconds=SPENT)).degraded
+    service.down, io.time = False, io.time + 600
+    assert run(core.flush())
+    assert service.reported() == [(1, ["b"]), (0, ["a"])]
+    assert len({key for _, key in sent(service)}) == 3, "one of the first report, two of the second"
+
+
+def test_a_report_that_no_service_can_be_told_twice_makes_way_for_the_others(
+    core: Core, io: ClockIO, service: FakeService, spool_path: Path
+) -> None:
+    service.forbids_seconds = True
+    service.script.append(applied_and_lost(service))
+    run(core.report(0, [Group("a", MIXED)], seconds=SPENT))
+    flushed = [run(core.flush()) for _ in range(MOST_FAILURES)]
+    assert flushed == [False] * (MOST_FAILURES - 1) + [True]
+    assert not run(core.report(1, [Group("a", MIXED)], seconds=SPENT)).degraded
+    assert service.reported() == [(0, ["a"]), (1, ["a"])]
+    assert core.counts.snapshot().refused == 1
+    assert "could count twice" in spool_path.with_name("spool.jsonl.refused").read_text()
+
+
+@pytest.mark.parametrize("failure", [httpx.ConnectError("refused"), httpx.ConnectTimeout("slow")])
+def test_a_report_that_never_left_goes_without_seconds(
+    core: Core, io: ClockIO, service: FakeService, failure: Exception
+) -> None:
+    service.forbids_seconds = True
+    service.script.append(failure)
+    assert not run(core.report(0, [Group("a", MIXED)], seconds=SPENT)).degraded
+    assert [seconds for seconds, _ in sent(service)] == [True, True, False]
+    assert service.reported() == [(0, ["a"])]
 
 
 def test_the_second_key_is_always_the_same_and_other_requests_stay() -> None:

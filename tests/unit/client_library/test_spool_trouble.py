@@ -17,6 +17,7 @@ import pytest
 from greso_client import AsyncClient, Group
 from greso_client._breaker import FIRST_PAUSE
 from greso_client._core import Core
+from greso_client._delivery import LEAST_WAIT, LOCKED_PAUSE
 from greso_client._io import AsyncioIO, run
 from greso_client._spool import Spool
 
@@ -89,6 +90,96 @@ def test_a_process_frozen_while_it_holds_the_spool_holds_up_nobody_for_ever(
     come_back(service, io)
     assert not run(core.report(2, GROUPS)).degraded
     assert [step for step, _ in service.reported()] == [0, 2]
+
+
+class Waits:
+    """Time as the spool has it: it passes only where the spool waits for its lock."""
+
+    def __init__(self) -> None:
+        self.waited = 0.0
+
+    def monotonic(self) -> float:
+        return self.waited
+
+    def sleep(self, seconds: float) -> None:
+        self.waited += seconds
+
+
+@pytest.fixture
+def frozen(
+    core: Core, service: FakeService, spool_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Waits, int]]:
+    """A spool of one report, locked by a process that is frozen: what waiting for it takes, and the lock."""
+    service.down = True
+    run(core.report(0, GROUPS))
+    descriptor = os.open(f"{spool_path}.lock", os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    waits = Waits()
+    monkeypatch.setattr("greso_client._spool.time", waits)
+    yield waits, descriptor
+    os.close(descriptor)
+
+
+def test_a_frozen_spool_costs_a_call_its_budget_at_most_and_the_next_ones_nothing(
+    frozen: tuple[Waits, int], io: ClockIO, service: FakeService, spool_path: Path
+) -> None:
+    waits, _ = frozen
+    core = make_core(io, spool_path, budget=0.2)
+    service.down = False
+    assert not run(core.report(1, GROUPS)).degraded, "half of the budget is left for it"
+    assert 0.05 <= waits.waited <= 0.11
+    service.down = True
+    before = waits.waited
+    for step in range(2, 9):
+        assert run(core.report(step, GROUPS)).degraded
+    assert waits.waited == before
+    assert core.counts.snapshot().dropped == 7
+
+
+def test_with_the_breaker_open_a_frozen_spool_costs_one_budget_per_pause(
+    frozen: tuple[Waits, int], core: Core, io: ClockIO
+) -> None:
+    waits, _ = frozen
+    for _ in range(5):
+        assert run(core.report(1, GROUPS)).degraded
+    assert 1.9 <= waits.waited <= 2.01
+    io.time += LOCKED_PAUSE
+    assert run(core.report(1, GROUPS)).degraded
+    assert 1.9 <= waits.waited <= 4.02
+    assert core.counts.snapshot().dropped == 6
+
+
+def test_a_spool_that_thaws_takes_reports_at_once(
+    frozen: tuple[Waits, int], core: Core, service: FakeService, io: ClockIO
+) -> None:
+    _, descriptor = frozen
+    assert run(core.report(1, GROUPS)).degraded
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    assert run(core.report(2, GROUPS)).degraded
+    come_back(service, io)
+    assert run(core.flush())
+    assert [step for step, _ in service.reported()] == [0, 2]
+    assert core.counts.snapshot().dropped == 1
+
+
+def test_a_used_up_budget_leaves_a_moment_to_wait_for_a_busy_spool(
+    frozen: tuple[Waits, int], io: ClockIO, spool_path: Path
+) -> None:
+    waits, _ = frozen
+    core = make_core(io, spool_path)
+    spool_path.unlink()  # nothing waits in it, so that nothing is to be delivered first
+    io.takes = 60.0
+    assert run(core.report(1, GROUPS)).degraded
+    assert LEAST_WAIT <= waits.waited <= LEAST_WAIT + 0.01
+
+
+def test_creating_a_run_waits_no_longer_than_its_budget_for_a_frozen_spool(
+    frozen: tuple[Waits, int], io: ClockIO, service: FakeService, spool_path: Path
+) -> None:
+    waits, _ = frozen
+    service.down = service.exists = False
+    run(make_core(io, spool_path, budget=0.2).create_run({}))
+    assert 0.19 <= waits.waited <= 0.21
 
 
 def test_waiting_for_the_spool_is_short_when_its_holder_is_not_frozen(spool_path: Path) -> None:
