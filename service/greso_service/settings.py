@@ -163,7 +163,10 @@ class Settings(BaseSettings):
         64, description="Streams of events open at once; more are turned away with 503.", ge=0, le=10_000
     )
     max_imports: int = Field(
-        4, description="Imports that are taken in at once; more are turned away with 503.", ge=1, le=1_000
+        4,
+        description="Imports over 1 MiB taken in at once; more wait 2 s, then are turned away with 503.",
+        ge=1,
+        le=1_000,
     )
     max_prompts: int = Field(65_536, description="Most prompts in one select or report.", ge=1, le=1_048_576)
     max_pool_upload: int = Field(1_000_000, description="Most prompts in one pool upload.", ge=1, le=10_000_000)

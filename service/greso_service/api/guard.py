@@ -45,6 +45,9 @@ _ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})  # looked at most of all 
 MOST_LATE: Final = 1.0
 """Seconds that a sender or reader may be late while somebody else needs the place; see `Pace`."""
 
+PIECE: Final = 65_536
+"""Bytes of an answer sent at a time: what waits for a slow reader, who keeps his place for it, is hardly more."""
+
 _LOOK_EVERY = 0.05  # seconds between looks for a place that can be taken from somebody
 
 
@@ -103,7 +106,7 @@ class Guard:
             long = _STREAM_PATH.fullmatch(scope["path"]) is not None
             if long:
                 await self._measured(scope, receive, send, headers, long=True)
-            elif self._room.full and scope["path"] not in _ALWAYS and not self._displaced():
+            elif not self._admits(scope):
                 await self._refuse(scope, receive, send, headers)
             else:
                 self._room.enter()
@@ -113,6 +116,15 @@ class Guard:
                     self._room.leave()
         finally:
             request_id.reset(token)
+
+    def _admits(self, scope: Scope) -> bool:
+        if not self._room.full or scope["path"] in _ALWAYS:
+            return True
+        try:
+            return self._displaced()
+        except Exception:  # whatever is wrong with somebody else's request: this one is told to try again
+            log.exception("no place could be taken from anybody", extra=SELDOM)
+            return False
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         self._metrics.overloaded.inc()
@@ -164,14 +176,15 @@ class Guard:
                 self._waiting.discard(pace)
             size = len(message.get("body", b""))
 
+        send_all = _in_pieces(watching)
         with nullcontext() if long else self._metrics.in_flight.track_inprogress():
             try:
                 declared = headers.get("content-length", "0")
                 limit = self._import_limit if _IMPORT_PATH.fullmatch(scope["path"]) else self._limit
                 if declared.isdecimal() and int(declared) > limit.size:
-                    await problems.of(BodyTooLarge(limit))(scope, receive, watching)
+                    await problems.of(BodyTooLarge(limit))(scope, receive, send_all)
                 else:
-                    await self._app(scope, self._counted(receive, limit), watching)
+                    await self._app(scope, self._counted(receive, limit), send_all)
             except ClientDisconnect:
                 status = _GONE
             except asyncio.CancelledError:
@@ -229,6 +242,22 @@ class Guard:
 def _whose(scope: Scope) -> dict[str, object]:
     run, caller = scope.get("path_params", {}).get("run"), scope.get(CALLER)
     return {} if run is None or caller is None else {"tenant": caller.tenant, "run": run}
+
+
+def _in_pieces(send: Send) -> Send:
+    """With bodies in pieces: each waits for those before it to be taken, and so does the end of a long body."""
+
+    async def sending(message: Message) -> None:
+        body = message.get("body", b"")
+        if len(body) <= PIECE:
+            await send(message)
+            return
+        for start in range(0, len(body), PIECE):
+            await send({**message, "body": body[start : start + PIECE], "more_body": True})
+        if not message.get("more_body", False):
+            await send({**message, "body": b""})
+
+    return sending
 
 
 def _tagged(send: Send, stopping: Callable[[], bool]) -> Send:

@@ -24,24 +24,24 @@ class Pace:
     Being early gives nothing for later.
     """
 
-    __slots__ = ("_began", "_late", "_patience", "_waiting", "displaced")
+    __slots__ = ("_began", "_due", "_late", "_patience", "_waiting", "displaced")
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
-        self._late = self._began = 0.0
+        self._late = self._began = self._due = 0.0
         self._waiting: asyncio.Timeout | None = None
         self.displaced = False
 
     async def of(self, step: Callable[[], Awaitable[T]], size: int = 0) -> T:
         """Wait for the other end, which has `size` bytes to take. Raises `TimeoutError` when it is too late."""
         loop = asyncio.get_running_loop()
-        self._began, due = loop.time(), size / RATE
+        self._began, self._due = loop.time(), size / RATE
         try:
-            async with asyncio.timeout(self._patience + due - self._late) as self._waiting:
+            async with asyncio.timeout(self._patience + self._due - self._late) as self._waiting:
                 return await step()
         finally:
             self._waiting = None
-            self._late = max(0.0, self._late + loop.time() - self._began - due)
+            self._late = max(0.0, self._late + loop.time() - self._began - self._due)
 
     def came(self, size: int) -> None:
         """So many bytes have come."""
@@ -49,10 +49,13 @@ class Pace:
 
     def late(self, now: float) -> float:
         """Seconds, by the loop's time; 0 if nothing is waited for."""
-        return self._late + now - self._began if self._waiting else 0.0
+        return self._late + max(0.0, now - self._began - self._due) if self._waiting else 0.0
 
     def displace(self) -> None:
-        """End the wait: the place is needed."""
+        """End the wait: the place is needed. `displaced` stays false if the wait is ending anyway."""
         if self._waiting:
+            try:
+                self._waiting.reschedule(asyncio.get_running_loop().time())
+            except RuntimeError:  # its own time has just run out
+                return
             self.displaced = True
-            self._waiting.reschedule(asyncio.get_running_loop().time())

@@ -16,6 +16,7 @@ FEW: Final = 64
 BEHIND: Final = 0.003
 """Seconds that what is ready to go on waits for its turn, from which on the process is what requests wait for."""
 
+_TICK: Final = 0.01  # seconds; a look at the time costs some microseconds
 _LOOK_EVERY: Final = 0.25  # seconds
 _ENOUGH: Final = 8  # answers, to tell how fast they come
 _PATIENTLY: Final = 4  # looks' time, when answers are fewer
@@ -35,7 +36,9 @@ class Room:
         self._most, self._now = most, now
         self.places, self.taken = most, 0
         self._spell = 0.0  # seconds of an answer, while behind; 0 while not
-        self._looked = self._since = now()  # when that was; since when there is work
+        self._ticks = False  # whether it is looked at the time
+        self._ticked = self._looked = 0.0  # when that was last
+        self._busy = 0.0  # seconds since the last look, with nothing but work as far as can be seen
         self._answers, self._waits, self._waited = 0, 0, 0.0  # since the last look
 
     @property
@@ -45,27 +48,41 @@ class Room:
 
     def enter(self) -> None:
         """Take a place."""
-        if not self.taken:
-            self._since = self._now()
         self.taken += 1
+        if not self._ticks:
+            self._ticks, self._ticked = True, self._now()
+            self._begin(self._ticked)
+            asyncio.get_running_loop().call_later(_TICK, self._tick)
 
     def leave(self) -> None:
         """Give it back."""
         self.taken -= 1
         self._answers += 1
-        now = self._now()
-        asyncio.get_running_loop().call_soon(self._waits_since, now)
-        worked = now - max(self._looked, self._since)
-        if worked >= _LOOK_EVERY * (1 if self._answers >= _ENOUGH else _PATIENTLY):
-            self._look(now, worked)
+        asyncio.get_running_loop().call_soon(self._waits_since, self._now())
 
     def _waits_since(self, moment: float) -> None:
         self._waits += 1
         self._waited += self._now() - moment
 
-    def _look(self, now: float, worked: float) -> None:
+    def _tick(self) -> None:
+        """Called again and again, also when nothing is left to do, until all places are there."""
+        now = self._now()
+        if now - self._ticked >= _TICK + BEHIND:  # an idle process would have been here in time
+            self._busy += now - self._ticked
+        self._ticked = now
+        if now - self._looked >= _LOOK_EVERY * (1 if self._answers >= _ENOUGH else _PATIENTLY):
+            self._look()
+            self._begin(now)
+        self._ticks = self.taken > 0 or self._spell > 0 or self.places < self._most
+        if self._ticks:
+            asyncio.get_running_loop().call_later(_TICK, self._tick)
+
+    def _begin(self, now: float) -> None:
+        self._looked, self._busy, self._answers, self._waits, self._waited = now, 0.0, 0, 0, 0.0
+
+    def _look(self) -> None:
         if self._waited >= BEHIND * self._waits > 0:
-            spell = worked / self._answers
+            spell = self._busy / self._answers if self._answers else self._spell
             if self._spell:
                 spell = (1 - _WEIGHT) * self._spell + _WEIGHT * spell
                 self.places = max(min(FEW, self._most), min(self._most, int(AHEAD / max(spell, 1e-6))))
@@ -73,4 +90,3 @@ class Room:
         else:
             self._spell = 0.0
             self.places = min(self._most, 2 * self.places)
-        self._looked, self._answers, self._waits, self._waited = now, 0, 0, 0.0

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from typing import Final
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from greso_service.api import body, wire, wire_requests
 from greso_service.api.access import Admin, Reader, Writer
-from greso_service.api.places import Places
+from greso_service.api.places import Place, Places
 from greso_service.api.shared import KNOWN_QUERY, PROBLEMS, RunName, json_response, keyed, keyed_lines
+from greso_service.errors import Overloaded
 from greso_service.history import exported
 from greso_service.history.base import RunKey
 from greso_service.runs import Runs
 from greso_service.settings import Settings
+
+SHORT: Final = 2**20
+"""Bytes of an import that needs no place: it takes no longer than many another request."""
 
 _LINES = {exported.MEDIA_TYPE: {"schema": {"type": "string", "description": "one JSON object a line"}}}
 
@@ -20,7 +27,7 @@ _LINES = {exported.MEDIA_TYPE: {"schema": {"type": "string", "description": "one
 def router(runs: Runs, settings: Settings) -> APIRouter:
     """The routes, bound to the use cases they call."""
     routes = APIRouter(prefix="/v1/runs", responses=PROBLEMS, dependencies=KNOWN_QUERY, tags=["time travel"])
-    imports = Places(settings.max_imports, "max_imports", "imports")
+    imports = Places(settings.max_imports, "max_imports", "imports", yielding=True)
 
     @routes.post(
         "/{run}/rewind",
@@ -73,11 +80,25 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
     async def import_(run: RunName, tenant: Admin, request: Request) -> Response:
         """All of it or, if anything is off, nothing. 200 when the run exists with the same history, else 409."""
         body.media_type(request, body.NDJSON, body.BYTES)
-        upload, place = body.Streamed(request), imports.enter(tenant)
+        upload = body.Streamed(request)
+        place: Place | None = None
+
+        async def pieces() -> AsyncIterator[bytes]:
+            nonlocal place
+            size = 0
+            async for piece in upload.pieces():
+                size += len(piece)
+                if size > SHORT and place is None:
+                    place = await imports.enter_soon(tenant)
+                if place is not None and place.wanted:
+                    raise Overloaded("the import's place (max_imports) went to a tenant who has fewer; try again")
+                yield piece
+
         try:
-            answer, made = await runs.import_history(RunKey(tenant, run), upload.pieces(), upload.given)
+            answer, made = await runs.import_history(RunKey(tenant, run), pieces(), upload.given)
         finally:
-            imports.leave(place)
+            if place is not None:
+                imports.leave(place)
         return json_response(answer, 201 if made else 200)
 
     return routes
