@@ -49,13 +49,13 @@ class Trainer:
         self._stopping.set()
         self._thread.join(60)
         assert not self._thread.is_alive()
-        assert self.wrong == []
+        assert self.wrong == [], self.wrong
 
     def went_on(self, reports: int = 10) -> None:
         """Wait until so many more reports are acknowledged."""
         goal = len(self.acknowledged) + reports
         eventually(lambda: len(self.acknowledged) >= goal or bool(self.wrong), 60, lambda: f"{self.refused}")
-        assert self.wrong == []
+        assert self.wrong == [], self.wrong
 
     def summary(self, lost: list[int]) -> str:
         """How long it waited at worst, and how many of its acknowledged reports are lost."""
