@@ -43,10 +43,25 @@ def free_port() -> int:
 
 
 def redis_server() -> str:
-    """The redis-server of this machine; skips the test where there is none, except on CI, which must have one."""
-    found = shutil.which("redis-server")
+    """The redis-server of this machine."""
+    return _tool("redis-server", "install Redis 7 to run this on it too")
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1, signed by itself, and its key."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = [_tool("openssl", "it makes a certificate"), "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]
+    command += ["-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=greso"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    return cert, key
+
+
+def _tool(name: str, why: str) -> str:
+    """A program of this machine; skips the test where it is missing, except on CI, which must have it."""
+    found = shutil.which(name)
     if found is None:
-        reason = "no redis-server on PATH; install Redis 7 to run this on it too"
+        reason = f"no {name} on PATH; {why}"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from greso_client._fields import Json, flag, indices, inner, number, number_or_none, rows, text, texts, whole
 from greso_client._types import (
@@ -42,17 +42,7 @@ def run_state(body: Json) -> RunState:
         pool=whole(body, "pool"),
         epoch=whole(body, "epoch"),
         spec=dict(inner(body, "spec")),
-        totals=Totals(
-            examined=whole(totals, "examined"),
-            selected=whole(totals, "selected"),
-            skipped=_skipped(totals),
-            groups=whole(totals, "groups"),
-            effective=whole(totals, "effective"),
-            zero_variance=_zero_variance(totals),
-            undetermined=whole(totals, "undetermined"),
-            rollouts=whole(totals, "rollouts"),
-            rollouts_avoided=whole(totals, "rollouts_avoided"),
-        ),
+        totals=Totals(**_sums(totals), rollouts_avoided=whole(totals, "rollouts_avoided")),
         generation=whole(body, "generation"),
         domains=tuple(_domain(row) for row in rows(body, "domains")) if "domains" in body else (),
     )
@@ -224,24 +214,25 @@ def _group(row: Json) -> GroupRow:
 
 
 def _domain(row: Json) -> DomainState:
-    totals = inner(row, "totals")
     return DomainState(
         domain=None if row["domain"] is None else text(row, "domain"),
         pool=whole(row, "pool"),
         share=number_or_none(row, "share"),
         exploration=_exploration(row),
         target=_exploration(row, "target"),
-        totals=DomainTotals(
-            examined=whole(totals, "examined"),
-            selected=whole(totals, "selected"),
-            skipped=_skipped(totals),
-            groups=whole(totals, "groups"),
-            effective=whole(totals, "effective"),
-            zero_variance=_zero_variance(totals),
-            undetermined=whole(totals, "undetermined"),
-            rollouts=whole(totals, "rollouts"),
-        ),
+        totals=DomainTotals(**_sums(inner(row, "totals"))),
     )
+
+
+def _sums(totals: Json) -> dict[str, Any]:
+    return {
+        "skipped": _skipped(totals),
+        "zero_variance": _zero_variance(totals),
+        **{
+            name: whole(totals, name)
+            for name in ("examined", "selected", "groups", "effective", "undetermined", "rollouts")
+        },
+    }
 
 
 def _skipped(body: Json) -> Skipped:

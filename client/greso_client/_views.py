@@ -10,8 +10,8 @@ from greso_client._types import Exploration, Skipped, ZeroVariance
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
-    """Sums over a run's life. `rollouts`: responses generated. `rollouts_avoided`: skips x group size, at most."""
+class DomainTotals:
+    """Sums over a run's life, of one domain's prompts. `rollouts`: responses generated."""
 
     examined: int = 0
     selected: int = 0
@@ -21,21 +21,13 @@ class Totals:
     zero_variance: ZeroVariance = field(default_factory=ZeroVariance)
     undetermined: int = 0
     rollouts: int = 0
-    rollouts_avoided: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class DomainTotals:
-    """`Totals` of one domain's prompts."""
+class Totals(DomainTotals):
+    """The same of all prompts. `rollouts_avoided`: skips x group size, at most."""
 
-    examined: int = 0
-    selected: int = 0
-    skipped: Skipped = field(default_factory=Skipped)
-    groups: int = 0
-    effective: int = 0
-    zero_variance: ZeroVariance = field(default_factory=ZeroVariance)
-    undetermined: int = 0
-    rollouts: int = 0
+    rollouts_avoided: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import resource
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from greso_client import AsyncClient, Client, FencedError, Group
 
-from ..servers import Service  # noqa: TID252 - tests are no installed package
+from ..servers import Service, eventually  # noqa: TID252 - tests are no installed package
 from .clocks import Skipping
 from .gateway import AFTER, BEFORE, MANY, SLOW, Gateway, Passing, honest
 from .twins import Trained
@@ -118,10 +117,7 @@ def test_an_answer_left_behind_is_not_read_for_ever(gateway: Gateway, run_name: 
     gateway.behaviour = endless
     with Client(gateway.url, run=run_name, budget=SHORT, spool=tmp_path / "spool") as client:
         assert client.select(0, ["a"]).degraded
-        give_up = time.monotonic() + 30
-        while len(gone) < len(gateway.requests):
-            assert time.monotonic() < give_up, "the connection was never closed"
-            time.sleep(0.01)
+        eventually(lambda: len(gone) >= len(gateway.requests), 30, lambda: "that the connection is closed")
 
 
 def test_the_answers_of_another_run_are_none(service: Service, gateway: Gateway, run_name: str, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from greso_client import Client, ConflictError, Group, Rollout
 
-from ..servers import STOP_SECONDS, Service  # noqa: TID252 - tests are no installed package
+from ..servers import STOP_SECONDS, Service, certificate  # noqa: TID252 - tests are no installed package
 from .clocks import Skipping
 from .gateway import Gateway, Passing, honest
 from .twins import Trained
@@ -127,22 +127,12 @@ def test_a_rewound_run_that_somebody_made_anew_is_not_taken_for_the_old_one(priv
         assert private.json("GET", "/v1/runs/r")["totals"]["groups"] == 0
 
 
-def certificate(folder: Path) -> list[str]:
-    """The options of a service with a certificate that nobody trusts."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make a certificate with")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-days", "2", "-subj", "/CN=greso", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
-    return ["--tls-cert", str(cert), "--tls-key", str(key)]
-
-
 @pytest.mark.slow
 def test_tls_that_does_not_come_about_is_an_outage_that_says_why(
     service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    options = certificate(tmp_path)
+    cert, key = certificate(tmp_path)
+    options = ["--tls-cert", str(cert), "--tls-key", str(key)]
     secret = Service(tmp_path / "tls", *options)
     trusting = ssl.create_default_context(cafile=options[1])
     secret.http.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -21,7 +20,7 @@ from greso_service.access import key_file
 from greso_service.access.keys import digest
 
 from ..keys import KeyFile, bearer  # noqa: TID252
-from ..servers import GRESO, START_SECONDS, RedisServer, Service, eventually, free_port  # noqa: TID252
+from ..servers import GRESO, START_SECONDS, RedisServer, Service, certificate, eventually, free_port  # noqa: TID252
 from .test_tracing import Collector, attributes, send_to
 
 REPORT = {"step": 1, "results": [{"prompt": "p", "rewards": [0, 1]}]}
@@ -247,17 +246,10 @@ def test_with_keys_it_listens_on_any_address_and_is_asked_by_any_name(
 # TLS
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+@pytest.fixture(scope="module", name="certificate")
+def made_certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1, signed by itself, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-days", "2", "-subj", "/CN=greso", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
-    return cert, key
+    return certificate(tmp_path_factory.mktemp("tls"))
 
 
 def tls_1_1() -> ssl.SSLContext:
