@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -144,9 +145,9 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
 async def _keep_current(runs: Runs, store: History, metrics: Metrics) -> None:
     """Until cancelled: fold what other replicas write, and look how full the store is, so that metrics are current."""
     while True:
-        for look in (_memory, _follow):
+        for look in (partial(_look_at_memory, store, metrics), runs.refresh):  # one may fail and the other not
             try:
-                await look(runs, store, metrics)
+                await look()
             except GresoError as error:
                 log.debug("metrics are not current: %s", error)  # Health tells of the outage
             except Exception:
@@ -154,13 +155,9 @@ async def _keep_current(runs: Runs, store: History, metrics: Metrics) -> None:
         await asyncio.sleep(REFRESH_EVERY)
 
 
-async def _memory(_runs: Runs, store: History, metrics: Metrics) -> None:
+async def _look_at_memory(store: History, metrics: Metrics) -> None:
     if usage := await store.usage():
         metrics.store_memory(*usage)
-
-
-async def _follow(runs: Runs, _store: History, _metrics: Metrics) -> None:
-    await runs.refresh()
 
 
 def _redis(settings: Settings) -> History:
