@@ -33,6 +33,7 @@ def state_of(prompts: int, policy: str, *, seen: bool) -> RunState:
     """A run whose pool has so many prompts, with columns as after some groups each if they were seen."""
     state, random = RunState(Created(RunSpec.of({"policy": policy, "train_batch_size": 10**6}).to_dict())), _random()
     state.prompts.grow(prompts)
+    state.groups.grow(prompts)
     state.table.size = prompts  # without ids: only their hashes matter here, and ten million take a while
     state.table._hashes = random.integers(0, 2**63, prompts, dtype=np.uint64)
     state.pool, state.pool_size = np.arange(prompts, dtype=np.uint32), prompts
