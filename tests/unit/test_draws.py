@@ -75,7 +75,7 @@ def test_no_two_of_200_000_ids_share_a_hash() -> None:
 @pytest.mark.parametrize("prompt", ["a" * MAX_ID_BYTES, "é" * 128, "漢" * 85 + "a", "\0", " "])
 def test_ids_of_1_to_256_bytes_are_taken(prompt: str) -> None:
     ids = Ids.of([prompt])
-    assert ids.raw == [prompt.encode()]
+    assert ids.raw(0) == prompt.encode()
     assert ids.words.tobytes()[: ids.lengths[0]] == prompt.encode()
 
 

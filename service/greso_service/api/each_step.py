@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from greso_service.api import body, uploads, wire, wire_requests
+from greso_service.api import body, reports, uploads, wire, wire_requests
 from greso_service.api.access import Writer
 from greso_service.api.shared import KNOWN_QUERY, PROBLEMS, RunName, json_response, keyed
-from greso_service.core.events import Seconds
 from greso_service.errors import Fault, InvalidInput
 from greso_service.history.base import RunKey
 from greso_service.runs import Runs
@@ -92,20 +91,18 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
     )
     async def report(run: RunName, tenant: Writer, request: Request) -> Response:
         """Send outcome rewards (right or wrong), not ones shaped with length or format bonuses."""
-        asked = await body.read(request, wire_requests.ReportRequest)
-        limited("/results", len(asked.results), settings.max_prompts, "max_prompts")
-        rewards = [group["rewards"] for group in asked.results]
-        if max(map(len, rewards), default=0) > settings.max_rewards:
-            place = next(row for row, group in enumerate(rewards) if len(group) > settings.max_rewards)
-            limited(f"/results/{place}/rewards", len(rewards[place]), settings.max_rewards, "max_rewards")
-        spent = asked.seconds
+        asked = await reports.read(request)
+        limited("/results", len(asked.prompts), settings.max_prompts, "max_prompts")
+        if max(map(len, asked.rewards), default=0) > settings.max_rewards:
+            place = next(row for row, group in enumerate(asked.rewards) if len(group) > settings.max_rewards)
+            limited(f"/results/{place}/rewards", len(asked.rewards[place]), settings.max_rewards, "max_rewards")
         answer = await runs.report(
             RunKey(tenant, run),
             asked.step,
-            [group["prompt"] for group in asked.results],
-            rewards,
+            asked.prompts,
+            asked.rewards,
             final=asked.final,
-            seconds=None if spent is None else Seconds(spent.get("rollout", 0.0), spent.get("update", 0.0)),
+            seconds=asked.seconds,
             given=await body.given(request),
         )
         return json_response(answer)

@@ -60,30 +60,47 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Ids(Words):
-    """The same with the ids themselves. `raw`: n ids as UTF-8."""
+    """The same with the ids themselves, n of them."""
 
-    raw: list[bytes]
+    given: Sequence[str] | Sequence[bytes]
 
     @classmethod
     def of(cls, prompts: Sequence[str]) -> Ids:
         """Encode prompt ids. Raises `IdError` for the first that is empty, too long or not encodable."""
         try:
-            raw = [prompt.encode() for prompt in prompts]
+            joined = "".join(prompts)
+            text = joined.encode()
+            if len(text) != len(joined):  # where characters are not bytes, lengths are to be counted in bytes
+                return cls.of_bytes([prompt.encode() for prompt in prompts])
         except UnicodeEncodeError:
             raise _first_unencodable(prompts) from None
-        return cls.of_bytes(raw)
+        return cls._of(prompts, text)
 
     @classmethod
-    def of_bytes(cls, raw: list[bytes]) -> Ids:
+    def of_bytes(cls, raw: Sequence[bytes]) -> Ids:
         """Ids from their UTF-8 bytes. Raises `IdError` for the first of wrong length."""
-        lengths = np.fromiter(map(len, raw), dtype=np.int64, count=len(raw))
-        wrong = (lengths == 0) | (lengths > MAX_ID_BYTES)
-        if wrong.any():
-            row = int(wrong.argmax())
+        return cls._of(raw, b"".join(raw))
+
+    @classmethod
+    def _of(cls, given: Sequence[str] | Sequence[bytes], text: bytes) -> Ids:
+        lengths = np.fromiter(map(len, given), np.int64, len(given))
+        shortest, longest = (int(lengths.min()), int(lengths.max())) if lengths.size else (1, 1)
+        if not 0 < shortest <= longest <= MAX_ID_BYTES:
+            row = int(((lengths == 0) | (lengths > MAX_ID_BYTES)).argmax())
             raise IdError(row, f"must be 1 to {MAX_ID_BYTES} UTF-8 bytes, has {lengths[row]}")
-        width = int(-(-lengths.max(initial=1) // _WORD))
-        words = np.array(raw, dtype=f"S{width * _WORD}").view("<u8").reshape(len(raw), width)
-        return cls(lengths, words, _hash(words, lengths), raw)
+        width = -(-longest // _WORD)
+        padded = np.zeros((lengths.size, width * _WORD), np.uint8)
+        if shortest == longest:
+            padded[:, :longest] = np.frombuffer(text, np.uint8).reshape(lengths.size, longest)
+        else:
+            padded[np.arange(width * _WORD) < lengths[:, None]] = np.frombuffer(text, np.uint8)
+        words = padded.view("<u8")
+        return cls(lengths, words, _hash(words, lengths), given)
+
+    def raw(self, row: int) -> bytes:
+        """The UTF-8 bytes of one of them."""
+        given = self.given[row]
+        return given.encode() if isinstance(given, str) else given
 
 
 def _first_unencodable(prompts: Sequence[str]) -> IdError:
@@ -98,9 +115,10 @@ def _first_unencodable(prompts: Sequence[str]) -> IdError:
 def _hash(words: U64, lengths: NDArray[np.int64]) -> U64:
     hashes = mix(lengths.astype(np.uint64) + np.uint64(_GOLDEN))
     used = -(-lengths // _WORD)
+    least = int(used.min(initial=words.shape[1]))
     for column in range(words.shape[1]):
         mixed = mix(hashes ^ words[:, column])
-        hashes = np.where(column < used, mixed, hashes)
+        hashes = mixed if column < least else np.where(column < used, mixed, hashes)
     return hashes
 
 

@@ -61,7 +61,8 @@ def told(prompts: PromptArrays, ability: Ability, event: Priors, *, step: int, d
 def _learn(prompts: PromptArrays, ability: Ability, index: Index, group: Passes, *, step: int, decay: float) -> None:
     """Fold what groups say of their prompts' pass rates; several groups of one prompt count as one."""
     rewarded = group.tried > 0
-    _age(prompts, np.setdiff1d(index[~rewarded], index[rewarded]), step)
+    if not rewarded.all():
+        _age(prompts, np.setdiff1d(index[~rewarded], index[rewarded]), step)
     index, group = group.together(index[rewarded], rewarded)
     prompts.passed[index], prompts.failed[index] = passes.counted(
         prompts.passed[index], prompts.failed[index], group, decay

@@ -72,10 +72,14 @@ class PromptTable:
         """bool[rows]: whether the ids in these rows have the bytes of these candidates."""
         same: NDArray[np.bool_] = self._lengths[candidates] == ids.lengths[rows]
         used = -(-ids.lengths[rows] // 8)
-        for column in range(int(used.max(initial=0))):
+        offsets = self._offsets[candidates].astype(np.int64)
+        least = int(used.min(initial=ids.words.shape[1]))
+        for column in range(ids.words.shape[1]):
+            if column < least and same.all():  # as all ids are, mostly, of data sets: nothing to pick out
+                same = self._words[offsets + column] == ids.words[rows, column]
+                continue
             compare = np.flatnonzero(same & (column < used))
-            stored = self._words[self._offsets[candidates[compare]] + column]
-            same[compare] = stored == ids.words[rows[compare], column]
+            same[compare] = self._words[offsets[compare] + column] == ids.words[rows[compare], column]
         return same
 
     def plan(self, ids: Ids, size: int | None = None) -> tuple[Index, list[bytes]]:
@@ -88,7 +92,7 @@ class PromptTable:
         fresh: dict[bytes, int] = {}
         unknown = np.flatnonzero(index == UNKNOWN)
         for row in unknown.tolist():
-            index[row] = fresh.setdefault(ids.raw[row], size + len(fresh))
+            index[row] = fresh.setdefault(ids.raw(row), size + len(fresh))
         return index, list(fresh)
 
     def add(self, ids: Words) -> None:
