@@ -19,9 +19,9 @@ numbers = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.integers(-(2**70), 2**70),
 )
-groups = st.fixed_dictionaries({"prompt": st.text(max_size=5), "rewards": st.lists(numbers, max_size=4)})
+groups: st.SearchStrategy[Any] = st.fixed_dictionaries({"prompt": st.text(max_size=5), "rewards": st.lists(numbers, max_size=4)})
 seconds = st.fixed_dictionaries({}, optional={"rollout": st.floats(0, MOST_SECONDS), "update": st.integers(0, 10)})
-good = st.fixed_dictionaries(
+good: st.SearchStrategy[Any] = st.fixed_dictionaries(
     {"step": st.integers(0, LARGEST_STEP), "results": st.lists(groups, max_size=4)},
     optional={"final": st.booleans(), "seconds": st.none() | seconds},
 )
@@ -36,7 +36,7 @@ strange = st.one_of(
 def broken(draw: st.DrawFn) -> Any:
     """A good report of which some place holds something strange, or is not there, or is there without need."""
     body = draw(good)
-    place = body
+    place: Any = body
     for name in draw(st.sampled_from(["", "results", "results rewards", "seconds"])).split():
         below = place.get(name)
         if isinstance(below, list) and below and isinstance(below[0], dict):
