@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
+from greso_service.access.endings import Endings
 from greso_service.access.watched import WatchedKeys
 from greso_service.api import (
     each_step,
@@ -84,11 +85,14 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
     )
     metrics.runs_live.set_function(runs.__len__)
     health = Health(store, metrics)
+    endings = Endings(settings, keys)
+    metrics.access_ends(endings.key, endings.certificate)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await health.ask()
-        works = [health.watch(), _keep_current(runs, store, metrics), *([keys.watch()] if keys else [])]
+        works = [health.watch(), _keep_current(runs, store, metrics), endings.remind()]
+        works += [keys.watch()] if keys else []
         background = [asyncio.create_task(work) for work in works]
         try:
             yield

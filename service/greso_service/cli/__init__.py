@@ -83,21 +83,26 @@ def serve(**given: str | None) -> None:
 
 @app.command()
 @settings_options
-def check(**given: str | None) -> None:
-    """Look at the settings and at Redis, and say what to fix.
+def check(
+    *,
+    strict: Annotated[bool, typer.Option("--strict", help="Take warnings for errors, as before a deploy.")] = False,
+    **given: str | None,
+) -> None:
+    """Look at the settings, the keys, the certificate and Redis, and say what to fix.
 
     Takes the options of `greso serve`. Without --redis-url it tries out the embedded Redis, or looks at the one of the
-    service that runs on the data directory. The exit code is 1 when something must be fixed.
+    service that runs on the data directory. The exit code is 1 when something must be fixed; with --strict also when
+    something should be.
 
     \b
     Examples:
       greso check
-      greso check --redis-url redis://redis.internal:6379 --durability replicas:1
+      greso check --redis-url redis://redis.internal:6379 --durability replicas:1 --strict
     """
     from greso_service.cli.checking import check  # noqa: PLC0415
 
     settings = load({name: value for name, value in given.items() if value is not None})
-    raise typer.Exit(check(settings))
+    raise typer.Exit(check(settings, strict=strict))
 
 
 @app.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})

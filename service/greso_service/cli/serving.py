@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LEVELS = {"warning": logging.WARNING, "error": logging.ERROR}
 BACKLOG = 2048  # connections the kernel queues; uvicorn's own default
 GRACE_SECONDS = 10  # for the requests being answered when the service is told to stop
 MOST_FILES = 65_536  # open at once, connections included; the limit that processes get by default is often 1,024
@@ -69,8 +70,8 @@ def serve(settings: Settings) -> None:
         findings = look(settings)
         require_usable(findings)
         for finding in findings:
-            if finding.level == "warning":
-                log.warning("redis %s: %s", finding.subject, finding)
+            if finding.level != "ok":
+                log.log(LEVELS[finding.level], "redis %s: %s", finding.subject, finding)
         from greso_service.api.app import create_app  # noqa: PLC0415  # slow; a refusal need not wait for it
 
         server = next(finding.found for finding in findings if finding.subject == "version")
