@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from typing import Any
@@ -86,6 +87,22 @@ def test_another_content_type_is_415(method: str, path: str, given: str) -> None
         body = json.dumps(GOOD[method, path]).encode()
         answer = await refused(client, method, path, body, {"Content-Type": given}, 415)
         assert "application/json" in answer["detail"]
+
+    over_shared(story)
+
+
+@WRITES
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "gzip, identity"])
+def test_a_compressed_body_is_415_that_says_so(method: str, path: str, coding: str) -> None:
+    async def story(client: httpx.AsyncClient) -> None:
+        await begin(client)
+        body = gzip.compress(json.dumps(GOOD[method, path]).encode())
+        answer = await refused(client, method, path, body, {**JSON, "Content-Encoding": coding}, 415)
+        assert answer["detail"] == f"send the body uncompressed, without Content-Encoding: {coding.lower()}"
+        answer = await client.request(method, path, content=body, headers={**JSON, "Content-Encoding": coding})
+        assert answer.headers["Accept-Encoding"] == "identity"
+        plain = await client.request(method, path, json=GOOD[method, path], headers={"Content-Encoding": "identity"})
+        assert plain.is_success
 
     over_shared(story)
 
