@@ -86,8 +86,8 @@ def tail(  # noqa: PLR0917  # the command line names its options
     """Watch what happens to a run: selections, reports, changes, rewinds, whoever makes them. Leave with Ctrl-C.
 
     While the service is away it waits, and goes on behind the last event that it has shown; or, when those behind it
-    were trimmed meanwhile (--keep-steps of the service), with the oldest that is there, and says which are missing. In a
-    report, mixed groups are those with rewards that are not all the same.
+    were trimmed meanwhile (--keep-steps of the service), with the oldest that is there, and says which are missing.
+    In a report, mixed groups are those with rewards that are not all the same.
 
     \b
     Examples:

@@ -75,8 +75,8 @@ class Confirmed:
                 raise failure
         if confirmed < self._replicas:
             raise Unavailable(
-                f"{confirmed} of {self._replicas} replicas confirmed the write; repeat the request with the same"
-                " Idempotency-Key"
+                f"{confirmed} of {self._replicas} replicas confirmed the write, which may have been made; repeat the"
+                " request, with the same Idempotency-Key if it has one"
             )
         return reply
 
