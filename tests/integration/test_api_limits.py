@@ -312,7 +312,7 @@ def test_readiness_names_each_component() -> None:
     async def story(client: httpx.AsyncClient) -> None:
         answer = await client.get("/readyz")
         assert state(answer)["ready"] is True
-        assert set(answer.json()["components"]) == {"redis", "service"}
+        assert set(answer.json()["components"]) == {"redis", "service", "writes"}
 
     within(story)
 

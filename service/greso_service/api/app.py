@@ -84,7 +84,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         observe=lambda key, events, added, spec: metrics.runs.wrote(key, events, added, spec.group_size),
     )
     metrics.runs_live.set_function(runs.__len__)
-    health = Health(store, metrics)
+    health = Health(store, metrics, refused_writes=store.refused_writes)
     endings = Endings(settings, keys)
     metrics.access_ends(endings.key, endings.certificate)
 
