@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from ..asgi import over_shared, pointers, problem  # noqa: TID252
+from ..asgi import over_shared, pointers, problem, within  # noqa: TID252
 
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -525,3 +525,35 @@ def test_any_id_can_be_looked_at(prompt: str) -> None:
         ]
 
     over_shared(story)
+
+
+def test_a_name_that_can_not_be_is_told_in_words() -> None:
+    words = "must be 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
+
+    async def story(client: httpx.AsyncClient) -> None:
+        await begin(client)
+        assert problem(await client.put("/v1/runs/-r", json={}), 422)["detail"] == f"/path/run: {words}"
+        fork = await client.post("/v1/runs/r/fork", json={"run": "a b"})
+        assert problem(fork, 422)["detail"] == f"/run: {words}"
+        await client.put("/v1/runs/empty", json={})
+        drawn = problem(await client.post("/v1/runs/empty/draw", json={"step": 1}), 409)["detail"]
+        assert "PUT /v1/runs/empty/pool" in drawn
+
+    over_shared(story)
+
+
+def test_probes_may_ask_with_head() -> None:
+    async def story(client: httpx.AsyncClient) -> None:
+        for path, status in (("/livez", 200), ("/readyz", 503)):  # this one was never started
+            assert (await client.head(path)).status_code == (await client.get(path)).status_code == status
+        assert (await client.post("/livez")).headers["Allow"] == "GET, HEAD"
+
+    over_shared(story)
+
+
+@pytest.mark.parametrize(("docs", "told"), [(True, "; see /docs"), (False, "")])
+def test_what_is_not_there_is_told_with_where_to_look_if_that_is_there(docs: bool, told: str) -> None:
+    async def story(client: httpx.AsyncClient) -> None:
+        assert problem(await client.get("/nowhere"), 404)["detail"] == f"there is nothing at /nowhere{told}"
+
+    within(story, docs=docs)

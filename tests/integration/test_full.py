@@ -1,4 +1,4 @@
-"""A Redis that is full: what is seen of it, that nothing acknowledged is lost, and that it goes on when there is room."""
+"""A Redis that is full: what is seen of it, that nothing acknowledged is lost, and that it goes on with room."""
 
 from __future__ import annotations
 

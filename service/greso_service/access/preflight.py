@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from greso_service.access import key_file, tls
 from greso_service.access.endings import SOON, day, named, soon
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from greso_service.settings import Settings
+
+IN_THE_CLEAR: Final = "none: keys travel in the clear, for others on the way to read"
+WITH_TLS: Final = "give --tls-cert and --tls-key, unless a proxy that speaks HTTPS is all that reaches it"
 
 
 def look(settings: Settings) -> list[Finding]:
@@ -36,10 +39,14 @@ def look(settings: Settings) -> list[Finding]:
         return [*findings, Finding("error", "tls", str(error))]
     if settings.tls_cert is not None:
         findings.append(_certificate(settings))
-    elif settings.keys_file is not None and not local:
-        fix = "give --tls-cert and --tls-key, unless a proxy that speaks HTTPS is all that reaches it"
-        findings.append(Finding("warning", "tls", "none: keys travel in the clear, for others on the way to read", fix))
+    elif keys_in_the_clear(settings):
+        findings.append(Finding("warning", "tls", IN_THE_CLEAR, WITH_TLS))
     return findings
+
+
+def keys_in_the_clear(settings: Settings) -> bool:
+    """Whether keys come to this process over a network without TLS."""
+    return settings.keys_file is not None and settings.tls_cert is None and not is_loopback(settings.host)
 
 
 def _certificate(settings: Settings) -> Finding:

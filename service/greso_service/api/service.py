@@ -28,6 +28,9 @@ def router(health: Health, version: str) -> APIRouter:
         content = orjson.dumps({"ready": ready, "components": health.components()})
         return Response(content, 200 if ready else 503, media_type="application/json")
 
+    for path, answer in (("/livez", livez), ("/readyz", readyz)):  # some probes ask so; the answer has no body then
+        routes.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
+
     @routes.get("/version", summary="Version", responses={200: {"model": wire.Version}})
     async def version_() -> Response:
         """What runs here."""

@@ -109,7 +109,7 @@ def check(
 def demo(context: typer.Context) -> None:
     """Train a small model on this CPU and see how many rollouts the service saves.
 
-    Needs the trainer's packages (pip install 'greso[trainer]'); `greso demo --help` lists its options.
+    Needs the trainer's packages (pip install '.[trainer]' in the checkout); `greso demo --help` lists its options.
 
     \b
     Examples:
@@ -130,7 +130,7 @@ def demo(context: typer.Context) -> None:
 def bench_rl(context: typer.Context) -> None:
     """Train with and without the service, several seeds each, and say what it saves.
 
-    Needs the trainer's packages (pip install 'greso[trainer]'); `greso bench-rl --help` lists its options.
+    Needs the trainer's packages (pip install '.[trainer]' in the checkout); `greso bench-rl --help` lists its options.
 
     \b
     Examples:
@@ -149,7 +149,7 @@ def bench_rl(context: typer.Context) -> None:
 def train(context: typer.Context) -> None:
     """Train a language model with GRPO on problems with checkable answers, with this service.
 
-    Needs the trainer's packages (pip install 'greso[trainer]'); `greso train --help` lists its options.
+    Needs the trainer's packages (pip install '.[trainer]' in the checkout); `greso train --help` lists its options.
 
     \b
     Examples:
@@ -170,7 +170,7 @@ def _without_trainer(what: str, error: ModuleNotFoundError) -> GresoError:
     package = (error.name or "greso_client").partition(".")[0]
     if package in {"greso_service", "greso_client"}:
         raise error
-    return GresoError(f"{what} needs {package}, which is not installed; run: pip install 'greso[trainer]'")
+    return GresoError(f"{what} needs {package}, which is not installed; run in the checkout: pip install '.[trainer]'")
 
 
 @app.command()
@@ -294,6 +294,27 @@ def fork(
 
     with Service(url, key_file=api_key_file) as service:
         time_travel.fork(service, run, new, step)
+
+
+@app.command()
+def delete(
+    run: Annotated[str, typer.Argument(help="Name of the run.", show_default=False)],
+    url: Url = DEFAULT_URL,
+    api_key_file: ApiKeyFile = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a run with all that is known of it. There is no way back but from an export made before.
+
+    \b
+    Examples:
+      greso export my-run -o my-run.ndjson.gz && greso delete my-run
+      greso delete my-run --yes
+    """
+    from greso_service.cli.deleting import delete  # noqa: PLC0415
+    from greso_service.cli.service import Service  # noqa: PLC0415
+
+    with Service(url, key_file=api_key_file) as service:
+        delete(service, run, yes=yes)
 
 
 app.add_typer(keys)

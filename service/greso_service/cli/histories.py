@@ -19,12 +19,14 @@ def export(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write it here; compressed if the name ends with .gz."),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace the file if it is there.")] = False,
     url: Url = DEFAULT_URL,
     api_key_file: ApiKeyFile = None,
 ) -> None:
     """Write a run's whole history to a file, or to standard output.
 
-    It is as the run is now; what is written meanwhile is not in it. The last line proves that it is whole.
+    It is as the run is now; what is written meanwhile is not in it. The last line proves that it is whole. The file is
+    there when it is whole, not before; one that is there is only replaced with --force.
 
     \b
     Examples:
@@ -35,7 +37,7 @@ def export(
     from greso_service.cli.service import Service  # noqa: PLC0415
 
     with Service(url, key_file=api_key_file) as service:
-        export(service, run, output)
+        export(service, run, output, force=force)
 
 
 def import_(

@@ -18,6 +18,7 @@ import uvicorn
 
 from greso_service import misspelt
 from greso_service.access import tls
+from greso_service.access.preflight import IN_THE_CLEAR, WITH_TLS, keys_in_the_clear
 from greso_service.cli.connections import Connections
 from greso_service.errors import StartupError
 from greso_service.history.embedded import EmbeddedRedis
@@ -54,6 +55,8 @@ def serve(settings: Settings) -> None:
     for name, fix in misspelt.variables():
         log.warning("%s is set but is no setting; %s", name, fix)
     tls.require(settings)
+    if keys_in_the_clear(settings):
+        log.warning("tls %s; %s", IN_THE_CLEAR, WITH_TLS)
     _allow_files()
     with contextlib.ExitStack() as cleanup:
         listeners = [cleanup.enter_context(contextlib.closing(listen(settings.host, settings.port)))]
