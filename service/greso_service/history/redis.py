@@ -52,7 +52,7 @@ _AWAY = (
     TimeoutError,
 )
 _CANT_WRITE = re.compile(  # passing states of a server; Redis 6.2 says of which line of a script first
-    r"(?:^|: -)(?:MISCONF|NOREPLICAS|MASTERDOWN|TRYAGAIN|UNBLOCKED|BUSY|READONLY|OOM) "
+    r"(?:^|: -)(?:MISCONF|NOREPLICAS|MASTERDOWN|TRYAGAIN|UNBLOCKED|BUSY|READONLY|OOM) |^WAIT cannot be used with"
 )
 _PAUSE = (
     1.0  # seconds of failing at once after a failure, so that an outage costs one time-out a second, not one a call
@@ -220,6 +220,7 @@ class RedisHistory:
         index, removed = index_of(key.tenant), -1
         async with self._reached(onces, index):
             await self._redis.scard(index)  # fails before anything is removed if it is of another type
+            there = await self._redis.exists(head)
             while removed < 0:
                 names = [name.decode() for name in await self._redis.zrange(onces, 0, -1)]
                 keys = [
@@ -232,9 +233,10 @@ class RedisHistory:
                 ]
                 removed = await self._evaluate(self._drop, keys, ["" if at is None else str(at)])
             await self._redis.srem(index, key.run)
-            if await self._redis.exists(head):  # made anew in between, and listed before it was made
+            if stays := await self._redis.exists(head):  # another history, or made anew in between, and listed before
                 await self._redis.sadd(index, key.run)
-        return bool(removed)
+        # The client sends again what got no reply, and then there is nothing left to remove.
+        return bool(removed or (there and not stays))
 
     async def runs(self, tenant: str) -> list[Listed]:
         """See `History.runs`."""
