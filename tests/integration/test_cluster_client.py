@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from redis.crc import key_slot
 
 from greso_service.core.mark import START
 from greso_service.errors import Unavailable
-from greso_service.history.base import Appended, RunKey
+from greso_service.history.base import Appended, Listed, RunKey
 from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
 
@@ -42,6 +43,12 @@ class Node(RedisServer):
         """Tell clients to come by another port."""
         with self.client() as client:
             client.config_set("cluster-announce-port", port)
+
+    def meet(self, other: Node) -> None:
+        """Be in one cluster with another node, and wait until both take commands."""
+        self.ask("MEET", "127.0.0.1", other.port, other.bus)
+        mine = self.ask("MYID")
+        eventually(lambda: mine in other.ask("NODES") and other.is_well() and self.is_well(), 30)
 
     def is_well(self) -> bool:
         """Whether it takes commands."""
@@ -140,13 +147,51 @@ def test_the_address_that_was_given_is_asked_again_when_those_that_the_cluster_t
 def test_a_slot_on_its_way_to_a_node_that_has_none_is_followed(node: Node, another: Node) -> None:
     """That node is not in the map of the slots: following the redirection was an AttributeError, a 500."""
     node.ask("ADDSLOTSRANGE", 0, 16_383)
-    node.ask("MEET", "127.0.0.1", another.port, another.bus)
+    node.meet(another)
     source, target = node.ask("MYID"), another.ask("MYID")
-    eventually(lambda: source in another.ask("NODES") and another.is_well() and node.is_well())
     another.ask("SETSLOT", SLOT, "IMPORTING", source)
     node.ask("SETSLOT", SLOT, "MIGRATING", target)
 
     async def story(_client: Any, history: RedisHistory) -> None:
         assert await history.load(KEY) is None
+
+    over(node, story)
+
+
+def test_a_shard_is_used_by_a_service_that_starts_while_the_first_one_is_frozen(node: Node, another: Node) -> None:
+    another.ask("ADDSLOTSRANGE", 0, SLOT - 1)
+    node.ask("ADDSLOTSRANGE", SLOT, 16_383)
+    node.meet(another)
+    another.signal(signal.SIGSTOP)
+
+    async def story(_client: Any, history: RedisHistory) -> None:
+        assert await history.load(KEY) is None
+
+    over(node, story)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_the_list_of_runs_is_whole_while_a_shard_is_away(node: Node, another: Node, how: signal.Signals) -> None:
+    """Nobody shall take a run for deleted; nor shall the others' pages stay empty, since they begin with the list."""
+    half = 16_384 // 2
+    index_first = key_slot(b"default") < half
+    node.ask("ADDSLOTSRANGE", *((0, half - 1) if index_first else (half, 16_383)))
+    another.ask("ADDSLOTSRANGE", *((half, 16_383) if index_first else (0, half - 1)))
+    node.meet(another)
+    names = [f"run-{number}" for number in range(10)]
+    gone = {name for name in names if (key_slot(f"default/{name}".encode()) < half) != index_first}
+    assert 0 < len(gone) < len(names)
+
+    async def story(_client: Any, history: RedisHistory) -> None:
+        for number, name in enumerate(names, 1):
+            await history.append(RunKey("default", name), START, [b"a"], at_ms=number)
+        whole = [Listed(name, number) for number, name in enumerate(names, 1)]
+        assert await history.runs("default") == whole[::-1]
+        another.signal(how)
+        there = [run for run in whole if run.run not in gone]
+        away = [Listed(name, 0, away=True) for name in sorted(gone)]
+        assert await history.runs("default") == [*there[::-1], *away]
+        some = RunKey("default", there[0].run)
+        assert await history.read(some, START, 1) == [b"a"]
 
     over(node, story)

@@ -10,16 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.asyncio import RedisCluster
-from redis.exceptions import (
-    BusyLoadingError,
-    ClusterError,
-    ConnectionError,  # noqa: A004
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    ResponseError,
-    TimeoutError,  # noqa: A004
-)
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from greso_service.core.mark import START, Mark
 from greso_service.errors import Unavailable
@@ -29,10 +20,10 @@ from greso_service.history.codec import CodecError
 from greso_service.history.connect import AnyRedis, find_primary
 from greso_service.history.redis_draft import READ_BYTES, RedisDraft
 from greso_service.history.redis_durable import Confirmed, run
+from greso_service.history.redis_listed import AWAY, listed
 from greso_service.history.redis_parts import Parts
 from greso_service.history.redis_wire import (
     Script,
-    active_ms,
     index_of,
     key_of,
     named,
@@ -42,15 +33,6 @@ from greso_service.history.redis_wire import (
     written,
 )
 
-_AWAY = (
-    BusyLoadingError,
-    ClusterError,
-    ConnectionError,
-    OSError,  # asyncio's time-out among them
-    ReadOnlyError,
-    RedisClusterException,
-    TimeoutError,
-)
 _CANT_WRITE = re.compile(  # passing states of a server; Redis 6.2 says of which line of a script first
     r"(?:^|: -)(?:MISCONF|NOREPLICAS|MASTERDOWN|TRYAGAIN|UNBLOCKED|BUSY|READONLY|OOM) |^WAIT cannot be used with"
 )
@@ -242,13 +224,8 @@ class RedisHistory:
         """See `History.runs`."""
         async with self._reached(index_of(tenant)):
             names = run_names(await self._redis.smembers(index_of(tenant)))
-            pipeline = self._redis.pipeline(transaction=False)
-            for name in names:
-                pipeline.hget(key_of(RunKey(tenant, name), "head"), "active")
-            actives = await pipeline.execute(raise_on_error=False) if names else []
-            times = [active_ms(active) for active in actives]
-        listed = [Listed(name, at) for name, at in zip(names, times, strict=True) if at is not None]
-        return sorted(listed, key=lambda run: -run.active_ms)
+            found = await listed(self._redis, tenant, names, self._deadline / 3)
+        return sorted(found, key=lambda run: -run.active_ms)
 
     def where(self, key: RunKey) -> str:
         """See `History.where`."""
@@ -289,7 +266,7 @@ class RedisHistory:
         try:
             async with asyncio.timeout(self._deadline):
                 yield
-        except _AWAY as error:
+        except AWAY as error:
             self._away_until[place] = self._clock() + _PAUSE
             raise Unavailable(f"Redis does not answer: {_line(error)}", _PAUSE) from error
         except ResponseError as error:

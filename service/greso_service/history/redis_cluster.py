@@ -2,21 +2,38 @@
 
 Where its map of the slots lacks one it fails with a KeyError, again and again, and never looks for a new map; where a
 slot is on its way to a node that has none yet, with an AttributeError. And the addresses that the cluster told take the
-place of those that it was given: once they are all gone it would not find back.
+place of those that it was given: once they are all gone it would not find back. And with each new map it asks the first
+primary for all commands that there are: if that one is away, nothing goes on anywhere.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from redis._parsers import AsyncCommandsParser
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.cluster import PRIMARY
 from redis.exceptions import RedisClusterException, SlotNotCoveredError
 
 
+class _Keys(AsyncCommandsParser):
+    """Which keys a command names, as far as it matters where to send it, and without asking: its first argument."""
+
+    async def initialize(self, node: ClusterNode | None = None) -> None:
+        """There is nothing to learn."""
+
+    async def get_keys(self, *args: Any) -> tuple[str, ...]:
+        """The first; all others are in the same slot. Scripts, whose keys come later, are not looked at here."""
+        return (args[1],)
+
+
 class Cluster(RedisCluster):
     """See the module."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands_parser = _Keys()
 
     async def initialize(self, *args: Any, **options: Any) -> RedisCluster:
         """Learn which node has which slots, unless that is known."""
