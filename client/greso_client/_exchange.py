@@ -116,12 +116,13 @@ class Exchange:
     async def _answered(
         self, request: Request, reader: Callable[[Json], R], deadline: float, once: bool, patience: float
     ) -> tuple[R, int]:
-        attempt = 0
+        attempt, sent = 0, False
         while True:
             try:
                 answer = await self._attempt(request, deadline, once, patience)
                 value = reply.read(answer, reader)
             except RefusedError as error:
+                error.repeated = sent
                 if not _refuses_seconds(error):
                     self._unsure.discard(request.key)
                 if isinstance(error, NotFoundError) and self._expected(request):
@@ -129,6 +130,7 @@ class Exchange:
                 self._breaker.answered(self._io.now())
                 raise
             except UnavailableError as error:
+                error.sent = sent = sent or error.sent
                 if error.sent and without_seconds(request) is not request:
                     self._unsure.add(request.key)
                 wait = self._wait(error, attempt)

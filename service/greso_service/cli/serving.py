@@ -79,7 +79,7 @@ def serve(settings: Settings) -> None:
 
         server = next(finding.found for finding in findings if finding.subject == "version")
         said = [*_places(settings, listeners), store, server]
-        _Server(create_app(settings), " | ".join(said), settings).run(sockets=listeners)
+        Server(create_app(settings), " | ".join(said), settings).run(sockets=listeners)
 
 
 def _places(settings: Settings, listeners: list[socket.socket]) -> Iterator[str]:
@@ -107,7 +107,7 @@ def _stop(*_: object) -> NoReturn:
     raise SystemExit(0)
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Says where it serves once it does."""
 
     def __init__(self, app: FastAPI, announcement: str, settings: Settings) -> None:
