@@ -13,7 +13,7 @@ from redis.asyncio import RedisCluster
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from greso_service.core.mark import START, Mark
-from greso_service.errors import Unavailable
+from greso_service.errors import Unavailable, Unwritable
 from greso_service.history import memory_usage, redis_unreadable
 from greso_service.history.base import Appended, Base, Extent, Listed, Moved, Once, RunKey, Seen, Usage
 from greso_service.history.codec import CodecError
@@ -36,6 +36,7 @@ from greso_service.history.redis_wire import (
 _CANT_WRITE = re.compile(  # passing states of a server; Redis 6.2 says of which line of a script first
     r"(?:^|: -)(?:MISCONF|NOREPLICAS|MASTERDOWN|TRYAGAIN|UNBLOCKED|BUSY|READONLY|OOM) |^WAIT cannot be used with"
 )
+_SCRIPT = re.compile(r"^.*@user_script: ?\d+: -?|[. ]*script: .*@user_script:.*$")  # where in ours: of use to nobody
 _PAUSE = (
     1.0  # seconds of failing at once after a failure, so that an outage costs one time-out a second, not one a call
 )
@@ -271,7 +272,7 @@ class RedisHistory:
             raise Unavailable(f"Redis does not answer: {_line(error)}", _PAUSE) from error
         except ResponseError as error:
             if isinstance(error, OutOfMemoryError) or _CANT_WRITE.search(str(error)):
-                raise Unavailable(f"Redis can't take writes now: {_line(error)}", _PAUSE) from error
+                raise Unwritable(f"Redis can't take writes now: {_line(error)}", _PAUSE) from error
             async with self._reached(*keys):
                 explained = await redis_unreadable.explained(self._redis, error, keys)
             if explained is None:
@@ -286,4 +287,4 @@ def _is_once(key: str) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return _SCRIPT.sub("", (str(error) or type(error).__name__).splitlines()[0])
