@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from greso_client._fallback import Fallback
 from greso_client._harvest import Harvest
 from greso_client._io import IO
 from greso_client._options import Options
+from greso_client._past import Past
 from greso_client._requests import (
     Request,
     RunRequests,
@@ -53,9 +55,11 @@ class Core:
         self.fallback = Fallback(run, chance)
         # A rewind that may have taken effect without an answer.
         self._unanswered: Request | None = None
-        # What `collect` leaves for its next call: candidates that the service did not look at, and a step broken off.
+        # What `collect` leaves for its next call: candidates that the service did not look at, a step broken off, and
+        # what is over.
         self.leftover: deque[str] = deque()
         self.broken_off: Harvest[Any] | None = None
+        self.past = Past()
 
     @property
     def generation(self) -> int | None:
@@ -83,7 +87,7 @@ class Core:
         if status == 201:
             await self._contact.retire(request, asked_at, deadline)
         self._fence.take_over(state.generation)
-        self.fallback.learn_state(state)
+        self._learn_state(state)
         return state
 
     async def add_prompts(
@@ -135,6 +139,18 @@ class Core:
             if self._strict:
                 raise
 
+    async def was_over(self, step: int) -> bool:
+        """Whether a step that begins now was complete before, as far as this client can know.
+
+        Of the one step in question, the newest of a run that was found, the service is asked, once.
+        """
+        if self.past.is_in_doubt(step):
+            # It is for a warning, so nothing may fail over it.
+            with contextlib.suppress(RefusedError, UnavailableError):
+                rows, _ = await self._contact.ask(self._requests.steps(step - 1, 1), answers.step_rows)
+                self.past.complete = any(row.step == step and row.complete for row in rows)
+        return self.past.covers(step)
+
     async def steps(self, after: int | None, limit: int | None, domain: str | None = None) -> list[StepRow]:
         """See `Client.steps`."""
         rows, _ = await self._contact.ask(self._requests.steps(after, limit, domain), answers.step_rows, gated=False)
@@ -170,6 +186,7 @@ class Core:
         self._fence.take_over(state.generation)
         self.fallback.rewound(state, step)
         self._forget_steps()
+        self.past.found(state, complete=True)
         return state
 
     async def fork(self, run: str, step: int | None = None) -> RunState:
@@ -183,12 +200,14 @@ class Core:
         """The steps under way are no more."""
         self.leftover.clear()
         self.broken_off = None
+        self.past = Past()
 
     # What answers teach
 
     def _learn_state(self, state: RunState) -> None:
         self._fence.learn(state.generation)
         self.fallback.learn_state(state)
+        self.past.found(state)
 
     def _learn(self, answer: Selection | Drawn | Reported) -> None:
         self.fallback.learn(answer)
