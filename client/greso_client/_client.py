@@ -72,7 +72,8 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         options = Options.make(url, run, api_key, strict, budget, spool, spool_bytes)
-        self._io = BlockingIO(lambda: httpx.Client(**options.http(__version__), transport=transport))
+        arguments = options.http(__version__)
+        self._io = BlockingIO(lambda: httpx.Client(**arguments, transport=transport))
         self._core = Core(self._io, run, options)
 
     def create_run(self, **spec: Any) -> RunState:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from greso_client import _answers as answers
+from greso_client._access import KeyRefusedError, tell
 from greso_client._contact import Contact
 from greso_client._counts import Counts
 from greso_client._errors import RefusedError, UnavailableError, invalid
@@ -135,9 +136,9 @@ class Core:
             return
         try:
             await self.state(gated=True)
-        except UnavailableError:
+        except UnavailableError as error:
             if self._strict:
-                raise
+                tell(error)
 
     async def was_over(self, step: int) -> bool:
         """Whether a step that begins now was complete before, as far as this client can know.
@@ -255,8 +256,10 @@ class Core:
         try:
             reported, _ = await self._contact.ask(request, answers.reported_of(step, len(checked)), reports_first=True)
         except UnavailableError as error:
+            # A key that is refused ends a strict training, which no next try of its own can go on without a new one.
+            if not self._strict or isinstance(error, KeyRefusedError):
+                await self._contact.keep(request, deadline)
             self._contact.without_service(error)
-            await self._contact.keep(request, deadline)
             return self.fallback.report(step, checked, final)
         self._learn(reported)
         return reported

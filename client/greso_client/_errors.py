@@ -12,6 +12,7 @@
     │   ├── NotFoundError (LookupError)        404
     │   └── ConflictError                      409
     │       └── FencedError                    409: the run was rewound by another trainer, this one must stop
+    ├── SettingsError (ValueError)             a client can't be made with these options or this environment
     └── ClosedError (RuntimeError)             the client was closed
 
 Each is also the standard error it resembles (in brackets), and each can be pickled: trainers send errors between
@@ -156,6 +157,10 @@ class FencedError(ConflictError):
     def __str__(self) -> str:
         """What happened, and what the service said."""
         return f"another trainer rewound this run; this one was taken for dead and must stop: {self.problem}"
+
+
+class SettingsError(GresoError, ValueError):
+    """No client can be made with this option, or with what the environment says in its place."""
 
 
 class ClosedError(GresoError, RuntimeError):

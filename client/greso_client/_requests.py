@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from greso_client._errors import invalid
+from greso_client._errors import SettingsError, invalid
 from greso_client._types import Group, PoolPrompt, Seconds
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -65,7 +65,7 @@ class RunRequests:
 
     def __init__(self, run: str) -> None:
         if not RUN_NAME.fullmatch(run):
-            raise ValueError(
+            raise SettingsError(
                 f"run {run!r} must match {RUN_NAME.pattern}: letters, digits, '.', '_' and '-', at most 128"
             )
         self.path = f"/v1/runs/{run}"
