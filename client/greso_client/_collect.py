@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
+from greso_client._checked import checked_seconds
 from greso_client._core import Core
+from greso_client._errors import invalid
 from greso_client._harvest import Harvest
-from greso_client._requests import checked_seconds
 from greso_client._types import Collected, CollectedGroup, Group, Reason, Reported, Rollout, Seconds
 
 log = logging.getLogger("greso_client")
@@ -91,6 +92,8 @@ class Session(Generic[T]):
         for name, number in (("max_rounds", max_rounds), ("offer", offer)):
             if number < 1:
                 raise ValueError(f"{name} {number} must be 1 or more")
+        if isinstance(prompts, str):
+            raise invalid("/prompts", "one string was given where candidate ids are wanted")
         self._core = core
         self._roll_out = roll_out
         self._candidates = None if prompts is None else Candidates(prompts, core.leftover)
@@ -184,11 +187,7 @@ class Session(Generic[T]):
             )
         got = self._got
         got.rounds += 1
-        groups = [
-            CollectedGroup(prompt, result.rewards, result.data)
-            for prompt, result in zip(prompts, results, strict=True)
-            if result is not None
-        ]
+        groups = [_group(prompt, result) for prompt, result in zip(prompts, results, strict=True) if result is not None]
         got.failed += len(prompts) - len(groups)
         if not groups:
             return None
@@ -241,3 +240,13 @@ class Session(Generic[T]):
             return await call
         finally:
             self._got.service_seconds += self._core.now() - start
+
+
+def _group(prompt: str, result: Rollout[T]) -> CollectedGroup[T]:
+    try:
+        return CollectedGroup(prompt, result.rewards, result.data)
+    except AttributeError:
+        raise ValueError(
+            f"the rollout function returned a {type(result).__name__} for {prompt!r}; it must return a "
+            "Rollout(rewards, data) per prompt, None where a rollout failed"
+        ) from None

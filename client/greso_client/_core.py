@@ -10,6 +10,7 @@ from typing import Any
 
 from greso_client import _answers as answers
 from greso_client._access import KeyRefusedError, tell
+from greso_client._checked import checked_groups, checked_items, checked_prompts, checked_seconds, checked_step
 from greso_client._contact import Contact
 from greso_client._counts import Counts
 from greso_client._errors import RefusedError, UnavailableError, invalid
@@ -18,15 +19,7 @@ from greso_client._harvest import Harvest
 from greso_client._io import IO
 from greso_client._options import Options
 from greso_client._past import Past
-from greso_client._requests import (
-    Request,
-    RunRequests,
-    checked_groups,
-    checked_items,
-    checked_prompts,
-    checked_seconds,
-    checked_step,
-)
+from greso_client._requests import Request, RunRequests
 from greso_client._types import (
     Drawn,
     Group,
