@@ -76,6 +76,18 @@ def test_a_resumed_trainer_chooses_what_an_uninterrupted_one_did(url: str, run: 
         assert second.state().totals.skipped.hard > 0
 
 
+@pytest.mark.parametrize("reported", [False, True])
+def test_who_numbers_steps_from_one_begins_anew_with_step_zero(url: str, run: str, reported: bool) -> None:
+    with make(url, run) as client:
+        begin(client)
+        fresh = client.state()
+        first = train(client, 1, 4) if reported else [client.draw(1).prompts]
+        client.report(0, [], final=True)
+        state = client.rewind(0)
+        assert (state.step, state.pool, state.totals, state.generation) == (0, fresh.pool, fresh.totals, 1)
+        assert (train(client, 1, 4) if reported else [client.draw(1).prompts]) == first
+
+
 @pytest.mark.parametrize("first_step", [0, 1])
 def test_a_trainer_that_resumes_without_rewinding_is_told_for_each_step_and_warned_once(
     url: str, run: str, first_step: int, caplog: pytest.LogCaptureFixture
