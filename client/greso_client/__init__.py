@@ -19,6 +19,7 @@ from greso_client._errors import (
     ProblemDetail,
     ProtocolError,
     RefusedError,
+    SettingsError,
     UnavailableError,
 )
 from greso_client._types import (
@@ -77,6 +78,7 @@ __all__ = [
     "RunState",
     "Seconds",
     "Selection",
+    "SettingsError",
     "Skipped",
     "StepProgress",
     "StepRow",

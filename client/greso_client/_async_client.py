@@ -38,7 +38,7 @@ class AsyncClient:
     ::
 
         async with AsyncClient("http://127.0.0.1:8080", run="my-run") as client:
-            step = await client.collect(0, roll_out)    # async def roll_out(prompts): ...
+            step = await client.collect(1, roll_out)    # async def roll_out(prompts): ...
     """
 
     def __init__(

@@ -9,9 +9,12 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from dataclasses import dataclass
 from enum import Enum
 
+from greso_client._access import KeyRefusedError
 from greso_client._errors import UnavailableError
+from greso_client._tls import NoTlsError
 
 log = logging.getLogger("greso_client")
 
@@ -20,6 +23,33 @@ LONGEST_PAUSE = 60.0
 LINE_EVERY = 30.0
 # Calls in a row that may fail at once (HTTP 500) before the breaker opens; one that spent its budget opens it alone.
 CHEAP_FAILURES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """How an outage of a kind is told."""
+
+    is_: str
+    is_still: str
+    advice: str
+    level: int = logging.WARNING
+
+
+_AWAY = _Trouble("is away", "is still away", "Check that `greso serve` runs and that the URL is right.")
+# These don't pass by themselves.
+_REFUSES = _Trouble(
+    "refuses the API key",
+    "still refuses the API key",
+    "Have the key renewed, or resume with a good one (api_key, GRESO_API_KEY).",
+    logging.ERROR,
+)
+_NO_TLS = _Trouble("can't be talked to", "still can't be talked to", "It is there; TLS does not fit.", logging.ERROR)
+
+
+def _trouble(error: UnavailableError) -> _Trouble:
+    if isinstance(error, KeyRefusedError):
+        return _REFUSES
+    return _NO_TLS if isinstance(error, NoTlsError) else _AWAY
 
 
 class Permit(Enum):
@@ -36,9 +66,9 @@ class Breaker:
     Times are seconds of a monotonic clock, given by the caller.
     """
 
-    def __init__(self, url: str, advice: str) -> None:
+    def __init__(self, url: str, goes_on: str) -> None:
         self._url = url
-        self._advice = advice
+        self._goes_on = goes_on
         self._lock = threading.Lock()
         # An outage begins with the first failure, and opens the breaker then or a few failures later.
         self._since: float | None = None
@@ -49,6 +79,7 @@ class Breaker:
         self._next_probe = 0.0
         self._next_line = -math.inf
         self._degraded = 0
+        self._trouble, self._reason = _AWAY, ""
 
     def permit(self, now: float) -> Permit:
         """Whether a call that starts now may go to the service."""
@@ -64,6 +95,8 @@ class Breaker:
     def failed(self, now: float, error: UnavailableError) -> None:
         """A call gave up on the service."""
         with self._lock:
+            self._trouble = _trouble(error)
+            self._reason = str(error)
             if self._since is None:
                 self._since = now
                 self._failures = self._degraded = 0
@@ -71,7 +104,10 @@ class Breaker:
                 self._announced = now >= self._next_line
                 if self._announced:
                     self._next_line = now + LINE_EVERY
-                    log.warning("greso service at %s is away (%s). %s", self._url, error, self._advice)
+                    log.log(
+                        self._trouble.level, "greso service at %s %s (%s). %s %s",
+                        self._url, self._trouble.is_, error, self._goes_on, self._trouble.advice,
+                    )  # fmt: skip
             self._failures += 1
             if self._open:
                 self._pause = min(2 * self._pause, LONGEST_PAUSE)
@@ -99,7 +135,7 @@ class Breaker:
             if self._since is not None and now >= self._next_line:
                 self._next_line = now + LINE_EVERY
                 self._announced = True
-                log.warning(
-                    "greso service at %s is still away after %.0f s; %d calls went on without it",
-                    self._url, now - self._since, self._degraded,
+                log.log(
+                    self._trouble.level, "greso service at %s %s after %.0f s (%s); %d calls went on without it",
+                    self._url, self._trouble.is_still, now - self._since, self._reason, self._degraded,
                 )  # fmt: skip

@@ -43,7 +43,7 @@ class Client:
         with Client("http://127.0.0.1:8080", run="my-run") as client:
             client.create_run(train_batch_size=32, rollout_batch_size=48)
             client.add_prompts(questions)
-            for step in range(1000):
+            for step in range(1, 1001):
                 train(client.collect(step, roll_out).effective)
 
     `url`: default GRESO_URL, else http://127.0.0.1:8080. `run`: 1-128 letters, digits, '.', '_', '-'. `api_key`:
@@ -53,7 +53,9 @@ class Client:
 
     While the service is away, the calls of the training loop go on without it and say so (`degraded=True`); calls
     that only look or administer raise `UnavailableError`. With `strict=True` every call raises, and nothing is
-    spooled. A request that the service refuses (`RefusedError`, 4xx) always raises: it is a mistake in the caller.
+    spooled. A request that the service refuses (`RefusedError`, 4xx) always raises: it is a mistake in the caller. But
+    a key that was good and is refused later (`ForbiddenError`) is to the training loop as if the service were away;
+    with `strict=True` that raises, and the report is in the spool.
 
     May be used by several threads (`collect` by one at a time). A process forked while no call is under way may use
     it too: it opens connections of its own.
@@ -72,7 +74,8 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         options = Options.make(url, run, api_key, strict, budget, spool, spool_bytes)
-        self._io = BlockingIO(lambda: httpx.Client(**options.http(__version__), transport=transport))
+        arguments = options.http(__version__)
+        self._io = BlockingIO(lambda: httpx.Client(**arguments, transport=transport))
         self._core = Core(self._io, run, options)
 
     def create_run(self, **spec: Any) -> RunState:

@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
+from greso_client._checked import checked_seconds
 from greso_client._core import Core
+from greso_client._errors import invalid
 from greso_client._harvest import Harvest
-from greso_client._requests import checked_seconds
 from greso_client._types import Collected, CollectedGroup, Group, Reason, Reported, Rollout, Seconds
 
 log = logging.getLogger("greso_client")
@@ -91,6 +92,8 @@ class Session(Generic[T]):
         for name, number in (("max_rounds", max_rounds), ("offer", offer)):
             if number < 1:
                 raise ValueError(f"{name} {number} must be 1 or more")
+        if isinstance(prompts, str):
+            raise invalid("/prompts", "one string was given where candidate ids are wanted")
         self._core = core
         self._roll_out = roll_out
         self._candidates = None if prompts is None else Candidates(prompts, core.leftover)
@@ -100,6 +103,7 @@ class Session(Generic[T]):
         self._updating = update_seconds  # until it is reported
         broken_off, core.broken_off = core.broken_off, None
         self._got = Harvest[T](step) if broken_off is None or broken_off.step != step else broken_off
+        self._resumed = self._got is broken_off
         if self._candidates is not None:
             self._candidates.pass_over(group.prompt for group in self._got.groups)
 
@@ -111,11 +115,15 @@ class Session(Generic[T]):
             # The groups so far count at the service, so the caller must be able to get at them.
             self._core.broken_off = self._got
             raise
+        self._core.past.end(self._got.step)
         return self._got.collected(reason)
 
     async def _collect(self) -> Reason:
         got = self._got
         await self._timed(self._core.learn_run())
+        if not self._resumed and await self._timed(self._core.was_over(got.step)):
+            got.was_over = True
+            self._warn("was complete at the service before it began here, so its groups will count a second time")
         if got.size is None and self._candidates is not None:
             got.size = self._core.fallback.rollout_batch_size
         while True:
@@ -179,11 +187,7 @@ class Session(Generic[T]):
             )
         got = self._got
         got.rounds += 1
-        groups = [
-            CollectedGroup(prompt, result.rewards, result.data)
-            for prompt, result in zip(prompts, results, strict=True)
-            if result is not None
-        ]
+        groups = [_group(prompt, result) for prompt, result in zip(prompts, results, strict=True) if result is not None]
         got.failed += len(prompts) - len(groups)
         if not groups:
             return None
@@ -207,19 +211,28 @@ class Session(Generic[T]):
 
     def _reason(self, reported: Reported | None) -> Reason | None:
         """Why the step ends after this round, None when it goes on."""
-        if reported is not None and reported.step.complete and not (self._is_last() and reported.step.missing > 0):
-            # Compared with the service's own count, not with a remembered batch size: an operator may change that.
-            mine = len(self._got.effective)
-            away = self._got.degraded and reported.step.effective < mine
-            if not reported.step.missing and (away or reported.step.effective == mine):
-                return "complete"
-            log.warning(
-                "greso: step %d was completed at the service without these groups or with groups from elsewhere; a "
-                "trainer that resumes from a checkpoint calls client.rewind(step) first, with the checkpoint's step",
-                self._got.step,
-            )
+        if reported is None or not reported.step.complete:
+            return "max_rounds" if self._is_last() else None
+        if self._got.was_over:
             return "late"
-        return "max_rounds" if self._is_last() else None
+        if self._is_last() and reported.step.missing > 0:
+            return "max_rounds"
+        # Compared with the service's own count, not with a remembered batch size: an operator may change that.
+        mine = len(self._got.effective)
+        away = self._got.degraded and reported.step.effective < mine
+        if not reported.step.missing and (away or reported.step.effective == mine):
+            return "complete"
+        self._warn("was completed at the service without these groups or with groups from elsewhere")
+        return "late"
+
+    def _warn(self, what: str) -> None:
+        """Say once of a run what a step's groups were late for."""
+        if not self._core.past.told:
+            self._core.past.told = True
+            log.warning(
+                "greso: step %d %s; a trainer that resumes from a checkpoint calls client.rewind(step) first, with the "
+                "checkpoint's step", self._got.step, what,
+            )  # fmt: skip
 
     async def _timed(self, call: Awaitable[R]) -> R:
         start = self._core.now()
@@ -227,3 +240,13 @@ class Session(Generic[T]):
             return await call
         finally:
             self._got.service_seconds += self._core.now() - start
+
+
+def _group(prompt: str, result: Rollout[T]) -> CollectedGroup[T]:
+    try:
+        return CollectedGroup(prompt, result.rewards, result.data)
+    except AttributeError:
+        raise ValueError(
+            f"the rollout function returned a {type(result).__name__} for {prompt!r}; it must return a "
+            "Rollout(rewards, data) per prompt, None where a rollout failed"
+        ) from None

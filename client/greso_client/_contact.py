@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from greso_client import _answers as answers
+from greso_client._access import KeyRefusedError, tell
 from greso_client._breaker import Breaker, Permit
 from greso_client._counts import Counts
 from greso_client._delivery import Delivery
@@ -52,7 +53,7 @@ class Contact:
         self._strict = options.strict
         self._budget = options.budget
         self._counts = counts
-        self._breaker = Breaker(options.url, _advice(options))
+        self._breaker = Breaker(options.url, _goes_on(options))
         # Half the budget per attempt: one attempt that hangs leaves time for a second.
         self._exchange = Exchange(io, self._breaker, chance, options.budget / 2, counts, expected=self._is_expected)
         self._delivery = Delivery(io, self._exchange, options.spool, counts, run_path)
@@ -92,8 +93,10 @@ class Contact:
         except BacklogError:
             raise
         except UnavailableError as error:
+            if not gated:
+                tell(error)
             # A look at something obscure that fails must not cost the training loop its service.
-            if gated and not self._strict:
+            if not self._strict:
                 self._breaker.failed(self._io.now(), error)
             raise
 
@@ -147,7 +150,7 @@ class Contact:
     def without_service(self, error: UnavailableError) -> None:
         """Go on without the service, or don't."""
         if self._strict:
-            raise error
+            tell(error)
         self._counts.add(degraded=1)
         self._breaker.degraded(self._io.now())
 
@@ -168,9 +171,15 @@ class Contact:
     async def deliver_all(self) -> None:
         """Deliver the whole spool, however long it takes, as long as each budget brings some of it to the service.
 
-        Raises `UnavailableError` when it doesn't.
+        Raises `UnavailableError` when it doesn't, `ForbiddenError` when the key is refused.
         """
         self._check_open()
+        try:
+            await self._deliver_all()
+        except KeyRefusedError as error:
+            tell(error)
+
+    async def _deliver_all(self) -> None:
         await self._send_deferred(self._io.now() + self._budget, once=False)
         done = False
         while not done:
@@ -196,7 +205,7 @@ class Contact:
             return await self._delivery.deliver(deadline, deadline) and self._delivery.is_empty()
         except UnavailableError as error:
             if self._strict:
-                raise
+                tell(error)
             self._breaker.failed(self._io.now(), error)
             return False
 
@@ -228,9 +237,6 @@ class Contact:
                 await self._exchange(farewell, self.read_state, deadline, once=True)
 
 
-def _advice(options: Options) -> str:
+def _goes_on(options: Options) -> str:
     where = "are not kept (the spool is off)" if options.spool is None else f"are kept in {options.spool.path}"
-    return (
-        f"Training goes on: every prompt is rolled out, reports {where}. Check that `greso serve` runs and that the "
-        "URL is right; strict=True would raise instead."
-    )
+    return f"Training goes on: every prompt is rolled out, reports {where}; strict=True would raise instead."

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from greso_client import _answers as answers
+from greso_client._access import KeyRefusedError, tell
+from greso_client._checked import checked_groups, checked_items, checked_prompts, checked_seconds, checked_step
 from greso_client._contact import Contact
 from greso_client._counts import Counts
 from greso_client._errors import NotFoundError, RefusedError, UnavailableError, invalid
@@ -15,15 +18,8 @@ from greso_client._fallback import Fallback
 from greso_client._harvest import Harvest
 from greso_client._io import IO
 from greso_client._options import Options
-from greso_client._requests import (
-    Request,
-    RunRequests,
-    checked_groups,
-    checked_items,
-    checked_prompts,
-    checked_seconds,
-    checked_step,
-)
+from greso_client._past import Past
+from greso_client._requests import Request, RunRequests
 from greso_client._types import (
     Drawn,
     Group,
@@ -54,9 +50,11 @@ class Core:
         # A rewind that may have taken effect without an answer.
         self._unanswered: Request | None = None
         self._deleting = False  # a DELETE went out and was not answered
-        # What `collect` leaves for its next call: candidates that the service did not look at, and a step broken off.
+        # What `collect` leaves for its next call: candidates that the service did not look at, a step broken off, and
+        # what is over.
         self.leftover: deque[str] = deque()
         self.broken_off: Harvest[Any] | None = None
+        self.past = Past()
 
     @property
     def generation(self) -> int | None:
@@ -84,7 +82,7 @@ class Core:
         if status == 201:
             await self._contact.retire(request, asked_at, deadline)
         self._fence.take_over(state.generation)
-        self.fallback.learn_state(state)
+        self._learn_state(state)
         return state
 
     async def add_prompts(
@@ -132,9 +130,21 @@ class Core:
             return
         try:
             await self.state(gated=True)
-        except UnavailableError:
+        except UnavailableError as error:
             if self._strict:
-                raise
+                tell(error)
+
+    async def was_over(self, step: int) -> bool:
+        """Whether a step that begins now was complete before, as far as this client can know.
+
+        Of the one step in question, the newest of a run that was found, the service is asked, once.
+        """
+        if self.past.is_in_doubt(step):
+            # It is for a warning, so nothing may fail over it.
+            with contextlib.suppress(RefusedError, UnavailableError):
+                rows, _ = await self._contact.ask(self._requests.steps(step - 1, 1), answers.step_rows)
+                self.past.complete = any(row.step == step and row.complete for row in rows)
+        return self.past.covers(step)
 
     async def steps(self, after: int | None, limit: int | None, domain: str | None = None) -> list[StepRow]:
         """See `Client.steps`."""
@@ -180,6 +190,7 @@ class Core:
         self._fence.take_over(state.generation)
         self.fallback.rewound(state, step)
         self._forget_steps()
+        self.past.found(state, complete=True)
         return state
 
     async def fork(self, run: str, step: int | None = None) -> RunState:
@@ -193,12 +204,14 @@ class Core:
         """The steps under way are no more."""
         self.leftover.clear()
         self.broken_off = None
+        self.past = Past()
 
     # What answers teach
 
     def _learn_state(self, state: RunState) -> None:
         self._fence.learn(state.generation)
         self.fallback.learn_state(state)
+        self.past.found(state)
 
     def _learn(self, answer: Selection | Drawn | Reported) -> None:
         self.fallback.learn(answer)
@@ -246,8 +259,10 @@ class Core:
         try:
             reported, _ = await self._contact.ask(request, answers.reported_of(step, len(checked)), reports_first=True)
         except UnavailableError as error:
+            # A key that is refused ends a strict training, which no next try of its own can go on without a new one.
+            if not self._strict or isinstance(error, KeyRefusedError):
+                await self._contact.keep(request, deadline)
             self._contact.without_service(error)
-            await self._contact.keep(request, deadline)
             return self.fallback.report(step, checked, final)
         self._learn(reported)
         return reported

@@ -77,7 +77,7 @@ class Delivery:
     async def deliver(self, deadline: float, stop: float, *, once: bool = False) -> bool:
         """Deliver until `stop`, the last one by `deadline`; True when no older report stands in the way of a new one.
 
-        Raises `UnavailableError` when the service is (still) away, `ForbiddenError` when the key is not good.
+        Raises `UnavailableError` when the service is (still) away, `ForbiddenError` when the key never was good.
         """
         spool = self._spool
         if spool is None or self.is_empty():
@@ -97,8 +97,8 @@ class Delivery:
             for lock in locks:
                 if lock is not None:
                     spool.release(lock)
-                    delivered = self._counts.snapshot().delivered - before
-                    log.info("delivered %d spooled reports from %s", delivered, spool.path)
+                    if delivered := self._counts.snapshot().delivered - before:
+                        log.info("delivered %d spooled reports from %s", delivered, spool.path)
 
     def is_empty(self) -> bool:
         """Whether nothing waits. A spool that can't be looked at may hold something."""

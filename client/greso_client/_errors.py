@@ -12,6 +12,7 @@
     │   ├── NotFoundError (LookupError)        404
     │   └── ConflictError                      409
     │       └── FencedError                    409: the run was rewound by another trainer, this one must stop
+    ├── SettingsError (ValueError)             a client can't be made with these options or this environment
     └── ClosedError (RuntimeError)             the client was closed
 
 Each is also the standard error it resembles (in brackets), and each can be pickled: trainers send errors between
@@ -24,6 +25,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+# Problem type of a request that was found wrong here.
+NOT_SENT = "urn:greso:client:not-sent"
+
 
 @dataclass(frozen=True, slots=True)
 class ProblemDetail:
@@ -35,7 +39,10 @@ class ProblemDetail:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error answer (RFC 9457, `application/problem+json`). `instance`: the request id, for the service's log."""
+    """An error answer (RFC 9457, `application/problem+json`). `instance`: the request id, for the service's log.
+
+    Of a request that was found wrong before it was sent: what the answer would have been, with the type `NOT_SENT`.
+    """
 
     status: int
     title: str
@@ -45,8 +52,8 @@ class Problem:
     errors: tuple[ProblemDetail, ...] = ()
 
     def __str__(self) -> str:
-        """Everything the service said, on one line."""
-        text = f"{self.status} {self.title}"
+        """Everything that is said, on one line. A status only if somebody answered with it."""
+        text = self.title if self.type == NOT_SENT else f"{self.status} {self.title}"
         if self.detail and self.detail != self.title:
             text += f": {self.detail}"
         # The service's own detail may already be the list of errors.
@@ -162,6 +169,10 @@ class FencedError(ConflictError):
         return f"another trainer rewound this run; this one was taken for dead and must stop: {self.problem}"
 
 
+class SettingsError(GresoError, ValueError):
+    """No client can be made with this option, or with what the environment says in its place."""
+
+
 class ClosedError(GresoError, RuntimeError):
     """The client was closed."""
 
@@ -205,6 +216,5 @@ def run_gone(problem: Problem) -> UnavailableError:
 
 def invalid(pointer: str, detail: str) -> InvalidRequestError:
     """The error for a request found wrong before it was sent, shaped as the service would have refused it."""
-    return InvalidRequestError(
-        Problem(status=422, title="The request was not sent", errors=(ProblemDetail(pointer, detail),))
-    )
+    where = (ProblemDetail(pointer, detail),)
+    return InvalidRequestError(Problem(422, "The request is wrong and was not sent", type=NOT_SENT, errors=where))

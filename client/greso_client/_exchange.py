@@ -9,10 +9,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from greso_client import _reply as reply
+from greso_client._access import Access
 from greso_client._breaker import Breaker
 from greso_client._counts import Counts, header
 from greso_client._errors import (
     BudgetExceededError,
+    ForbiddenError,
     InvalidRequestError,
     NotFoundError,
     RefusedError,
@@ -65,6 +67,7 @@ class Exchange:
         self._share = share
         self._counts = counts
         self._expected = expected
+        self._access = Access()
         # An older service refuses `seconds`. They are for show, so they must not cost a training its reports.
         self._without_seconds = False
         # Keys of reports with seconds that were sent and not answered: they may have been counted.
@@ -123,10 +126,13 @@ class Exchange:
                 value = reply.read(answer, reader)
             except RefusedError as error:
                 error.repeated = sent
-                if not _refuses_seconds(error):
+                # A refused key says nothing of what an earlier attempt may have done.
+                if not _refuses_seconds(error) and not isinstance(error, ForbiddenError):
                     self._unsure.discard(request.key)
                 if isinstance(error, NotFoundError) and self._expected(request):
                     raise run_gone(error.problem) from error
+                if isinstance(error, ForbiddenError) and (lost := self._access.lost(error)):
+                    raise lost from error
                 self._breaker.answered(self._io.now())
                 raise
             except UnavailableError as error:
@@ -138,6 +144,7 @@ class Exchange:
                     raise
             else:
                 self._unsure.discard(request.key)
+                self._access.granted(request)
                 self._breaker.answered(self._io.now())
                 return value, answer.status
             await self._io.pause(wait)
@@ -158,7 +165,7 @@ class Exchange:
         told = False
         try:
             answer = await self._io.send(dataclasses.replace(request, news=header(news)), timeout)
-            told = answer.is_of_service
+            told = answer.is_of_service and answer.status != 401  # nobody's word is taken who shows no key
         finally:  # cancelled half-way, too
             if not told:
                 self._counts.put_back(news)

@@ -12,7 +12,10 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Harvest(Generic[T]):
-    """A step under way; the fields as in `Collected`. `size`: prompts that the next round takes, None: not known."""
+    """A step under way; the fields as in `Collected`. `size`: prompts that the next round takes, None: not known.
+
+    `was_over`: it was complete at the service before it began here.
+    """
 
     step: int
     size: int | None = None
@@ -23,6 +26,7 @@ class Harvest(Generic[T]):
     skipped: Skipped = field(default_factory=Skipped)
     failed: int = 0
     degraded: bool = False
+    was_over: bool = False
     service_seconds: float = 0.0
 
     def count(self, answer: Selection | Drawn) -> None:

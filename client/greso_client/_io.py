@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 import httpx
 
+from greso_client import _tls as tls
 from greso_client._errors import BudgetExceededError, ProtocolError, UnavailableError
 from greso_client._reply import Answer
 from greso_client._requests import Request
@@ -125,6 +126,10 @@ def _unavailable(error: Exception, timeout: float) -> UnavailableError:
     if isinstance(error, httpx.TimeoutException | TimeoutError):
         sent = not isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
         return BudgetExceededError(f"no answer within {timeout:.2g} s ({reason})", sent=sent)
+    if isinstance(error, httpx.HTTPError):
+        if wrong := tls.mistake(error):
+            return tls.NoTlsError(wrong, sent=False, transient=False)
+        reason += tls.suspicion(error)
     return UnavailableError(reason, sent=not isinstance(error, httpx.ConnectError))
 
 

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from greso_client import _tls as tls
+from greso_client._errors import SettingsError
 from greso_client._io import LONGEST_SECONDS
 from greso_client._spool import Spool
 
@@ -41,31 +43,32 @@ class Options:
         url = url or os.environ.get("GRESO_URL") or DEFAULT_URL
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"url {url!r} must begin with http:// or https:// and name a host, such as {DEFAULT_URL}")
+            raise SettingsError(
+                f"url {url!r} must begin with http:// or https:// and name a host, such as {DEFAULT_URL}"
+            )
         api_key = api_key or os.environ.get("GRESO_API_KEY") or None
         if api_key is not None and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
-            raise ValueError("api_key must be visible ASCII characters: was a line end copied with it?")
+            raise SettingsError("api_key must be visible ASCII characters: was a line end copied with it?")
         if not 0 < budget <= LONGEST_SECONDS:  # nor a NaN
-            raise ValueError(f"budget {budget} must be more than 0 and at most {LONGEST_SECONDS:.0f} seconds (a day)")
+            raise SettingsError(f"budget {budget} must be more than 0 and at most {LONGEST_SECONDS:.0f} seconds: a day")
         if spool_bytes < 1:
-            raise ValueError(f"spool_bytes {spool_bytes} must be 1 or more; spool=False turns the spool off")
-        kept = (
-            None if strict or spool is False else Spool(Path(spool) if spool else default_spool(url, run), spool_bytes)
-        )
+            raise SettingsError(f"spool_bytes {spool_bytes} must be 1 or more; spool=False turns the spool off")
+        kept = None if spool is False else Spool(Path(spool) if spool else default_spool(url, run), spool_bytes)
         return cls(url.rstrip("/"), api_key, strict, budget, kept)
 
     def http(self, version: str) -> dict[str, Any]:
-        """Arguments of the httpx client. A proxy of the environment does not lead to this machine's loopback."""
+        """Arguments of the httpx client. A proxy of the environment does not lead to this machine's loopback.
+
+        Raises `SettingsError` when the environment names certificates that can't be read.
+        """
         parts = urlsplit(self.url)
         host = parts.hostname or ""
         loopback = host in {"localhost", "::1"} or host.startswith("127.")
-        # Its certificates (SSL_CERT_FILE) count everywhere.
-        verify = httpx.create_ssl_context() if parts.scheme == "https" else True
         return {
             "base_url": self.url,
             "headers": self._headers(version),
             "trust_env": not loopback,
-            "verify": verify,
+            "verify": tls.trusted(parts.scheme),
             # Unbounded: attempts that hang, left behind by calls whose time was up, must not use up the connections.
             "limits": httpx.Limits(max_connections=None, max_keepalive_connections=20),
         }

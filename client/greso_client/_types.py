@@ -10,8 +10,9 @@ T = TypeVar("T")
 
 Reason = Literal["complete", "max_rounds", "no_candidates", "late"]
 """Why `collect` stopped. complete: the step has its effective groups. max_rounds: the set number of rounds is used up.
-no_candidates: nothing is left to roll out (candidates used up, or all of them skipped in this step). late: the step had
-been completed before these groups were reported (a trainer that resumes without rewinding its run)."""
+no_candidates: nothing is left to roll out (candidates used up, or all of them skipped in this step). late: the step was
+over before it began here (a trainer that resumes without rewinding its run), or was completed with groups from
+elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)

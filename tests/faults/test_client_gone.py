@@ -140,9 +140,9 @@ def test_tls_that_does_not_come_about_is_an_outage_that_says_why(
     try:
         secret.start()
         for url, why in (
-            (f"https://127.0.0.1:{secret.port}", "CERTIFICATE_VERIFY_FAILED"),
-            (f"http://127.0.0.1:{secret.port}", "disconnected|reset|Error"),
-            (f"https://127.0.0.1:{service.port}", "SSL"),
+            (f"https://127.0.0.1:{secret.port}", "SSL_CERT_FILE must name"),
+            (f"http://127.0.0.1:{secret.port}", "begins with https://|reset|Error"),
+            (f"https://127.0.0.1:{service.port}", "begin with http://"),
         ):
             caplog.clear()
             with Client(url, run="r", budget=2.0, spool=tmp_path / "spool") as client:

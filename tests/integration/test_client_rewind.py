@@ -76,6 +76,40 @@ def test_a_resumed_trainer_chooses_what_an_uninterrupted_one_did(url: str, run: 
         assert second.state().totals.skipped.hard > 0
 
 
+@pytest.mark.parametrize("reported", [False, True])
+def test_who_numbers_steps_from_one_begins_anew_with_step_zero(url: str, run: str, reported: bool) -> None:
+    with make(url, run) as client:
+        begin(client)
+        fresh = client.state()
+        first = train(client, 1, 4) if reported else [client.draw(1).prompts]
+        client.report(0, [], final=True)
+        state = client.rewind(0)
+        assert (state.step, state.pool, state.totals, state.generation) == (0, fresh.pool, fresh.totals, 1)
+        assert (train(client, 1, 4) if reported else [client.draw(1).prompts]) == first
+
+
+@pytest.mark.parametrize("first_step", [0, 1])
+def test_a_trainer_that_resumes_without_rewinding_is_told_for_each_step_and_warned_once(
+    url: str, run: str, first_step: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def collected(client: Client, *steps: int) -> list[str]:
+        client.create_run(train_batch_size=2, rollout_batch_size=2)
+        client.add_prompts(f"p{index}" for index in range(40))
+        return [client.collect(step, lambda prompts: [Rollout(MIXED, None) for _ in prompts]).reason for step in steps]
+
+    with make(url, run) as first, make(url, run) as joins, make(url, run) as resumes, make(url, run) as rewinds:
+        assert collected(first, *range(first_step, 4)) == ["complete"] * (4 - first_step)
+        first.report(4, [Group("p0", HARD)])
+        assert collected(joins, 4, 5) == ["complete"] * 2
+        assert not caplog.text
+        # Each has the very counts that the service has of the step: 2 groups, 2 of them effective.
+        assert collected(resumes, first_step, 3, 5, 6) == ["late", "late", "late", "complete"]
+        assert caplog.text.count("calls client.rewind(step) first") == 1
+        rewinds.rewind(4)
+        assert collected(rewinds, 5, 6) == ["complete"] * 2
+        assert caplog.text.count("calls client.rewind(step) first") == 1
+
+
 def test_a_trainer_taken_for_dead_changes_nothing_any_more(url: str, run: str) -> None:
     with make(url, run) as dead, make(url, run) as alive:
         begin(dead)

@@ -44,7 +44,7 @@ def about() -> None:
 
     \b
     Examples:
-      greso keys add --keys-file keys.json --tenant team-a --name trainer
+      greso keys add --keys-file keys.json --tenant team-a --name trainer --scopes admin
       greso keys list --keys-file keys.json
       greso keys revoke --keys-file keys.json trainer
       greso serve --keys-file keys.json
@@ -69,11 +69,12 @@ def add(
     """Make a key, and print it: this once, for nobody can tell it again.
 
     The key alone goes to standard output, what it is to standard error. The file is made if it is not there, for its
-    owner alone; a service of another user must be able to read it.
+    owner alone; a service of another user must be able to read it. A trainer that resumes from checkpoints rewinds its
+    run, which takes admin.
 
     \b
     Examples:
-      greso keys add --keys-file keys.json --tenant team-a --name trainer --expires 90d
+      greso keys add --keys-file keys.json --tenant team-a --name trainer --scopes admin --expires 90d
       greso keys add --keys-file keys.json --tenant team-a --name prometheus --scopes read
       (umask 077; greso keys add --keys-file keys.json --tenant team-a --scopes admin > team-a.key)
     """

@@ -12,6 +12,8 @@ from urllib.parse import quote
 
 import httpx
 
+from greso_client import SettingsError
+from greso_client import _tls as tls
 from greso_service.errors import GresoError
 from greso_service.settings import is_loopback
 
@@ -47,11 +49,13 @@ class Service:
                 transport=transport,
                 # A proxy of the environment does not lead to this machine's loopback; its certificates count there.
                 trust_env=not is_loopback(parsed.host),
-                verify=httpx.create_ssl_context() if parsed.scheme == "https" else True,
+                verify=tls.trusted(parsed.scheme),
                 headers={"Authorization": f"Bearer {key}"} if key else {},
             )
         except httpx.InvalidURL as error:
             raise ServiceError(f"{url!r} is no URL ({error}); give --url http://host:port") from None
+        except SettingsError as error:
+            raise ServiceError(str(error)) from None
 
     def __enter__(self) -> Self:
         return self
@@ -145,7 +149,9 @@ class Service:
         return ServiceError(f"{self.url!r} is no URL; give --url http://host:port")
 
     def _unanswered(self, error: httpx.HTTPError) -> ServiceError:
-        reason = str(error) or type(error).__name__
+        if wrong := tls.mistake(error):
+            return ServiceError(f"the service at {self.url} can't be talked to: {wrong}")
+        reason = (str(error) or type(error).__name__) + tls.suspicion(error)
         return ServiceError(
             f"no service answers at {self.url} ({reason}); start it with `greso serve`, or give another --url"
         )

@@ -205,6 +205,15 @@ class FakeService:
             },
         })  # fmt: skip
 
+    def do_steps(self, request: httpx.Request) -> httpx.Response:
+        after, limit = int(request.url.params.get("after", -1)), int(request.url.params.get("limit", 100))
+        both = {"easy": 0, "hard": 0}
+        row: dict[str, Any] = dict.fromkeys(("examined", "selected", "groups", "effective", "rollouts", "rounds"), 0)
+        row |= {"skipped": both, "zero_variance": both, "p_easy": 0.5, "p_hard": 0.5}
+        steps = sorted({report["step"] for report in self.reports} | self.closed_steps)
+        rows = [row | {"step": n, "complete": n < self.newest or n in self.closed_steps} for n in steps if n > after]
+        return httpx.Response(200, json={"steps": rows[:limit]})
+
     def do_rewind(self, request: httpx.Request) -> httpx.Response:
         step = json.loads(request.content)["step"]
         if step not in self.closed_steps:

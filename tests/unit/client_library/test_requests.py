@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from greso_client import (
     Client,
@@ -23,9 +26,12 @@ from greso_client import (
     Skipped,
     ZeroVariance,
 )
+from greso_client._checked import checked_groups
 from greso_client._options import default_spool
 
 from .doubles import FakeService, problem
+
+grouped: Callable[..., Group] = Group  # of anything, as callers that are not checked for types may
 
 
 def make(service: FakeService, **more: str) -> Client:
@@ -123,21 +129,114 @@ def test_rewards_may_be_anything_that_floats() -> None:
 @pytest.mark.parametrize(
     ("groups", "pointer"),
     [
-        ([Group("a", [0, 1]), Group("b", [1, math.nan])], "/results/1/rewards/1"),
-        ([Group("a", [math.inf])], "/results/0/rewards/0"),
-        ([Group("", [1])], "/results/0/prompt"),
-        ([Group("é" * 129, [1])], "/results/0/prompt"),
-        ([Group("\ud800", [1])], "/results/0/prompt"),
-        ([Group(7, [1])], "/results/0/prompt"),  # type: ignore[arg-type]
+        ([grouped("a", [0, 1]), grouped("b", [1, math.nan])], "/results/1/rewards/1"),
+        ([grouped("a", [math.inf])], "/results/0/rewards/0"),
+        ([grouped("", [1])], "/results/0/prompt"),
+        ([grouped("é" * 129, [1])], "/results/0/prompt"),
+        ([grouped("\ud800", [1])], "/results/0/prompt"),
+        ([grouped(7, [1])], "/results/0/prompt"),
+        ([grouped("a", ["1"])], "/results/0/rewards/0"),
+        ([grouped("a", [1, b"1"])], "/results/0/rewards/1"),
+        ([grouped("a", [0, None])], "/results/0/rewards/1"),
+        ([grouped("a", [0, 1j])], "/results/0/rewards/1"),
+        ([grouped("a", [[0, 1]])], "/results/0/rewards/0"),
+        ([grouped("a", [0, 10**400])], "/results/0/rewards/1"),
+        ([grouped("a", [-(10**5000)])], "/results/0/rewards/0"),
+        ([grouped("a", "01")], "/results/0/rewards"),
+        ([grouped("a", 1)], "/results/0/rewards"),
+        ([grouped("a", None)], "/results/0/rewards"),
+        ([grouped("a", {0: 1.0})], "/results/0/rewards"),
+        ([grouped("a", [0, 1]), ("b", [1])], "/results/1"),
+        ([{"prompt": "a", "rewards": [1]}], "/results/0"),
+        ("a", "/results"),
+        (grouped("a", [1]), "/results"),
+        (None, "/results"),
+        (5, "/results"),
     ],
 )
 def test_a_report_that_could_never_be_accepted_is_refused_here_with_its_place(
-    client: Client, service: FakeService, groups: list[Group], pointer: str
+    client: Client, service: FakeService, groups: Any, pointer: str
 ) -> None:
-    with pytest.raises(InvalidRequestError) as caught:
+    with pytest.raises(InvalidRequestError, match=r"^The request is wrong and was not sent") as caught:
         client.report(0, groups)
     assert caught.value.problem.errors[0].pointer == pointer
+    assert pointer in str(caught.value)
+    assert "422" not in str(caught.value), "nobody answered with it"
+    assert caught.value.status == 422
     assert not service.requests
+
+
+@pytest.mark.parametrize(
+    ("rewards", "place"),
+    [(["0", "1"], "/0"), ([[0.0, 1.0]], "/0"), ([0.0, math.nan], "/1"), (3.0, ""), ([0.5, 1j], "/0")],
+)
+def test_arrays_that_hold_no_finite_numbers_are_refused_too(client: Client, rewards: Any, place: str) -> None:
+    numpy = pytest.importorskip("numpy")
+    with pytest.raises(InvalidRequestError) as caught:
+        client.report(0, [Group("a", numpy.array(rewards))])
+    assert caught.value.problem.errors[0].pointer == f"/results/0/rewards{place}"
+
+
+@given(st.lists(st.one_of(st.floats(), st.integers(), st.booleans(), st.fractions(), st.text(), st.none()), max_size=6))
+def test_rewards_are_taken_exactly_if_each_is_a_finite_number(rewards: list[Any]) -> None:
+    wrong = [place for place, reward in enumerate(rewards) if not is_finite(reward)]
+    if wrong:
+        with pytest.raises(InvalidRequestError) as caught:
+            checked_groups([Group("a", rewards)])
+        assert caught.value.problem.errors[0].pointer == f"/results/0/rewards/{wrong[0]}"
+    else:
+        assert checked_groups([Group("a", rewards)])[0].rewards == [float(reward) for reward in rewards]
+
+
+def test_rewards_that_only_add_up_to_infinity_are_taken(client: Client, service: FakeService) -> None:
+    client.report(0, [Group("a", [1.7e308, 1.7e308]), Group("b", [10**308] * 2)])
+    assert [group["rewards"] for group in service.bodies("/report")[-1]["results"]] == [[1.7e308] * 2, [1e308] * 2]
+
+
+def is_finite(reward: Any) -> bool:
+    try:
+        return not isinstance(reward, str) and math.isfinite(float(reward))
+    except (TypeError, OverflowError):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("call", "pointer"),
+    [
+        (lambda client: client.select(0, None), "/prompts"),
+        (lambda client: client.select(0, 5), "/prompts"),
+        (lambda client: client.select(0, ["a"], limit="2"), "/limit"),
+        (lambda client: client.select(0, ["a"], at_least=1.5), "/at_least"),
+        (lambda client: client.draw(0, count=2.0), "/count"),
+        (lambda client: client.add_prompts(5), "/prompts"),
+        (lambda client: client.report("1", []), "/step"),
+        (lambda client: client.report(1, [], seconds=5.0), "/seconds"),
+        (lambda client: client.collect(1, list, prompts="abc"), "/prompts"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused_here_with_their_place(
+    client: Client, service: FakeService, call: Callable[[Client], object], pointer: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match="was not sent") as caught:
+        call(client)
+    assert caught.value.problem.errors[0].pointer == pointer
+    assert not service.requests
+
+
+def test_whole_numbers_may_be_numpys(client: Client, service: FakeService) -> None:
+    numpy = pytest.importorskip("numpy")
+    service.pool = ["a", "b"]
+    client.select(numpy.int64(0), ["a"], limit=numpy.int32(1), at_least=numpy.uint8(1))
+    client.draw(0, numpy.int64(1))
+    assert service.bodies("/select")[-1] == {"step": 0, "prompts": ["a"], "limit": 1, "at_least": 1}
+    assert service.bodies("/draw")[-1] == {"step": 0, "count": 1}
+
+
+def test_a_rollout_function_that_returns_something_else_is_told(client: Client, service: FakeService) -> None:
+    service.pool = ["a"]
+    wrong: Any = lambda prompts: [([0, 1], None) for _ in prompts]  # noqa: E731
+    with pytest.raises(ValueError, match=r"returned a tuple for 'a'; it must return a Rollout\(rewards, data\)"):
+        client.collect(0, wrong)
 
 
 def test_a_string_is_no_list_of_prompts(client: Client) -> None:

@@ -9,6 +9,8 @@ from typing import Self
 
 import httpx
 
+from greso_client import SettingsError
+from greso_client import _tls as tls
 from greso_client.trainer.compare import tether
 
 READY_SECONDS = 60.0  # a cold start takes 2 s, on a machine that is busy otherwise many times that
@@ -22,11 +24,15 @@ class ServiceError(Exception):
 def require_service(url: str) -> None:
     """Raise `ServiceError` when no service that is ready answers at the URL."""
     try:
-        answer = httpx.get(url.rstrip("/") + "/readyz", timeout=ANSWER_SECONDS)
+        trusted = tls.trusted(httpx.URL(url).scheme)
+        answer = httpx.get(url.rstrip("/") + "/readyz", timeout=ANSWER_SECONDS, verify=trusted)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
+        wrong = tls.mistake(error) if isinstance(error, httpx.HTTPError) else None
         raise ServiceError(
-            f"no service answers at {url} ({error}); start one with: greso serve, or leave --url out"
+            f"no service answers at {url} ({wrong or error}); start one with: greso serve, or leave --url out"
         ) from None
+    except SettingsError as error:
+        raise ServiceError(str(error)) from None
     if answer.status_code != httpx.codes.OK:
         raise ServiceError(
             f"what answers at {url} is no service that is ready (status {answer.status_code} at /readyz)"

@@ -1,0 +1,194 @@
+"""A step that was over before it began here: a trainer that resumes without rewinding its run is always told."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from greso_client import Group, Rollout
+from greso_client._breaker import FIRST_PAUSE
+from greso_client._core import Core
+from greso_client._io import run
+
+from .doubles import MIXED, ClockIO, FakeService, collect, make_core, mixed
+
+WARNING = "calls client.rewind(step) first"
+
+
+@pytest.fixture
+def trained(service: FakeService, io: ClockIO) -> FakeService:
+    """A service whose run was trained by another client, in steps 0 to 5."""
+    service.pool = [f"p{index}" for index in range(100)]
+    first = make_core(io, None)
+    run(first.create_run({}))
+    assert [collect(first, step, mixed).reason for step in range(6)] == ["complete"] * 6
+    service.requests.clear()
+    return service
+
+
+def asked(service: FakeService) -> list[str]:
+    """Which steps the service was asked about."""
+    return [str(request.url.query, "ascii") for request in service.requests if request.url.path.endswith("/steps")]
+
+
+@pytest.mark.parametrize("begins", ["create_run", "state", "collect"])
+def test_each_step_done_again_is_late_although_its_counts_are_the_same(
+    core: Core, trained: FakeService, begins: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if begins != "collect":
+        run(core.create_run({}) if begins == "create_run" else core.state())
+    got = [collect(core, step, mixed) for step in range(3, 8)]
+    assert [each.reason for each in got] == ["late", "late", "late", "complete", "complete"]
+    assert [(each.rounds, len(each.effective)) for each in got] == [(1, 6)] * 5
+    assert caplog.text.count(WARNING) == 1
+    assert "step 3 was complete at the service before it began here" in caplog.text
+    assert asked(trained) == ["after=4&limit=1"], "only of the newest step it can't know itself"
+
+
+def test_the_warning_comes_before_the_rollouts_are_paid_for(
+    core: Core, trained: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(core.create_run({}))
+
+    def roll_out(prompts: list[str]) -> list[Rollout[str]]:
+        assert WARNING in caplog.text
+        return mixed(prompts)
+
+    assert collect(core, 3, roll_out).reason == "late"
+
+
+def test_who_rewinds_or_goes_on_behind_the_newest_step_is_not_late(
+    core: Core, trained: FakeService, io: ClockIO, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(core.create_run({}))
+    assert collect(core, 6, mixed).reason == "complete"
+    second = make_core(io, None)
+    run(second.create_run({}))
+    run(second.rewind(2))
+    assert [collect(second, step, mixed).reason for step in range(3, 8)] == ["complete"] * 5
+    assert WARNING not in caplog.text
+    assert asked(trained) == []
+
+
+def test_who_begins_with_the_very_step_that_he_rewound_to_is_late(core: Core, trained: FakeService) -> None:
+    run(core.create_run({}))
+    run(core.rewind(2))
+    assert collect(core, 2, mixed).reason == "late"
+
+
+def test_a_client_that_collects_a_step_of_its_own_again_is_late(
+    core: Core, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.pool = [f"p{index}" for index in range(100)]
+    run(core.create_run({}))
+    assert [collect(core, step, mixed).reason for step in (0, 1, 2, 1, 2, 3)] == [
+        "complete", "complete", "complete", "late", "late", "complete",
+    ]  # fmt: skip
+    assert caplog.text.count(WARNING) == 1
+    run(core.rewind(1))
+    assert [collect(core, step, mixed).reason for step in (2, 3)] == ["complete"] * 2
+
+
+def test_it_stays_late_when_it_is_broken_off_and_goes_on(core: Core, trained: FakeService) -> None:
+    run(core.create_run({}))
+
+    def breaks(_: list[str]) -> list[Rollout[str]]:
+        raise OSError("out of memory")
+
+    with pytest.raises(OSError, match="out of memory"):
+        collect(core, 4, breaks)
+    assert collect(core, 4, mixed).reason == "late"
+
+
+def test_it_is_late_also_with_the_service_away_at_the_start(core: Core, trained: FakeService, io: ClockIO) -> None:
+    trained.down = True
+    run(core.create_run({}))
+    run(core.add_prompts(trained.pool))
+    assert collect(core, 3, mixed).reason == "complete", "nobody can know"
+    trained.down = False
+    io.time += 2 * FIRST_PAUSE
+    assert collect(core, 4, mixed).reason == "late"
+
+
+def test_what_cannot_be_asked_is_no_alarm(core: Core, trained: FakeService, caplog: pytest.LogCaptureFixture) -> None:
+    run(core.create_run({}))
+    run(core.add_prompts(trained.pool))
+
+    trained.down = True
+    assert collect(core, 5, mixed).reason == "complete"
+    assert WARNING not in caplog.text
+
+
+# Others at work on the same run
+
+
+def test_a_trainer_that_joins_later_in_a_step_under_way_or_the_next_is_not_late(
+    core: Core, io: ClockIO, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.pool = [f"p{index}" for index in range(100)]
+    first = make_core(io, None)
+    run(first.create_run({}))
+    assert collect(first, 0, mixed).reason == "complete"
+    run(first.report(1, [Group("other", [0.0, 0.0])]))
+    run(core.create_run({}))
+    assert [collect(core, step, mixed).reason for step in (1, 2)] == ["complete"] * 2
+    run(first.report(2, [Group("other", [0.0, 0.0])]))
+    run(first.report(3, [Group("other", [0.0, 0.0])]))
+    run(first.state())
+    assert collect(core, 3, mixed).reason == "complete"
+    assert WARNING not in caplog.text
+
+
+def test_looking_at_the_run_while_others_are_ahead_alarms_nobody(
+    core: Core, io: ClockIO, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.pool = [f"p{index}" for index in range(100)]
+    run(core.create_run({}))
+    other = make_core(io, None)
+    run(other.report(1, [Group("p0", MIXED)] * 4))
+    run(core.state())
+    run(core.create_run({}))
+    assert not run(core.was_over(1))
+    assert not run(core.was_over(0))
+    assert caplog.text == ""
+
+
+def test_a_report_whose_answer_was_lost_and_spooled_ones_that_come_late_are_not_late(
+    core: Core, service: FakeService, io: ClockIO, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.pool = [f"p{index}" for index in range(100)]
+    run(core.create_run({}))
+    run(core.add_prompts(service.pool))
+    reasons = []
+    for step in range(6):
+
+        def roll_out(prompts: list[str], step: int = step) -> list[Rollout[str]]:
+            service.down = step in {2, 3}
+            return mixed(prompts)
+
+        reasons.append(collect(core, step, roll_out).reason)
+        if step == 3:
+            service.down = False
+            io.time += 2 * FIRST_PAUSE
+    assert reasons == ["complete"] * 6
+    assert [step for step, _ in service.reported()] == list(range(6))
+    assert WARNING not in caplog.text
+
+
+@settings(max_examples=150, deadline=None)
+@given(done=st.integers(0, 6), closed=st.booleans(), begin=st.integers(0, 8), steps=st.integers(1, 4))
+def test_it_is_late_if_and_only_if_the_service_had_the_step_as_complete(
+    done: int, closed: bool, begin: int, steps: int
+) -> None:
+    service = FakeService(pool=[f"p{index}" for index in range(50)])
+    first, second = make_core(ClockIO(service), None), make_core(ClockIO(service), None)
+    run(first.create_run({}))
+    for step in range(done):
+        collect(first, step, mixed)
+    if not closed:
+        run(first.report(done, [Group("x", [0.0, 0.0])]))
+    run(second.create_run({}))
+    for step in range(begin, begin + steps):
+        expected = step < service.newest or step in service.closed_steps
+        assert (collect(second, step, mixed).reason == "late") == expected
