@@ -233,7 +233,7 @@ def test_the_event_loop_goes_on_while_the_service_hangs(server: Server, spool_pa
             ticking.cancel()
 
     asyncio.run(main())
-    assert ticks > 10
+    assert ticks >= 3  # none, if the call held the loop up
 
 
 def test_a_cancelled_call_leaves_the_async_client_usable(server: Server, spool_path: Path) -> None:
