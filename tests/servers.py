@@ -47,13 +47,17 @@ def redis_server() -> str:
     return _tool("redis-server", "install Redis 7 to run this on it too")
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1, signed by itself, and its key."""
+def certificate(folder: Path, days: int = 30) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1, signed by itself, and its key. It ends in `days`; -1 is a day ago."""
     cert, key = folder / "cert.pem", folder / "key.pem"
-    command = [_tool("openssl", "it makes a certificate"), "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]
+    openssl = _tool("openssl", "it makes a certificate")
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-nodes", "-days", str(abs(days))]
     command += ["-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=greso"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
     subprocess.run([*command, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    if days < 0:  # `req` makes none that is over
+        again = [openssl, "x509", "-in", str(cert), "-signkey", str(key), "-days", str(days), "-out", str(cert)]
+        subprocess.run(again, check=True, capture_output=True)
     return cert, key
 
 

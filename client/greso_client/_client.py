@@ -180,7 +180,11 @@ class Client:
         return _run(self._core.prompt(prompt))
 
     def delete_run(self) -> None:
-        """Delete the run and all that is known of it."""
+        """Delete the run and all that is known of it.
+
+        Raises `UnavailableError` while the service is away (never degraded); then it may be deleted nevertheless:
+        call it again. `NotFoundError`: there was no such run.
+        """
         _run(self._core.delete_run())
 
     def rewind(self, step: int) -> RunState:

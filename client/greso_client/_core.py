@@ -13,7 +13,7 @@ from greso_client._access import KeyRefusedError, tell
 from greso_client._checked import checked_groups, checked_items, checked_prompts, checked_seconds, checked_step
 from greso_client._contact import Contact
 from greso_client._counts import Counts
-from greso_client._errors import RefusedError, UnavailableError, invalid
+from greso_client._errors import NotFoundError, RefusedError, UnavailableError, invalid
 from greso_client._fallback import Fallback
 from greso_client._harvest import Harvest
 from greso_client._io import IO
@@ -49,6 +49,7 @@ class Core:
         self.fallback = Fallback(run, chance)
         # A rewind that may have taken effect without an answer.
         self._unanswered: Request | None = None
+        self._deleting = False  # a DELETE went out and was not answered
         # What `collect` leaves for its next call: candidates that the service did not look at, a step broken off, and
         # what is over.
         self.leftover: deque[str] = deque()
@@ -157,7 +158,16 @@ class Core:
 
     async def delete_run(self) -> None:
         """See `Client.delete_run`."""
-        await self._contact.ask(self._fence.stamp(self._requests.delete()), answers.nothing, gated=False)
+        request = self._fence.stamp(self._requests.delete())
+        try:
+            await self._contact.ask(request, answers.nothing, gated=False)
+        except UnavailableError as error:
+            self._deleting = self._deleting or error.sent
+            raise
+        except NotFoundError as error:
+            if not (error.repeated or self._deleting):
+                raise
+        self._deleting = False
         self._forget_steps()
 
     # Time travel

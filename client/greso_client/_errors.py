@@ -121,11 +121,15 @@ class ProtocolError(UnavailableError):
 
 
 class RefusedError(GresoError):
-    """The service refused the request; nothing was applied. `problem` holds what it said."""
+    """The service refused the request; nothing was applied. `problem` holds what it said.
+
+    `repeated`: whether an earlier attempt of the same call was sent and not answered, which may have been applied.
+    """
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         self.problem = problem
+        self.repeated = False
 
     @property
     def status(self) -> int:

@@ -119,12 +119,13 @@ class Exchange:
     async def _answered(
         self, request: Request, reader: Callable[[Json], R], deadline: float, once: bool, patience: float
     ) -> tuple[R, int]:
-        attempt = 0
+        attempt, sent = 0, False
         while True:
             try:
                 answer = await self._attempt(request, deadline, once, patience)
                 value = reply.read(answer, reader)
             except RefusedError as error:
+                error.repeated = sent
                 # A refused key says nothing of what an earlier attempt may have done.
                 if not _refuses_seconds(error) and not isinstance(error, ForbiddenError):
                     self._unsure.discard(request.key)
@@ -135,6 +136,7 @@ class Exchange:
                 self._breaker.answered(self._io.now())
                 raise
             except UnavailableError as error:
+                error.sent = sent = sent or error.sent
                 if error.sent and without_seconds(request) is not request:
                     self._unsure.add(request.key)
                 wait = self._wait(error, attempt)

@@ -1,16 +1,20 @@
 #!/bin/sh
 # Copies the append-only files of the running Redis to a folder: backup.sh FOLDER, which is made and must not be there.
 # To restore, stop Redis, put the copy in the place of `appendonlydir`, and start Redis.
-#   REDIS_PASSWORD_FILE  file of the password (needed)
+#   REDIS_PASSWORD_FILE  file of the password (needed, but with REDIS_SOCKET)
 #   REDIS_DIR            where its files are (default: /data)
 #   REDIS_PORT           where it answers (default: 6379)
+#   REDIS_SOCKET         or the socket on which it does, as that of `greso serve`: <data-dir>/redis.sock
+#   REDIS_CLI            program that asks it (default: redis-cli)
 set -eu
 
 target=${1:?names the folder of the copy}
-REDISCLI_AUTH=$(cat "${REDIS_PASSWORD_FILE:?names the file of the password}")
-export REDISCLI_AUTH
+if [ -z "${REDIS_SOCKET:-}" ] || [ -n "${REDIS_PASSWORD_FILE:-}" ]; then
+    REDISCLI_AUTH=$(cat "${REDIS_PASSWORD_FILE:?names the file of the password}")
+    export REDISCLI_AUTH
+fi
 
-ask() { redis-cli -p "${REDIS_PORT:-6379}" -e "$@"; }
+ask() { "${REDIS_CLI:-redis-cli}" -p "${REDIS_PORT:-6379}" ${REDIS_SOCKET:+-s "$REDIS_SOCKET"} -e "$@"; }
 
 # A rewrite would remove files while they are copied.
 before=$(ask CONFIG GET auto-aof-rewrite-percentage | tail -n 1)

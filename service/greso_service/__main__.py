@@ -13,7 +13,9 @@ def main() -> None:
         package = (error.name or "greso_service").partition(".")[0]
         if package in {"greso_service", "greso_client"}:
             raise
-        sys.exit(f"greso: the service needs {package}, which is not installed; run: pip install 'greso[service]'")
+        sys.exit(
+            f"greso: the service needs {package}, which is not installed; run in the checkout: pip install '.[service]'"
+        )
     run()
 
 

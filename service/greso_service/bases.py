@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from greso_service.core.events import Span
 from greso_service.core.mark import Mark
@@ -13,6 +14,13 @@ from greso_service.errors import Conflict, Unreadable
 from greso_service.history import snapshot
 from greso_service.history.base import Readable, RunKey
 from greso_service.history.codec import CodecError
+
+
+class Floor(NamedTuple):
+    """How far back a run can go: to step `oldest`, since what came up to `mark` lives on in a snapshot only."""
+
+    mark: Mark
+    oldest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,11 @@ class Begun:
         """
         progress = self.state.progress
         return max(self._newest, progress.step + progress.complete, 0)
+
+    @property
+    def floor(self) -> Floor:
+        """How far back the run can go."""
+        return Floor(self.mark, self.oldest)
 
     @property
     def _newest(self) -> int:
@@ -76,9 +89,9 @@ async def begun(history: Readable, key: RunKey) -> Begun | None:
     return Begun(base.mark, state, written_ms)
 
 
-def too_far(key: RunKey, wanted: str, begun: Begun) -> Conflict:
+def too_far(key: RunKey, wanted: str, floor: Floor) -> Conflict:
     """The error for what would need events that were trimmed."""
     return Conflict(
-        f"{wanted} is not there any more: the events of run {key.run} up to number {begun.mark.number} live on in a"
-        f" snapshot only; step {begun.oldest} is the oldest that it can go back to"
+        f"{wanted} is not there any more: the events of run {key.run} up to number {floor.mark.number} live on in a"
+        f" snapshot only; step {floor.oldest} is the oldest that it can go back to"
     )

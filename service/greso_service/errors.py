@@ -11,6 +11,7 @@ GresoError
 ├── KeyReused         an idempotency key came back with another body (422)
 ├── TooSlow           the body came too slowly (408)
 ├── Unavailable       the store does not answer; try again (503)
+│   ├── Unwritable    the store answers, and takes no writes now; try again (503)
 │   └── Overloaded    there is more to do than can be done; try again (503)
 ├── Unreadable        what the store keeps of a run is no history that this version can read (500)
 └── StartupError      the service can't start as configured (exit code 1)
@@ -76,6 +77,10 @@ class Unavailable(GresoError):
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Unwritable(Unavailable):
+    """The store answers, but it is full, or without the replicas that are to have each write."""
 
 
 class Overloaded(Unavailable):

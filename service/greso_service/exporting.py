@@ -30,7 +30,9 @@ class Exporting:
             await self._live.current(key, live)
             until = live.mark
         if (begun := await bases.begun(self._history, key)) is not None:
-            raise Conflict(f"{bases.too_far(key, 'the whole history', begun)}; an export holds whole histories only")
+            raise Conflict(
+                f"{bases.too_far(key, 'the whole history', begun.floor)}; an export holds whole histories only"
+            )
         return self._pieces(Writer(key.run, until), replay.history(self._history, key, until))
 
     async def _pieces(self, writer: Writer, pages: AsyncIterator[list[bytes]]) -> AsyncIterator[bytes]:

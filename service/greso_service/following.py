@@ -54,7 +54,7 @@ class Following:
             number = place.number if isinstance(place, Mark) else place
         if number < base.number and (begun := await bases.begun(self._history, key)) is not None:
             raise Conflict(
-                f"{bases.too_far(key, f'event {number + 1}', begun)}, and event {base.number} to begin behind"
+                f"{bases.too_far(key, f'event {number + 1}', begun.floor)}, and event {base.number} to begin behind"
             )
         if isinstance(place, Mark) and place != START:
             raise Conflict(

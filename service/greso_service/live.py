@@ -17,6 +17,7 @@ from functools import partial
 
 from greso_service import bases, fairness, replay
 from greso_service.answers import Answer
+from greso_service.bases import Floor
 from greso_service.core.events import Event
 from greso_service.core.figures import Figures
 from greso_service.core.fold import fold
@@ -49,7 +50,10 @@ _CANT_TELL = (
 
 @dataclass(slots=True)
 class Live(Folded):
-    """A run as this replica has folded it: `state` and then `unfolded` up to `mark`; `state` is None until loaded."""
+    """A run as this replica has folded it: `state` and then `unfolded` up to `mark`; `state` is None until loaded.
+
+    `floor`: how far back it could go when that was looked at last.
+    """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     unfolded: Sequence[Event] = ()
@@ -61,6 +65,7 @@ class Live(Folded):
     figures: Figures | None = None
     written_ms: int = 0
     lag: int = 0
+    floor: Floor | None = None
 
 
 class LiveRuns:

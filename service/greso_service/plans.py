@@ -118,12 +118,12 @@ def _marked(index: Index, column: NDArray[np.bool_], size: int) -> NDArray[np.bo
     return marked
 
 
-def draw(state: RunState, step: int, count: int | None) -> Plan:
-    """Take prompts of the pool: `count`, or a round's."""
+def draw(state: RunState, step: int, count: int | None, run: str = "{run}") -> Plan:
+    """Take prompts of the pool: `count`, or a round's. `run`: its name, for what is to be done."""
     if not state.pool_size:
-        raise Conflict("the pool is empty; add prompts with PUT /v1/runs/{run}/pool, or use select")
+        raise Conflict(f"the pool is empty; add prompts with PUT /v1/runs/{run}/pool, or use select")
     if not state.scopes():
-        raise Conflict("every domain that has prompts has quota 0; change the quotas with PATCH /v1/runs/{run}")
+        raise Conflict(f"every domain that has prompts has quota 0; change the quotas with PATCH /v1/runs/{run}")
     drawn = drawing.draw(state, step, state.batch_size(step) if count is None else count)
     return Plan([drawn.event], answers.draw(state, drawn, state.table.texts(drawn.index)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from redis.asyncio import RedisCluster
@@ -26,12 +26,16 @@ Info = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: what was found and, unless it is fine, what to do."""
+    """One thing that was looked at: what was found and, unless it is fine, what to do.
+
+    `passes`: an error that may mend itself while the service runs, which therefore starts all the same.
+    """
 
     level: Literal["ok", "warning", "error"]
     subject: str
     found: str
     fix: str = ""
+    passes: bool = False
 
     def __str__(self) -> str:
         return f"{self.found}; {self.fix}" if self.fix else self.found
@@ -47,9 +51,9 @@ def look(settings: Settings) -> list[Finding]:
 
 
 def require_usable(findings: list[Finding]) -> None:
-    """Raise StartupError for the first error among the findings."""
+    """Raise StartupError for the first error among the findings that does not pass."""
     for finding in findings:
-        if finding.level == "error":
+        if finding.level == "error" and not finding.passes:
             raise StartupError(str(finding))
 
 
@@ -79,8 +83,7 @@ async def _look(settings: Settings) -> list[Finding]:
         where = f"{node}: " if clustered else ""
         save = saves.get(node)
         findings += [
-            Finding(each.level, each.subject, where + each.found, each.fix)
-            for each in _judge(info, save, clustered, settings.durability)
+            replace(each, found=where + each.found) for each in _judge(info, save, clustered, settings.durability)
         ]
     return findings
 
@@ -188,6 +191,6 @@ def _replicas(info: Info, wanted: int) -> Finding:
     connected = int(info.get("connected_slaves", 0))
     found = f"{connected} connected, durability asks for {wanted}"
     if connected < wanted:
-        fix = "connect more, or lower --durability: until then reports are answered 503"
-        return Finding("warning", "replicas", found, fix)
+        fix = "connect more, or lower --durability: until then every write is answered 503"
+        return Finding("error", "replicas", found, fix, passes=True)
     return Finding("ok", "replicas", found)

@@ -21,6 +21,7 @@ from greso_service.core.passes import Passes
 from greso_service.core.prompts import UNKNOWN, Index
 from greso_service.core.state import RunState
 from greso_service.errors import Fault, InvalidInput
+from greso_service.settings import set_by
 
 Floats = NDArray[np.float64]
 
@@ -49,6 +50,11 @@ class Carried:
     belief: Belief
 
 
+def too_many(most: int) -> str:
+    """The limit that an upload to a pool is over, in words."""
+    return f"max_pool_upload is {most}, {set_by('max_pool_upload')}"
+
+
 def carried(state: RunState, prompts: Sequence[str] | None, pointer: str, most: int | None = None) -> Carried:
     """What a run knows of these prompts; None: of all in its pool, or of all it has met if it has no pool.
 
@@ -57,7 +63,7 @@ def carried(state: RunState, prompts: Sequence[str] | None, pointer: str, most: 
     if prompts is None:
         size = state.pool_size
         if most is not None and (count := size or state.table.size) > most:
-            detail = f"has {count} prompts; max_pool_upload is {most}: name prompts of it, in parts"
+            detail = f"has {count} prompts; {too_many(most)}: name prompts of it, in parts"
             raise InvalidInput(Fault("/from_run", detail))
         index = state.pool[:size].astype(np.int64) if size else np.arange(state.table.size)
         prompts = state.table.texts(index)

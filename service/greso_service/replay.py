@@ -156,7 +156,7 @@ async def back_to(
     """
     way = Way(begun, past)
     if begun is not None and step < begun.oldest:
-        raise bases.too_far(key, f"step {step}", begun)
+        raise bases.too_far(key, f"step {step}", begun.floor)
     state, kept = way.state, list(past[: way.place])
     for span, after in way.spans():
         last = Span(span.after, span.until, step if span.step is None else min(step, span.step))

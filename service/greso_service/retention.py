@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from greso_service import bases, replay
 from greso_service.core.events import Reported, Rewound, Selected, Span, completion
@@ -20,6 +21,9 @@ from greso_service.core.state import RunState
 from greso_service.history import codec, snapshot
 from greso_service.history.base import Base, History, RunKey
 from greso_service.replay import HistoryGone, Way
+
+PIECE: Final = 20_000
+"""Events trimmed at once, or a few more: Redis does nothing else meanwhile, for about a microsecond each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ def due(state: RunState, mark: Mark, keep: int) -> Cutting | None:
 
 
 async def trim(history: History, key: RunKey, cutting: Cutting) -> bool:
-    """Trim what need not be kept; whether anything was. Raises `Unavailable`.
+    """Trim what need not be kept, a piece of it; whether anything was, and more may be left. Raises `Unavailable`.
 
     Does nothing if the run was rewound or trimmed meanwhile: a later one finds what is to be done then.
     """
@@ -71,8 +75,9 @@ class _Walk:
     def __init__(self, state: RunState | None, mark: Mark, step: int) -> None:
         self.state, self.mark = state, mark
         self.cut: _Cut | None = None
-        self.ended = False  # the first event that must be kept was met
+        self.ended = False  # the first event that must be kept was met, or the piece is large enough
         self._step = step
+        self._most = mark.number + PIECE
         self._passed = False  # what doesn't count was passed in this span
         self._written_ms = 0
 
@@ -91,6 +96,9 @@ class _Walk:
                 self._passed = True
             self.mark = self.mark.then(payload)
             self._written_ms = codec.written_ms(payload)
+            if self.mark.number >= self._most and not self._passed:
+                self.end()
+                return
 
     def leave(self, span: Span) -> None:
         """At the end of a span that is not the last."""
@@ -111,7 +119,7 @@ class _Walk:
         rewound(self.state, Rewound(event.step, event.generation, past), after)
 
     def end(self) -> None:
-        """Nothing further may be trimmed."""
+        """Nothing further may be trimmed now."""
         if not self.ended and not self._passed:
             self._note()
         self.ended = True

@@ -218,7 +218,11 @@ class Runs:
     async def draw(self, key: RunKey, step: int, count: int | None, given: Given = BARE) -> Answer:
         """Walk the pool for prompts to roll out."""
         return await self._commit(
-            key, lambda state: plans.draw(state, step, count), given, size=count or 0, more=ranked_draw.looked_at
+            key,
+            lambda state: plans.draw(state, step, count, key.run),
+            given,
+            size=count or 0,
+            more=ranked_draw.looked_at,
         )
 
     async def report(

@@ -78,7 +78,8 @@ class Saver:
     async def _trim(self, key: RunKey, cutting: Cutting) -> None:
         try:
             async with self._turn:
-                await retention.trim(self._history, key, cutting)
+                while await retention.trim(self._history, key, cutting):
+                    pass  # a long history piece by piece
         except Unavailable as error:
             log.warning("run %s is not trimmed now: %s", key.run, error, extra=_named(key))
         except (CodecError, Unreadable) as error:

@@ -303,6 +303,11 @@ def variable(name: str) -> str:
     return ENV_PREFIX + name.upper()
 
 
+def set_by(name: str) -> str:
+    """Where a setting is set, for who finds it in an answer: `set by --max-prompts or GRESO_MAX_PROMPTS`."""
+    return f"set by {option(name)} or {variable(name)}"
+
+
 def allowed(field: FieldInfo) -> str:
     """What a setting accepts, in words: `a whole number from 1 to 10,000`."""
     if text := _extra(field).get("allowed"):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from greso_service import answers, bases, replay
 from greso_service.answers import Answer
+from greso_service.bases import Begun
 from greso_service.core.events import Forked, Rewound
 from greso_service.core.fold import rewound
 from greso_service.core.mark import START, Mark
@@ -78,7 +79,7 @@ class TimeTravel:
             end, base = self._live.payload(Forked(key.run, step)), None
             try:
                 if step is not None:
-                    begun = await bases.begun(self._history, key)
+                    begun = await self._begun(key, live, step)
                     kept, then = await replay.back_to(self._history, key, kept, step, begun)
                     answer = answers.run(new.run, then)
                 begun = await bases.begun(self._history, key)
@@ -100,11 +101,19 @@ class TimeTravel:
         raise busy(key.run)
 
     async def _rewound(self, key: RunKey, live: Live, state: RunState, step: int) -> Plan:
-        begun = await bases.begun(self._history, key)
+        begun = await self._begun(key, live, step)
         kept, then = await replay.back_to(self._history, key, bases.spans(state, live.mark), step, begun)
         event = Rewound(step, state.generation + 1, kept)
         rewound(then, event, live.mark)  # its own mark is known when it is appended
         return Plan([event], answers.run(key.run, then).body, then, START if begun is None else begun.mark)
+
+    async def _begun(self, key: RunKey, live: Live, step: int) -> Begun | None:
+        """What the history begins with. Raises `Conflict`, without reading it again, if it is known to hold `step`."""
+        if live.floor is not None and step < live.floor.oldest and live.floor.mark == await self._base(key):
+            raise bases.too_far(key, f"step {step}", live.floor)
+        begun = await bases.begun(self._history, key)
+        live.floor = None if begun is None else begun.floor
+        return begun
 
     async def _base(self, key: RunKey) -> Mark:
         extent = await self._history.extent(key)

@@ -43,9 +43,9 @@ def _snapshots(asked: argparse.Namespace) -> Iterator[Row]:
 
 def _saturation(asked: argparse.Namespace) -> Iterator[Row]:
     if asked.quick:
-        yield from saturation.saturation([1], [1, 16], [1_024], 2)
+        yield from saturation.saturation([1], [1, 16], [1_024], [8_192], 2)
     else:
-        yield from saturation.saturation([1, 2], [1, 4, 16, 64, 256], [384, 4_096], 5)
+        yield from saturation.saturation([1, 2], [1, 4, 16, 64, 256], [384, 4_096], [1_024, 8_192], 5)
 
 
 SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace], Iterator[Row]]]] = {

@@ -17,8 +17,9 @@ import os
 import platform
 import random
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -34,7 +35,7 @@ from tests.servers import Service
 BUDGET = 2.0
 """Seconds that a client waits before it goes on without the filter."""
 
-_PROMPTS, _GROUP_SIZE = 5_000, 8  # of each run
+PROMPTS, _GROUP_SIZE = 20_000, 8  # of each run
 _BODIES = 16  # of each kind and run, sent again and again
 _LOST = 0  # in place of a status
 
@@ -43,19 +44,19 @@ Answered = list[tuple[int, float]]
 
 
 class Requests:
-    """Requests as bytes, select and report in turn, each with a key of its own."""
+    """Requests as bytes, of `verbs` (select, report) in turn, each with a key of its own."""
 
-    def __init__(self, runs: int, prompts: int) -> None:
+    def __init__(self, runs: int, prompts: int, verbs: Sequence[str] = ("select", "report")) -> None:
         dice = random.Random(0)
-        self._number = itertools.count(dice.getrandbits(40))
+        self._number = itertools.count(time.time_ns())  # other requests to this service have other keys
         made: list[list[tuple[bytes, bytes]]] = []
         for run in range(runs):
             made.append([])
             for step in range(_BODIES):
-                chosen = [prompt_id(place) for place in dice.sample(range(_PROMPTS), prompts)]
+                chosen = [prompt_id(place) for place in dice.sample(range(PROMPTS), prompts)]
                 groups = [{"prompt": name, "rewards": dice.choices((0, 1), k=_GROUP_SIZE)} for name in chosen]
-                made[-1].append(self._request(run, "select", {"step": step, "prompts": chosen}))
-                made[-1].append(self._request(run, "report", {"step": step, "results": groups}))
+                bodies = {"select": {"step": step, "prompts": chosen}, "report": {"step": step, "results": groups}}
+                made[-1] += [self._request(run, verb, bodies[verb]) for verb in verbs]
         self._made = itertools.cycle(itertools.chain.from_iterable(zip(*made, strict=True)))
 
     def _request(self, run: int, verb: str, body: object) -> tuple[bytes, bytes]:
@@ -182,7 +183,7 @@ def main() -> None:
 
 async def measure(service: Service, asked: argparse.Namespace) -> None:
     """Fill the runs, find the most that the service can do, ask for more."""
-    console, names = Console(), [prompt_id(place) for place in range(_PROMPTS)]
+    console, names = Console(), [prompt_id(place) for place in range(PROMPTS)]
     async with httpx.AsyncClient(base_url=service.url, timeout=60, trust_env=False) as client:
         for run in range(asked.runs):
             (await client.put(f"/v1/runs/run-{run}", json={"train_batch_size": 10**6})).raise_for_status()

@@ -8,27 +8,36 @@ from collections.abc import Iterator, Sequence
 import httpx
 import numpy as np
 import uvloop
-from tests.bench.overload import Answered, Load, Requests
+from tests.bench.overload import PROMPTS, Answered, Load, Requests
 from tests.bench.serving import Served, prompt_id, served
 from tests.bench.timing import Row
 
-_RUNS, _PROMPTS = 16, 5_000
+_RUNS = 16
+_TRAINERS = 16  # as the goal has it
 
 
-def saturation(replicas: Sequence[int], trainers: Sequence[int], sizes: Sequence[int], seconds: float) -> Iterator[Row]:
-    """Select and report of so many prompts in turn, each trainer on a connection of its own."""
+def saturation(
+    replicas: Sequence[int], trainers: Sequence[int], sizes: Sequence[int], deciding: Sequence[int], seconds: float
+) -> Iterator[Row]:
+    """Select and report of so many prompts in turn, each trainer on a connection of its own; and of `deciding` prompts
+    select alone, by 16 trainers.
+    """
     for count in replicas:
         with served(count) as servers:
             _fill(servers)
             for size in sizes:
-                yield from uvloop.run(_measured(servers, trainers, size, seconds))
+                yield from uvloop.run(_measured(servers, trainers, size, seconds, ("select", "report")))
+            for size in deciding:
+                yield from uvloop.run(_measured(servers, [_TRAINERS], size, seconds, ("select",)))
 
 
-async def _measured(servers: Served, trainers: Sequence[int], size: int, seconds: float) -> list[Row]:
-    loads = [Load(url, Requests(_RUNS, size)) for url in servers.urls]
+async def _measured(
+    servers: Served, trainers: Sequence[int], size: int, seconds: float, verbs: Sequence[str]
+) -> list[Row]:
+    loads = [Load(url, Requests(_RUNS, size, verbs)) for url in servers.urls]
     await _closed(loads, len(loads), 1)
     rows, most = list[Row](), 0.0
-    who = f"{len(loads)} replica{'s' if len(loads) > 1 else ''}, {size:,} prompts"
+    who = f"{len(loads)} replica{'s' if len(loads) > 1 else ''}, {' and '.join(verbs)} of {size:,}"
     for count in trainers:
         if count < len(loads):
             continue
@@ -64,5 +73,5 @@ def _fill(servers: Served) -> None:
     with httpx.Client(base_url=servers.url, timeout=60, trust_env=False) as client:
         for run in range(_RUNS):
             client.put(f"/v1/runs/run-{run}", json={"train_batch_size": 10**6}).raise_for_status()
-            names = [prompt_id(number) for number in range(_PROMPTS)]
+            names = [prompt_id(number) for number in range(PROMPTS)]
             client.put(f"/v1/runs/run-{run}/pool", json={"prompts": names}).raise_for_status()

@@ -50,7 +50,8 @@ def served(replicas: int = 1) -> Iterator[Served]:
 def _server(redis_url: str) -> Iterator[tuple[str, int]]:
     port = free_port()
     command = [sys.executable, "-m", "tests.bench.server", redis_url, str(port)]
-    process = subprocess.Popen(command, env={**os.environ, "GRESO_MAX_BODY_BYTES": str(2**30)})
+    environment = {**os.environ, "GRESO_MAX_BODY_BYTES": str(2**30)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         url = f"http://127.0.0.1:{port}"
         while not _ready(url):

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from greso_service.core.mark import START
+from greso_service.core.mark import START, Mark
 from greso_service.errors import Unavailable
 from greso_service.history.base import Appended, History, Moved, Once, RunKey, Seen
 from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
+from greso_service.history.redis_wire import Script
 
 from ..integration.fake_redis import FakeRedis  # noqa: TID252
 from ..servers import RedisServer, eventually, free_port  # noqa: TID252
@@ -297,6 +298,27 @@ def test_a_full_server_refuses_and_nothing_is_half_applied(redis_store: RedisSto
     over(redis_store, story)
 
 
+def test_a_full_server_says_again_what_it_has_said(redis_store: RedisStore) -> None:
+    redis = redis_store.redis
+
+    async def story(history: History) -> None:
+        mark = await begun(history, b"a")
+        await history.append(KEY, mark, [b"b"], at_ms=2, once=once())
+        before = redis_store.dump()
+        redis.config_set("maxmemory", "1")
+        try:
+            assert await history.append(KEY, mark, [b"b"], at_ms=3, once=once()) == once_seen(), "a repeated request"
+            assert await history.append(KEY, mark, [b"b"], at_ms=3) == Appended(mark.then(b"b")), "a lost reply"
+            assert await history.append(KEY, mark, [b"c"], at_ms=3) == Moved()
+            assert await history.recall(KEY, once().key) == once_seen()
+        finally:
+            redis.config_set("maxmemory", "0")
+        assert redis_store.dump() == before, "nothing was written"
+        assert redis.ttl("greso:{default/run}:head") == -1
+
+    over(redis_store, story)
+
+
 def test_a_full_server_makes_no_run_and_keeps_no_snapshot(redis_store: RedisStore) -> None:
     redis = redis_store.redis
 
@@ -348,13 +370,51 @@ def test_a_server_that_may_not_write_now_is_unavailable_as_each_version_says_it(
     async def story(url: str) -> None:
         history = RedisHistory(connect(url, 0.5), deadline=DEADLINE)
         try:
-            with pytest.raises(Unavailable, match=r"READONLY|NOREPLICAS|read only"):
+            with pytest.raises(Unavailable, match=r"READONLY|NOREPLICAS|read only") as refused:
                 await history.append(KEY, mark_of(b"a"), [b"b"], at_ms=1)
+            assert "script" not in str(refused.value), "where in ours is of use to nobody"
         finally:
             await history.close()
 
     with FakeRedis(f"-{refusal}") as server:
         asyncio.run(story(server.url))
+
+
+def test_a_server_that_became_a_replica_confirms_nothing(redis_store: RedisStore) -> None:
+    """The script had nothing to write there, and WAIT is refused: by an error that says nothing of a passing state."""
+
+    async def story() -> None:
+        history = RedisHistory(connect(redis_store.redis_url, 0.5), deadline=DEADLINE, replicas=1, confirm_within=0.1)
+        redis_store.redis.replicaof("127.0.0.1", "1")
+        try:
+            with pytest.raises(Unavailable, match="can't take writes now"):
+                await history.append(OTHER, mark_of(b"a"), [b"b"], at_ms=2)
+        finally:
+            redis_store.redis.replicaof("NO", "ONE")
+            await history.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("at", [None, mark_of(b"a", b"b", b"c")])
+def test_a_drop_whose_reply_is_lost_was_one(redis_store: RedisStore, at: Mark | None) -> None:
+    """redis-py sends the script again, and the second time there is nothing to remove."""
+
+    async def story(history: History) -> None:
+        assert isinstance(history, RedisHistory)
+        await full_run(history)
+        evaluate = history._evaluate
+
+        async def twice(script: Script, *args: Any, **options: Any) -> Any:
+            await evaluate(script, *args, **options)
+            return await evaluate(script, *args, **options)
+
+        history._evaluate = twice  # type: ignore[method-assign]
+        assert await history.drop(KEY, at)
+        assert redis_store.keys() == set()
+        assert not await history.drop(KEY, at), "there was none"
+
+    over(redis_store, story)
 
 
 def test_a_server_that_lost_its_newest_writes_does_not_contain_their_marks(redis_store: RedisStore) -> None:

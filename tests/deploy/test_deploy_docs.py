@@ -7,12 +7,14 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from tests.servers import Service
 
 from greso_service.access import key_file
 
@@ -26,6 +28,8 @@ SERVICES = compose()["services"]
 READABLE = "chmod -R a+rX deploy/redis deploy/prometheus deploy/grafana"
 RUN_HERE = (READABLE, "chmod -R a+rX greso-backup", "sh deploy/kubernetes/alerts.sh | kubectl apply -f -")
 [WITH_KEYS] = [block for block in BLOCKS if "greso keys add" in block]
+[ONE_RUN] = [block for block in BLOCKS if "greso export" in block]
+EMBEDDED = [block for block in BLOCKS if ".local/state/greso" in block]
 COMMANDS = [
     shlex.split(line) for block in BLOCKS for line in block.splitlines() if line.startswith(("docker ", "kubectl "))
 ]
@@ -78,7 +82,7 @@ def test_every_block_is_looked_at_here() -> None:
         if "tests.bench" in block:
             continue
         for line in block.splitlines():
-            run_here = line in RUN_HERE or block == WITH_KEYS
+            run_here = line in RUN_HERE or block in {WITH_KEYS, ONE_RUN, *EMBEDDED}
             assert line.startswith(("docker ", "kubectl ", "export TRAINER_")) or run_here, line
 
 
@@ -125,6 +129,54 @@ def test_a_backup_is_put_in_the_place_of_what_is_there(tmp_path: Path) -> None:
     script = re.sub(r"/(?=data|backup)", f"{tmp_path}/", command[-1])
     subprocess.run(["sh", "-eu", "-c", script], check=True)
     assert [file.name for file in (tmp_path / "data" / "appendonlydir").iterdir()] == ["of-backup"]
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_embedded_redis_is_backed_up_and_restored(tmp_path: Path, stopped: bool) -> None:
+    if not stopped and shutil.which("redis-cli") is None:
+        pytest.skip("no redis-cli on PATH")
+    home, work = tmp_path / "home", tmp_path / "work"
+    work.mkdir()
+    (work / "deploy").symlink_to(DEPLOY)
+    running, copying, restoring = EMBEDDED
+    service = Service(tmp_path / "service", "--data-dir", str(home / ".local" / "state" / "greso"))
+
+    def do(block: str) -> None:
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = os.environ | {"HOME": str(home), "GRESO_URL": service.url, "PATH": path}
+        subprocess.run(["sh", "-eu"], input=block, text=True, cwd=work, env=environment, check=True, timeout=60)
+
+    def report(step: int) -> None:
+        service.json("POST", "/v1/runs/my-run/report", {"step": step, "results": [{"prompt": "p", "rewards": [0, 1]}]})
+
+    def stop() -> None:
+        service.signal(signal.SIGTERM)
+        assert service.process is not None
+        assert service.process.wait(30) == 0
+
+    try:
+        service.start().json("PUT", "/v1/runs/my-run", {})
+        report(1)
+        if stopped:
+            stop()
+            do(copying)
+            service.start()
+        else:
+            do(running)
+            assert (home / "greso-backup").stat().st_mode & 0o077 == 0
+        before = service.json("GET", "/v1/runs/my-run")
+        report(2)
+        stop()
+        do(restoring)
+        service.start()
+        assert service.json("GET", "/v1/runs/my-run") == before
+        export, again = ONE_RUN.splitlines()
+        do(export)
+        assert service.call("DELETE", "/v1/runs/my-run").status_code == 204
+        do(again)
+        assert service.json("GET", "/v1/runs/my-run") == before
+    finally:
+        service.close()
 
 
 def test_the_image_is_built_from_a_stage_that_is_there_and_named_as_the_manifests_name_it() -> None:

@@ -145,13 +145,17 @@ def test_a_redis_that_runs_full_refuses_and_goes_on_later(
 ) -> None:
     service = start_service("--redis-url", redis_at.url)
     service.json("PUT", "/v1/runs/r", {})
+    first = service.call("POST", "/v1/runs/r/report", results(1), "before")
     with redis_at.client() as client:
         client.config_set("maxmemory", "1")
+        again = service.call("POST", "/v1/runs/r/report", results(1), "before")
+        assert (again.status_code, again.content) == (200, first.content), "what was answered is answered again"
+        assert again.headers["idempotent-replayed"] == "true"
         problem(service.call("POST", "/v1/runs/r/report", results(0), "full"), 503)
         assert service.json("POST", "/v1/runs/r/select", {"step": 0, "prompts": ["a"]})["stale"]
         client.config_set("maxmemory", "0")
     eventually(lambda: service.call("POST", "/v1/runs/r/report", results(0), "full").status_code == 200)
-    assert totals(service, "r")["groups"] == GROUPS
+    assert totals(service, "r")["groups"] == 2 * GROUPS
 
 
 def test_a_redis_restored_from_an_older_backup_is_followed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from typing import Any
@@ -10,7 +11,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from ..asgi import over_shared, pointers, problem  # noqa: TID252
+from ..asgi import over_shared, pointers, problem, within  # noqa: TID252
 
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -86,6 +87,22 @@ def test_another_content_type_is_415(method: str, path: str, given: str) -> None
         body = json.dumps(GOOD[method, path]).encode()
         answer = await refused(client, method, path, body, {"Content-Type": given}, 415)
         assert "application/json" in answer["detail"]
+
+    over_shared(story)
+
+
+@WRITES
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "gzip, identity"])
+def test_a_compressed_body_is_415_that_says_so(method: str, path: str, coding: str) -> None:
+    async def story(client: httpx.AsyncClient) -> None:
+        await begin(client)
+        body = gzip.compress(json.dumps(GOOD[method, path]).encode())
+        answer = await refused(client, method, path, body, {**JSON, "Content-Encoding": coding}, 415)
+        assert answer["detail"] == f"send the body uncompressed, without Content-Encoding: {coding.lower()}"
+        answer = await client.request(method, path, content=body, headers={**JSON, "Content-Encoding": coding})
+        assert answer.headers["Accept-Encoding"] == "identity"
+        plain = await client.request(method, path, json=GOOD[method, path], headers={"Content-Encoding": "identity"})
+        assert plain.is_success
 
     over_shared(story)
 
@@ -508,3 +525,35 @@ def test_any_id_can_be_looked_at(prompt: str) -> None:
         ]
 
     over_shared(story)
+
+
+def test_a_name_that_can_not_be_is_told_in_words() -> None:
+    words = "must be 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
+
+    async def story(client: httpx.AsyncClient) -> None:
+        await begin(client)
+        assert problem(await client.put("/v1/runs/-r", json={}), 422)["detail"] == f"/path/run: {words}"
+        fork = await client.post("/v1/runs/r/fork", json={"run": "a b"})
+        assert problem(fork, 422)["detail"] == f"/run: {words}"
+        await client.put("/v1/runs/empty", json={})
+        drawn = problem(await client.post("/v1/runs/empty/draw", json={"step": 1}), 409)["detail"]
+        assert "PUT /v1/runs/empty/pool" in drawn
+
+    over_shared(story)
+
+
+def test_probes_may_ask_with_head() -> None:
+    async def story(client: httpx.AsyncClient) -> None:
+        for path, status in (("/livez", 200), ("/readyz", 503)):  # this one was never started
+            assert (await client.head(path)).status_code == (await client.get(path)).status_code == status
+        assert (await client.post("/livez")).headers["Allow"] == "GET, HEAD"
+
+    over_shared(story)
+
+
+@pytest.mark.parametrize(("docs", "told"), [(True, "; see /docs"), (False, "")])
+def test_what_is_not_there_is_told_with_where_to_look_if_that_is_there(docs: bool, told: str) -> None:
+    async def story(client: httpx.AsyncClient) -> None:
+        assert problem(await client.get("/nowhere"), 404)["detail"] == f"there is nothing at /nowhere{told}"
+
+    within(story, docs=docs)

@@ -62,8 +62,9 @@ def test_each_list_has_a_limit_that_is_named_and_nothing_is_applied_over_it() ->
         before = state(await client.get("/v1/runs/r"))
         report: dict[str, Any] = {"step": 0, "results": [{"prompt": "a", "rewards": []}] * 4}
         groups: dict[str, Any] = {"step": 0, "results": [{"prompt": "a", "rewards": [0] * n} for n in (2, 3)]}
+        named = "4 entries; max_prompts is 3, set by --max-prompts or GRESO_MAX_PROMPTS"
         over = [
-            ("POST", "select", {"step": 0, "prompts": ["a"] * 4}, "/prompts", "4 entries; max_prompts is 3"),
+            ("POST", "select", {"step": 0, "prompts": ["a"] * 4}, "/prompts", named),
             ("POST", "report", report, "/results", "4 entries; max_prompts is 3"),
             ("POST", "report", groups, "/results/1/rewards", "3 entries; max_rewards is 2"),
             ("PUT", "pool", {"prompts": ["a"] * 6}, "/prompts", "6 entries; max_pool_upload is 5"),
@@ -312,7 +313,7 @@ def test_readiness_names_each_component() -> None:
     async def story(client: httpx.AsyncClient) -> None:
         answer = await client.get("/readyz")
         assert state(answer)["ready"] is True
-        assert set(answer.json()["components"]) == {"redis", "service"}
+        assert set(answer.json()["components"]) == {"redis", "service", "writes"}
 
     within(story)
 

@@ -14,7 +14,7 @@ import pytest
 from greso_service.api.app import create_app
 from greso_service.core.mark import Mark
 from greso_service.errors import Unavailable
-from greso_service.history.base import Listed, RunKey
+from greso_service.history.base import Extent, Listed, RunKey
 from greso_service.history.memory import MemoryHistory
 from greso_service.settings import load
 
@@ -274,3 +274,41 @@ def test_a_run_that_cannot_be_read_does_not_hide_the_others() -> None:
         assert answer["unreadable"] == ["broken"]
 
     within(look, WithUnreadable(history))
+
+
+class WithAway(PassingHistory):
+    """A store of which the shard of the run `away` does not answer."""
+
+    async def runs(self, tenant: str) -> list[Listed]:
+        rows = await super().runs(tenant)
+        return [*(row for row in rows if row.run != "away"), Listed("away", 0, away=True)]
+
+    async def extent(self, key: RunKey) -> Extent | None:
+        if key.run == "away":
+            raise Unavailable("Redis does not answer")
+        return await super().extent(key)
+
+    async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
+        if key.run == "away":
+            raise Unavailable("Redis does not answer")
+        return await super().read(key, after, limit)
+
+
+def test_a_run_on_a_shard_that_is_away_does_not_hide_the_others() -> None:
+    history = MemoryHistory()
+
+    async def story(client: httpx.AsyncClient) -> None:
+        for run in ("r", "away"):
+            await client.put(f"/v1/runs/{run}", json={})
+
+    within(story, history)
+
+    async def look(client: httpx.AsyncClient) -> None:
+        answer = await get(client, "/v1/overview")
+        assert [row["run"] for row in answer["runs"]] == ["r"]
+        assert (answer["cold"], answer["unreadable"]) == (["away"], [])
+        rows = (await get(client, "/v1/runs"))["runs"]
+        assert [row["run"] for row in rows] == ["r", "away"]
+        assert rows[1]["active_at"] == "1970-01-01T00:00:00+00:00"
+
+    within(look, WithAway(history))

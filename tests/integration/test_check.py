@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ from greso_service.cli import run
 from greso_service.preflight import look
 from greso_service.settings import load
 
-from ..servers import Service  # noqa: TID252 - tests are no installed package
+from ..keys import KeyFile  # noqa: TID252 - tests are no installed package
+from ..servers import RedisServer, Service, certificate  # noqa: TID252
 from .fake_redis import FakeRedis
 
 if TYPE_CHECKING:
@@ -130,9 +132,63 @@ def test_what_is_wrong_is_named_with_its_fix(changes: dict[str, str], subject: s
     assert text in finding[1]
 
 
-@pytest.mark.parametrize(("connected", "level"), [("1", "warning"), ("2", "ok")])
+@pytest.mark.parametrize(("connected", "level"), [("1", "error"), ("2", "ok")])
 def test_replicas_are_counted_when_durability_asks_for_them(connected: str, level: str) -> None:
     assert found(durability="replicas:2", **GOOD, connected_slaves=connected)["replicas"][0] == level
+
+
+def test_a_service_starts_while_replicas_are_missing_and_check_says_that_nothing_can_be_written(
+    tmp_path: Path, start_service: Callable[..., Service], check: Check
+) -> None:
+    redis = RedisServer(tmp_path / "redis")
+    try:
+        options = ("--redis-url", redis.start().url, "--durability", "replicas:1")
+        status, said = check(*options)
+        assert status == 1
+        assert "error   replicas    0 connected, durability asks for 1\n" in said
+        assert "until then every write is answered 503" in said
+        service = start_service(*options)
+        assert "error   redis replicas: 0 connected, durability asks for 1" in service.said()
+        assert service.call("PUT", "/v1/runs/r", {}).status_code == 503
+    finally:
+        redis.close()
+
+
+def test_a_strict_check_fails_by_a_warning_too(check: Check) -> None:
+    with FakeRedis(**GOOD | {"aof_enabled": "0"}) as forgetful, FakeRedis(**GOOD) as good:
+        lax, _ = check("--redis-url", forgetful.url)
+        strict, said = check("--redis-url", forgetful.url, "--strict")
+        nothing_to_fix, _ = check("--redis-url", good.url, "--strict")
+    assert "warning persistence" in said
+    assert (lax, strict, nothing_to_fix) == (0, 1, 0)
+
+
+def test_keys_that_end_soon_are_named(tmp_path: Path, check: Check) -> None:
+    file, now = KeyFile(tmp_path / "keys.json"), datetime.now(UTC)
+    for name, days in (("late", 13), ("later", 15), ("first", 1)):
+        file.add("team-a", "write", name=name, expires=now + timedelta(days=days))
+    file.add("team-a", "write", name="for-ever")
+    status, said = check("--data-dir", str(tmp_path / "data"), "--keys-file", str(file.path), "--strict")
+    [line] = [line for line in said.splitlines() if "within 14 days end" in line]
+    assert status == 1
+    assert line.startswith("warning keys")
+    assert line.index("(first) of tenant team-a on ") < line.index("(late) of tenant team-a on ")
+    assert "later" not in line
+    assert "for-ever" not in line
+
+
+@pytest.mark.parametrize(
+    ("days", "level", "text"),
+    [(30, "ok", ", until"), (13, "warning", "within 14 days"), (-1, "error", "over since")],
+)
+def test_the_end_of_the_certificate_is_told(tmp_path: Path, check: Check, days: int, level: str, text: str) -> None:
+    cert, key = certificate(tmp_path, days)
+    tls = ("--tls-cert", str(cert), "--tls-key", str(key))
+    status, said = check("--data-dir", str(tmp_path / "data"), *tls)
+    [line] = [line for line in said.splitlines() if f"certificate {cert}" in line and "settings" not in line]
+    assert (status, line.split()[0]) == (int(level == "error"), level)
+    assert text in line
+    assert f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}" in line
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -36,6 +37,34 @@ def test_writing_to_a_closed_connection_is_a_connection_error(
             with pytest.raises(ConnectionError):
                 await asked(connection)
             await client.connection_pool.release(connection)
+            assert await client.ping(), "and the next command finds a new connection"
+        finally:
+            await client.aclose()
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(story())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_connection_that_is_closed_while_it_is_written_to_is_a_connection_error(
+    loop: str, redis7: tuple[str, int]
+) -> None:
+    """As the cluster's client does to all of a node's when one call on it has failed. It was an AttributeError, and a
+    500 for the client.
+    """
+
+    async def story() -> None:
+        client: Any = connect(redis7[0], 1.0)
+        try:
+            for turns in range(10):  # of the event loop until the writer is gone
+                connection = await client.connection_pool.get_connection()
+                closing = asyncio.create_task(connection.disconnect())
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                with contextlib.suppress(ConnectionError):
+                    await asked(connection)
+                await closing
+                await client.connection_pool.release(connection)
             assert await client.ping(), "and the next command finds a new connection"
         finally:
             await client.aclose()

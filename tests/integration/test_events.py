@@ -497,7 +497,7 @@ def test_a_reader_that_was_dropped_does_not_delay_a_stop(
         for number in range(10):
             await runs.add_prompts(KEY, [f"{number} {prompt:040}" for prompt in range(20_000)])
         with serving.listen("127.0.0.1", 0) as listener:
-            server = serving._Server(create_app(load(), history), "serving", load())
+            server = serving.Server(create_app(load(), history), "serving", load())
             running = asyncio.create_task(server.serve(sockets=[listener]))
             with socket.socket() as stuck:
                 stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

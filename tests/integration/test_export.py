@@ -225,6 +225,26 @@ def test_a_run_is_exported_and_replayed(service: Service, run_name: str, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
+def test_a_file_that_is_there_is_kept_unless_force_is_given(service: Service, run_name: str, tmp_path: Path) -> None:
+    made(service, run_name)
+    file = tmp_path / "run.ndjson"
+    file.write_text("another")
+
+    def export(*options: str, to: Path = file) -> tuple[int, str]:
+        command = [str(GRESO), "export", run_name, "-o", str(to), *options, "--url", service.url]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    assert export() == (1, f"greso: {file} is there already; give --force to replace it, or another name\n")
+    assert file.read_text() == "another"
+    assert export("--force")[0] == 0
+    assert file.read_bytes() == service.call("GET", f"/v1/runs/{run_name}/export").content
+    nowhere = tmp_path / "none" / "run.ndjson"
+    assert export(to=nowhere) == (1, f"greso: {nowhere}: No such file or directory\n")
+    assert export(to=tmp_path)[1] == f"greso: {tmp_path}: Is a directory\n"
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
 def test_an_unknown_run_is_one_line_and_leaves_no_file(service: Service, tmp_path: Path) -> None:
     done = subprocess.run(
         [GRESO, "export", "no-such-run", "-o", tmp_path / "x", "--url", service.url], capture_output=True, text=True,

@@ -458,6 +458,9 @@ def test_it_has_a_limit_of_its_own() -> None:
 def test_another_type_or_method_is_refused() -> None:
     async def story(client: httpx.AsyncClient) -> None:
         problem(await client.put("/v1/runs/run/import", json={}), 415)
+        packed = {**NDJSON, "Content-Encoding": "gzip"}
+        told = problem(await client.put("/v1/runs/run/import", content=b"\x1f\x8b", headers=packed), 415)["detail"]
+        assert told.endswith("Content-Encoding: gzip; `greso import` reads compressed files")
         problem(await client.post("/v1/runs/run/import", json={}), 405)
         keyed = {**NDJSON, "Idempotency-Key": "a b"}
         content = problem(await client.put("/v1/runs/run/import", content=b"", headers=keyed), 422)

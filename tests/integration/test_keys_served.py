@@ -238,6 +238,7 @@ def test_with_keys_it_listens_on_any_address_and_is_asked_by_any_name(
     file = KeyFile(tmp_path / "keys.json")
     key = file.add("t", "read")
     service = start_service("--keys-file", str(file.path), "--host", "0.0.0.0")
+    assert "tls none: keys travel in the clear, for others on the way to read; give --tls-cert" in service.said()
     headers = {**bearer(key), "Host": "greso.example", "Origin": "https://elsewhere.example"}
     assert service.http.get("/v1/runs", headers=headers).status_code == 200
     assert service.http.get("/v1/runs", headers={"Host": "greso.example"}).status_code == 401

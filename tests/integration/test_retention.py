@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from greso_service import retention
 from greso_service.api.app import create_app
 from greso_service.core.mark import Mark
 from greso_service.errors import Conflict, Unavailable, Unreadable
@@ -81,6 +82,61 @@ async def refused(asking: Awaitable[Any]) -> str:
     with pytest.raises(Conflict) as caught:
         await asking
     return str(caught.value)
+
+
+class Counting(PassingHistory):
+    """Notes how many events each trim took, and how often the base was read."""
+
+    def __init__(self, inner: History) -> None:
+        super().__init__(inner)
+        self.pieces: list[int] = []
+        self.bases = 0
+
+    async def trim(self, key: RunKey, base: Base, *, before: Mark, end: Mark) -> bool:
+        self.pieces.append(base.mark.number - before.number)
+        return await super().trim(key, base, before=before, end=end)
+
+    async def base(self, key: RunKey) -> Base | None:
+        self.bases += 1
+        return await super().base(key)
+
+
+def test_a_rewind_too_far_is_refused_again_without_the_base(redis_store: RedisStore) -> None:
+    """Which may be large, and a trainer that was told wrong asks again and again."""
+
+    async def told() -> None:
+        async with redis_store.opened() as history:
+            counting = Counting(history)
+            runs, trimming = replica(counting, None, 10**6), replica(history)
+            await trained(trimming)
+            first = await refused(runs.rewind(KEY, 1))
+            before = counting.bases
+            for asking in (runs.rewind(KEY, 1), runs.fork(KEY, "fork", 1)):
+                assert await refused(asking) == first
+            assert counting.bases == before
+            await trained(trimming, LONG + 5, first=LONG + 1)
+            assert await refused(runs.rewind(KEY, 1)) != first, "it was trimmed since"
+
+    asyncio.run(told())
+
+
+def test_a_long_history_is_trimmed_in_pieces(redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis does nothing else while it trims."""
+    monkeypatch.setattr(retention, "PIECE", 7)
+
+    async def told() -> None:
+        async with redis_store.opened() as history:
+            await trained(replica(history, None, 10**6))
+            counting, whole = Counting(history), replica(MemoryHistory(), None)
+            late = replica(counting, 3, 1)
+            await step(late, LONG + 1)
+            assert len(counting.pieces) == -(-(oldest(redis_store)) // 7)
+            assert all(piece == 7 for piece in counting.pieces[:-1])
+            assert redis_store.redis.xlen(LOG) <= 2 * (3 + 2)
+            await trained(whole, LONG + 1)
+            assert await state_of(late, KEY) == await fresh_state(redis_store) == await state_of(whole, KEY)
+
+    asyncio.run(told())
 
 
 def test_the_log_does_not_grow_and_every_replica_has_the_same_state(redis_store: RedisStore) -> None:

@@ -379,7 +379,7 @@ def test_a_head_that_does_not_come_ends_its_connection(monkeypatch: pytest.Monke
 
     async def story() -> None:
         with serving.listen("127.0.0.1", 0) as listener:
-            server = serving._Server(create_app(load(), MemoryHistory()), "serving", load())
+            server = serving.Server(create_app(load(), MemoryHistory()), "serving", load())
             running = asyncio.create_task(server.serve(sockets=[listener]))
             where = listener.getsockname()[:2]
             for begun in (b"", b"GET /livez HTTP/1.1\r\nHo", b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\nGET /"):

@@ -61,7 +61,7 @@ def test_what_is_not_answered_when_the_time_to_stop_is_over_is_told_to_try_again
     async def story() -> None:
         app = create_app(load(), MemoryHistory())
         with serving.listen("127.0.0.1", 0) as listener:
-            server = serving._Server(app, "serving", load())
+            server = serving.Server(app, "serving", load())
             running = asyncio.create_task(server.serve(sockets=[listener]))
             reader, writer = await asyncio.open_connection(*listener.getsockname()[:2])
             # It expects to be told to go on, which it is as soon as its body is waited for.

@@ -20,7 +20,7 @@ from greso_service.cli.service import Service as Asked
 from greso_service.cli.service import ServiceError
 from greso_service.cli.tailing import Stream, sentence
 
-from ..servers import GRESO, Service, free_port  # noqa: TID252
+from ..servers import GRESO, Service, eventually, free_port  # noqa: TID252
 from .test_top import Terminal
 
 REPORT = {"step": 3, "results": [{"prompt": "a", "rewards": [0, 1]}, {"prompt": "b", "rewards": [1, 1]}], "final": True}
@@ -165,6 +165,37 @@ def test_it_waits_for_a_service_that_is_away_and_misses_nothing(
     assert err.startswith("greso: there is no run run")
 
 
+def test_it_goes_on_where_it_can_when_it_was_overtaken_by_a_trim(
+    start_service: Callable[..., Service], following: Callable[..., subprocess.Popen[str]]
+) -> None:
+    service = start_service("--keep-steps", "2", "--snapshot-every", "4")
+    service.json("PUT", "/v1/runs/run", {})
+    process = following("run", "--json", url=service.url)
+    assert process.stderr is not None
+    assert json.loads(line_of(process))["number"] == 1
+    process.send_signal(signal.SIGSTOP)
+    service.kill()
+    service.start()
+    steps = iter(range(1000))
+
+    def oldest() -> int:
+        service.json("POST", "/v1/runs/run/report", {**REPORT, "step": next(steps)})
+        try:
+            data = service.call("GET", "/v1/runs/run/events?follow=false").text.partition("data: ")[2]
+        except httpx.RemoteProtocolError:  # trimmed while it was read
+            return 0
+        return int(json.loads(data.partition("\n")[0])["number"])
+
+    eventually(lambda: oldest() > 10, 30.0)
+    process.send_signal(signal.SIGCONT)
+    first = json.loads(line_of(process))
+    said = [process.stderr.readline() for _ in range(2)]
+    assert said[-1] == f"events 2 to {first['number'] - 1} were trimmed before they came here; it goes on behind\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
 def test_in_a_terminal_it_has_colours(service: Service, run_name: str) -> None:
     lived(service, run_name)
     environment = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
@@ -222,14 +253,37 @@ def test_a_stream_goes_on_behind_the_last_whole_event(
         httpx.Response(503, json={"detail": "Redis is away"}),
         text(TWO),
         httpx.Response(409, json={"detail": "made anew"}),
+        text(BEGIN),
     )
     with Asked("http://greso", httpx.MockTransport(answer)) as service:
         events = Stream(service, "run", {"last": 0}, follow=True).events()
         assert [next(events)[0] for _ in range(2)] == ["4-4", "5-5"]
         with pytest.raises(ServiceError, match="made anew"):
             next(events)
-    assert answer.asked == ["", "3-3", "4-4", "4-4", "4-4", "5-5"]  # type: ignore[attr-defined]
+    assert answer.asked == ["", "3-3", "4-4", "4-4", "4-4", "5-5", ""]  # type: ignore[attr-defined]
     assert capsys.readouterr().err.count("waiting for it") == 1, "an outage is one line"
+
+
+def test_a_trim_is_told_once_and_another_history_ends_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tailing, "PAUSE", 0.0)
+    gone = httpx.Response(409, json={"detail": "is not there any more"})
+    answer = answers(
+        text(BEGIN + ONE),
+        gone,
+        httpx.Response(503, json={"detail": "Redis is away"}),
+        text("retry: 2000\nid: 8-8\n\nid: 9-9\ndata: {}\n\n"),
+        gone,
+        text(BEGIN),
+    )
+    with Asked("http://greso", httpx.MockTransport(answer)) as service:
+        events = Stream(service, "run", {"last": 1}, follow=True).events()
+        assert [next(events)[0] for _ in range(2)] == ["4-4", "9-9"]
+        assert "events 5 to 8 were trimmed before they came here" in capsys.readouterr().err
+        with pytest.raises(ServiceError, match="is not there any more"):
+            next(events)
+    assert answer.asked == ["", "4-4", "", "", "9-9", ""]  # type: ignore[attr-defined]
 
 
 def test_one_that_does_not_follow_is_asked_once() -> None:

@@ -288,4 +288,4 @@ except StartupError as error:
     asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     needs, _, what = asked.stdout.partition(", which is not installed; ")
     assert needs == "--otel needs opentelemetry.instrumentation.fastapi"
-    assert what == "run: pip install 'greso[otel]', or leave --otel out\n"
+    assert what == "run in the checkout: pip install '.[otel]', or leave --otel out\n"

@@ -19,7 +19,9 @@ numbers = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.integers(-(2**70), 2**70),
 )
-groups: st.SearchStrategy[Any] = st.fixed_dictionaries({"prompt": st.text(max_size=5), "rewards": st.lists(numbers, max_size=4)})
+groups: st.SearchStrategy[Any] = st.fixed_dictionaries(
+    {"prompt": st.text(max_size=5), "rewards": st.lists(numbers, max_size=4)}
+)
 seconds = st.fixed_dictionaries({}, optional={"rollout": st.floats(0, MOST_SECONDS), "update": st.integers(0, 10)})
 good: st.SearchStrategy[Any] = st.fixed_dictionaries(
     {"step": st.integers(0, LARGEST_STEP), "results": st.lists(groups, max_size=4)},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from greso_service import retention
 from greso_service.core.events import Event, Patched
 from greso_service.errors import Conflict, InvalidInput
 from greso_service.given import BARE
@@ -24,6 +27,17 @@ from .test_rewind import Deed, Fork, Model, Rewind, deeds, same
 from .traces import PROMPTS, Draw, Patch, Pool, Report, Select, plan, specs
 
 ASKED = Select(99, ["a", "b", "c", "d", "new"], None, 0)
+
+
+pieces = st.sampled_from([1, 3, 20_000])
+
+
+@contextmanager
+def in_pieces(piece: int) -> Iterator[None]:
+    """Trim so many events at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retention, "PIECE", piece)
+        yield
 
 
 class WithoutSnapshots(PassingHistory):
@@ -68,16 +82,22 @@ def trained(choose: Random, length: int) -> list[Deed]:
 
 
 @pytest.mark.slow
-@given(specs, st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 4), st.integers(1, 9))
+@given(specs, st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 30), st.integers(1, 9), pieces)
 @settings(max_examples=12)
-def test_a_trimmed_run_is_as_a_whole_one(spec: dict[str, Any], seed: int, keep: int, often: int, late: int) -> None:
-    asyncio.run(Playing(keep, often).play(spec, trained(Random(seed), 40), late))
+def test_a_trimmed_run_is_as_a_whole_one(
+    spec: dict[str, Any], seed: int, keep: int, often: int, late: int, piece: int
+) -> None:
+    with in_pieces(piece):
+        asyncio.run(Playing(keep, often).play(spec, trained(Random(seed), 40), late))
 
 
-@given(specs, deeds, st.integers(1, 4), st.integers(1, 3), st.integers(1, 6))
+@given(specs, deeds, st.integers(1, 4), st.integers(1, 9), st.integers(1, 6), pieces)
 @settings(max_examples=20)
-def test_whatever_is_done_to_it(spec: dict[str, Any], trace: list[Deed], keep: int, often: int, late: int) -> None:
-    asyncio.run(Playing(keep, often).play(spec, trace, late))
+def test_whatever_is_done_to_it(
+    spec: dict[str, Any], trace: list[Deed], keep: int, often: int, late: int, piece: int
+) -> None:
+    with in_pieces(piece):
+        asyncio.run(Playing(keep, often).play(spec, trace, late))
 
 
 class Playing:

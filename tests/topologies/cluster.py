@@ -11,6 +11,7 @@ from ..servers import RedisServer, eventually, free_port  # noqa: TID252
 from .group import CALM, HEALTHY_SECONDS, OPTIONS, Group, asking
 
 SLOTS = 16_384
+LIST = key_slot(b"default")  # the slot of the list of runs
 
 
 class Node(NamedTuple):
@@ -81,8 +82,11 @@ class Cluster(Group):
         return [_node(line) for line in reply.decode().splitlines()]
 
     def primary(self, run: str) -> RedisServer:
-        """The owner of the run's slot, as most nodes see it."""
-        slot = slot_of(run)
+        """The owner of the run's slot."""
+        return self.owner(slot_of(run))
+
+    def owner(self, slot: int) -> RedisServer:
+        """Of a slot, as most nodes see it."""
         ports = [
             node.port
             for server in self._awake()

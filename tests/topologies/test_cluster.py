@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from ..servers import Service, eventually  # noqa: TID252
-from .cluster import Cluster
+from .cluster import LIST, Cluster
 from .conftest import WAITED
 from .trainer import GOAL, Trainer
 from .views import lost, seen, seen_anew
@@ -76,17 +76,22 @@ def test_a_shard_that_is_away_takes_its_own_runs_along_and_no_other(
     cluster: Cluster, services: Callable[..., Service], run_name: str
 ) -> None:
     service = services("cluster", "--durability", "redis")
-    other = elsewhere(cluster, run_name)
-    for run in (run_name, other):
+    gone, other = run_name, elsewhere(cluster, run_name)
+    if cluster.primary(gone) is cluster.owner(LIST):
+        gone, other = other, gone
+    for run in (gone, other):
         service.json("PUT", f"/v1/runs/{run}", {"train_batch_size": 25})
-    away = [cluster.primary(run_name), *cluster.replicas(run_name)]
-    with Trainer(service.url, run_name) as trainer, Trainer(service.url, other) as going_on:
+    away = [cluster.primary(gone), *cluster.replicas(gone)]
+    with Trainer(service.url, gone) as trainer, Trainer(service.url, other) as going_on:
         trainer.went_on()
         for server in away:
             cluster.freeze(server)
         eventually(lambda: sum(trainer.refused.values()) > 5, 20)
         before = dict(going_on.refused)
         going_on.went_on(20)
+        runs = {row["run"] for row in service.json("GET", "/v1/runs?limit=1000")["runs"]}
+        page = service.json("GET", "/v1/overview?limit=100")
+        service.json("GET", f"/v1/runs/{other}/overview")
         refused_meanwhile = {why: n - before.get(why, 0) for why, n in going_on.refused.items()}
         for server in away:
             cluster.thaw(server)
@@ -96,4 +101,7 @@ def test_a_shard_that_is_away_takes_its_own_runs_along_and_no_other(
         assert lost(views, each) == []
         assert views == seen_anew(cluster.url, each.run)
     assert refused_meanwhile == {}, going_on.worst
+    assert {gone, other} <= runs
+    assert other in {row["run"] for row in page["runs"]}
+    assert gone in page["cold"]
     assert service.ready()

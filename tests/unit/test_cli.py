@@ -14,7 +14,7 @@ import pytest
 import typer
 import typer.main
 
-from greso_service.cli import app, looking, reference, run, time_travel
+from greso_service.cli import app, deleting, looking, reference, run, time_travel
 from greso_service.cli.service import Service, ServiceError
 from greso_service.settings import Settings, default_text, option, variable
 
@@ -35,7 +35,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 @pytest.mark.parametrize("command", ["serve", "check"])
 def test_each_setting_is_one_option_with_its_variable_and_default(command: str) -> None:
-    options = {each.name: each for each in GROUP.commands[command].params if each.name != "help"}
+    options = {each.name: each for each in GROUP.commands[command].params if each.name not in {"help", "strict"}}
     assert list(options) == list(Settings.model_fields)
     for name, field in Settings.model_fields.items():
         assert option(name) in options[name].opts
@@ -58,6 +58,7 @@ def test_every_command_shows_examples() -> None:
         "top",
         "rewind",
         "fork",
+        "delete",
         "tail",
         "export",
         "import",
@@ -99,7 +100,7 @@ def test_without_the_service_extra_one_line_says_what_to_install() -> None:
     ended = python("import sys; sys.modules['typer'] = None; from greso_service.__main__ import main; main()")
     assert ended.returncode == 1
     assert ended.stderr == (
-        "greso: the service needs typer, which is not installed; run: pip install 'greso[service]'\n"
+        "greso: the service needs typer, which is not installed; run in the checkout: pip install '.[service]'\n"
     )
 
 
@@ -110,10 +111,8 @@ def test_without_the_trainer_extra_one_line_says_what_to_install(package: str) -
         "from greso_service.__main__ import main; main()"
     )
     assert (ended.returncode, ended.stdout) == (1, "")
-    said = ended.stderr
-    assert said.endswith(f": the demo needs {package}, which is not installed; run: pip install 'greso[trainer]'\n"), (
-        said
-    )
+    said, install = ended.stderr, "run in the checkout: pip install '.[trainer]'"
+    assert said.endswith(f": the demo needs {package}, which is not installed; {install}\n"), said
     assert said.count("\n") == 1
 
 
@@ -139,6 +138,7 @@ def answering(status: int, content: str) -> Service:
 @pytest.mark.parametrize(
     ("status", "content", "message"),
     [
+        (422, '{"detail": "/query/page_size: is wrong; /path/run: too"}', "--page-size: is wrong; RUN: too"),
         (404, '{"title": "Not found", "detail": "there is no run x"}', "there is no run x"),
         (503, '{"title": "Unavailable"}', "Unavailable"),
         (200, "<html>", "http://greso answers, but not as greso does; give another --url"),
@@ -249,6 +249,26 @@ class Refuses:
         self.questions.append(question)
         assert abort
         raise typer.Abort
+
+
+def test_a_deletion_asks_first_and_wants_yes_where_nobody_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = {"step": 520, "generation": 0, "totals": {"groups": 5_000}}
+    asked: list[tuple[str, str, Any]] = []
+    monkeypatch.setattr(typer, "confirm", refuse := Refuses())
+    with asked_of({"GET": state, "DELETE": {}}, asked) as service:
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: False)
+        with pytest.raises(ServiceError, match="--yes"):
+            deleting.delete(service, "r", yes=False)
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+        with pytest.raises(typer.Abort):
+            deleting.delete(service, "r", yes=False)
+        assert {method for method, _, _ in asked} == {"GET"}
+        deleting.delete(service, "r", yes=True)
+    assert refuse.questions == ["r is at step 520 with 5,000 groups; delete it for good?"]
+    assert asked[-1] == ("DELETE", "/v1/runs/r", None)
+    assert capsys.readouterr().out == "r is deleted\n"
 
 
 @pytest.mark.parametrize(("step", "when"), [(None, "now"), (4, "when step 4 completed")])

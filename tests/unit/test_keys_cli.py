@@ -34,6 +34,7 @@ def keys(file: Path, *arguments: str) -> tuple[str, str]:
 
 def test_a_key_is_shown_once_and_known_from_then_on(file: Path) -> None:
     said, about = keys(file, "add", "--tenant", "team-a", "--name", "trainer", "--expires", "90d")
+    assert f"{file} was not there: it is a new file, and this key alone opens a service that reads it" in about
     token = said.strip()
     assert re.fullmatch(r"greso_[\w-]{43}", token)
     assert said == f"{token}\n"  # nothing else, so that it can go to a file
@@ -52,7 +53,7 @@ def test_a_key_is_shown_once_and_known_from_then_on(file: Path) -> None:
 
 def test_keys_are_listed_and_revoked(file: Path) -> None:
     keys(file, "add", "--tenant", "a", "--name", "trainer", "--scopes", "read,write")
-    keys(file, "add", "--tenant", "b", "--scopes", "admin")
+    assert "new file" not in keys(file, "add", "--tenant", "b", "--scopes", "admin")[1]
     both = json.loads(keys(file, "list", "--json")[0])["keys"]
     assert [(key["tenant"], key["scopes"], key["expired"]) for key in both] == [
         ("a", ["read", "write"], False),

@@ -34,6 +34,7 @@ EMPTY_UNLESS: Final = {
     "GresoReportsLost": ("no client was away", OUTAGE),
     "GresoSlow": ("calls are fast", CASES),
     "GresoOverloaded": ("it takes hundreds of calls at once", CASES),
+    "GresoAccessEnds": ("neither keys nor a certificate", CASES),
     "GresoRedisSlow": ("Redis is fast", CASES),
     "GresoRedisFillsUp": ("it takes hours", CASES),
     "GresoRedisFull": ("it takes gigabytes", CASES),

@@ -19,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = [package for package in NEEDED if importlib.util.find_spec(package) is None]
     if missing:
         print(  # noqa: T201
-            f"greso train: {', '.join(missing)} not installed; run: pip install 'greso[trainer]'", file=sys.stderr
+            f"greso train: {', '.join(missing)} not installed; run in the checkout: pip install '.[trainer]'",
+            file=sys.stderr,
         )
         return 1
     # OpenMP's threads spin while they wait for each other, which on a busy machine made training 3-10 times slower.

@@ -45,7 +45,9 @@ def make_task(options: Options) -> Task:
     if options.data is None:
         return addition.make_task(options.seed)
     if options.reward == "math" and importlib.util.find_spec("math_verify") is None:
-        raise TaskError("math-verify is not installed; run: pip install 'greso[trainer]', or take --reward exact")
+        raise TaskError(
+            "math-verify is not installed; run in the checkout: pip install '.[trainer]', or take --reward exact"
+        )
     fields = Fields(options.question_field, options.answer_field, options.id_field)
     pool = load_problems(options.data, fields, template=options.template)
     if options.drop_repeats:

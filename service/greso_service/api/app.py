@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
+from greso_service.access.endings import Endings
 from greso_service.access.watched import WatchedKeys
 from greso_service.api import (
     each_step,
@@ -83,12 +84,15 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         observe=lambda key, events, added, spec: metrics.runs.wrote(key, events, added, spec.group_size),
     )
     metrics.runs_live.set_function(runs.__len__)
-    health = Health(store, metrics)
+    health = Health(store, metrics, refused_writes=store.refused_writes)
+    endings = Endings(settings, keys)
+    metrics.access_ends(endings.key, endings.certificate)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await health.ask()
-        works = [health.watch(), _keep_current(runs, store, metrics), *([keys.watch()] if keys else [])]
+        works = [health.watch(), _keep_current(runs, store, metrics), endings.remind()]
+        works += [keys.watch()] if keys else []
         background = [asyncio.create_task(work) for work in works]
         try:
             yield

@@ -23,6 +23,7 @@ T = TypeVar("T")
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 BYTES = "application/octet-stream"
+_AS_IT_IS = "identity"  # the coding of what is not compressed (RFC 9110, 8.4.1)
 _LONG = 2**20  # bytes; takes some 5 ms to read
 _GENERATION = re.compile(r"[0-9]{1,15}")
 _KEY = re.compile(r"[\x21-\x7e]{1,128}")
@@ -59,7 +60,15 @@ def _lines(content: bytes) -> list[Any]:
 
 
 def media_type(request: Request, *allowed: str) -> str:
-    """The request's content type, the first allowed one if it names none. Raises HTTP 415 for any other."""
+    """The request's content type, the first allowed one if it names none.
+
+    Raises HTTP 415 for any other, and for a body that is compressed.
+    """
+    coding = request.headers.get("content-encoding", _AS_IT_IS).strip().lower()
+    if coding not in {_AS_IT_IS, ""}:
+        hint = "; `greso import` reads compressed files" if BYTES in allowed else ""
+        told = f"send the body uncompressed, without Content-Encoding: {coding}{hint}"
+        raise HTTPException(415, told, headers={"Accept-Encoding": _AS_IT_IS})
     given = request.headers.get("content-type", allowed[0]).partition(";")[0].strip().lower()
     if given not in allowed:
         raise HTTPException(415, f"send Content-Type: {' or '.join(allowed)}, not {given}")

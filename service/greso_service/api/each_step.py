@@ -10,7 +10,7 @@ from greso_service.api.shared import KNOWN_QUERY, PROBLEMS, RunName, json_respon
 from greso_service.errors import Fault, InvalidInput
 from greso_service.history.base import RunKey
 from greso_service.runs import Runs
-from greso_service.settings import Settings
+from greso_service.settings import Settings, set_by
 
 
 def router(runs: Runs, settings: Settings) -> APIRouter:
@@ -19,7 +19,7 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
 
     def limited(pointer: str, count: int, limit: int, setting: str) -> None:
         if count > limit:
-            raise InvalidInput(Fault(pointer, f"has {count} entries; {setting} is {limit}"))
+            raise InvalidInput(Fault(pointer, f"has {count} entries; {setting} is {limit}, {set_by(setting)}"))
 
     @routes.post(
         "/{run}/select",
@@ -79,7 +79,8 @@ def router(runs: Runs, settings: Settings) -> APIRouter:
         """Each epoch is a fresh permutation of the pool; no position is given twice."""
         asked = await body.read(request, wire_requests.DrawRequest)
         if (asked.count or 0) > settings.max_prompts:
-            raise InvalidInput(Fault("/count", f"is {asked.count}; max_prompts is {settings.max_prompts}"))
+            most = f"max_prompts is {settings.max_prompts}, {set_by('max_prompts')}"
+            raise InvalidInput(Fault("/count", f"is {asked.count}; {most}"))
         return json_response(await runs.draw(RunKey(tenant, run), asked.step, asked.count, await body.given(request)))
 
     @routes.post(

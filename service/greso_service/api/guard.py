@@ -28,6 +28,7 @@ from greso_service.api.room import Room
 from greso_service.core.limits import RUN_NAME
 from greso_service.errors import GresoError, InvalidInput, Overloaded, TooSlow
 from greso_service.history.base import DEFAULT_TENANT, RunKey
+from greso_service.settings import set_by
 from greso_service.telemetry import client_counts
 from greso_service.telemetry.logs import PAUSE, SELDOM, request_id
 from greso_service.telemetry.metrics import Metrics
@@ -56,7 +57,9 @@ class BodyTooLarge(InvalidInput):
 
     def __init__(self, limit: Limit) -> None:
         super().__init__(status=413)
-        self.args = (f"the body is larger than {limit.setting} ({limit.size}); {limit.advice}",)
+        self.args = (
+            f"the body is larger than {limit.setting} ({limit.size}), {set_by(limit.setting)}; {limit.advice}",
+        )
 
 
 class Limit(NamedTuple):
@@ -131,7 +134,7 @@ class Guard:
         self._count_told(scope, headers, exists=False)
         most, limit = self._room.places, f"max_in_flight ({self._max_in_flight})"
         why = limit if most == self._max_in_flight else f"{most} (so many are answered in time; {limit} is the most)"
-        overload = Overloaded(f"more than {why} requests at once; try again")
+        overload = Overloaded(f"more than {why} requests at once, {set_by('max_in_flight')}; try again")
         if (now := time.monotonic()) >= self._tell:  # not left to the log's filter: it is done as often as it can be
             self._tell = now + PAUSE
             log.warning("%s", overload)

@@ -22,10 +22,21 @@ LATELY = 3.5
 
 
 class Health:
-    """Pings the store while it runs, and says whether all is well. `draining` is set when the service is to stop."""
+    """Pings the store while it runs, and says whether all is well. `draining` is set when the service is to stop.
 
-    def __init__(self, history: History, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+    `refused_writes`: why the store takes no writes, if it does not.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        refused_writes: Callable[[], str] = str,
+    ) -> None:
         self._history = history
+        self._refused_writes = refused_writes
         self._metrics = metrics
         self._clock = clock
         self._answered = float("-inf")
@@ -36,12 +47,18 @@ class Health:
         self.draining = False
 
     def components(self) -> dict[str, dict[str, str | bool]]:
-        """Each thing readiness depends on: `ok` and a `detail` for people."""
-        redis = self._clock() - self._answered <= LATELY
+        """Each thing that was looked at: `ok` and a `detail` for people."""
+        redis, refused = self._clock() - self._answered <= LATELY, self._refused_writes()
         return {
             "redis": {"ok": redis, "detail": "answers" if redis else self._failure},
             "service": {"ok": not self.draining, "detail": "draining" if self.draining else "started"},
+            "writes": {"ok": not refused, "detail": refused or "none was refused lately"},
         }
+
+    def ready(self) -> bool:
+        """Whether requests should be sent here: also while writes are refused, which no other replica could take."""
+        components = self.components()
+        return all(components[name]["ok"] for name in ("redis", "service"))
 
     def refused(self, error: GresoError) -> None:
         """A request could not be answered for want of the store."""

@@ -35,9 +35,12 @@ def router(runs: Runs, version: str, clock: Callable[[], float] = time.time) -> 
         limit: Annotated[int, Query(ge=1, le=100, description="runs at most")] = 20,
         cursor: Annotated[str | None, Query()] = None,
     ) -> Response:
-        """Newest activity first. Runs not in memory are read, as far as there is room; until then they are `cold`."""
+        """Newest activity first. Runs not in memory are read, as far as there is room; until then they are `cold`.
+
+        So are those on a shard of a Redis Cluster that is away.
+        """
         page, following = page_of(await runs.listed(tenant), limit, cursor)
-        active = {RunKey(tenant, listed.run): listed.active_ms for listed in page}
+        active = {RunKey(tenant, listed.run): listed.active_ms for listed in page if not listed.away}
         at_hand = await runs.at_hand(list(active), PATIENCE)
         rows = []
         for key in at_hand.ready:
@@ -45,7 +48,7 @@ def router(runs: Runs, version: str, clock: Callable[[], float] = time.time) -> 
                 rows.append(await runs.look(key, _row(key.run, active[key]), use=False))
         content = {
             "runs": rows,
-            "cold": [key.run for key in at_hand.cold],
+            "cold": [key.run for key in at_hand.cold] + [listed.run for listed in page if listed.away],
             "unreadable": [key.run for key in at_hand.unreadable],
             "cursor": following,
             "version": version,

@@ -8,6 +8,8 @@ from typing import Final
 
 from starlette.exceptions import HTTPException
 
+from greso_service.settings import set_by
+
 PATIENCE: Final = 2.0
 """Seconds that a place is waited for, by those who wait."""
 
@@ -85,7 +87,7 @@ class Places:
 
     def _refusal(self) -> HTTPException:
         # For want of places, not of the store: nothing for the log.
-        detail = f"more than {self._name} ({self._most}) {self._what} at once; try again"
+        detail = f"more than {self._name} ({self._most}) {self._what} at once, {set_by(self._name)}; try again"
         return HTTPException(503, detail, {"Retry-After": "5"})
 
     def _of_another(self, tenant: str) -> Place | None:

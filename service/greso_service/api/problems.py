@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route
 
+from greso_service.core.limits import RUN_NAME
 from greso_service.errors import (
     Conflict,
     Fault,
@@ -95,9 +96,15 @@ def _pointer(location: Sequence[int | str]) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
+_PATTERNS = {RUN_NAME: "must be 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"}
+"""What a name must be that does not match, in words."""
+
+
 def _message(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return "unknown field"
+    if (words := _PATTERNS.get(error.get("ctx", {}).get("pattern"))) is not None:
+        return words
     message = str(error["msg"]).removeprefix("Input ")
     return message[:1].lower() + message[1:]
 
@@ -152,7 +159,8 @@ def _http(request: Request, error: Exception, routes: Sequence[BaseRoute]) -> Re
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     detail, headers = error.detail, error.headers
     if error.status_code == 404:
-        detail = f"there is nothing at {request.url.path}; see /docs"
+        known = f"; see {request.app.docs_url}" if request.app.docs_url else ""
+        detail = f"there is nothing at {request.url.path}{known}"
     elif error.status_code == 405:
         allowed = ", ".join(sorted(_methods(request.scope["path"], routes)))
         detail, headers = f"{request.method} is not allowed here; {allowed} are", {"Allow": allowed}

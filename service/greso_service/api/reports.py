@@ -66,7 +66,7 @@ def quickly(content: bytes) -> Report | None:
     """The report in these bytes; None if there may be anything wrong with it."""
     try:
         read = _DECODER.decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # the last for what is nested too deep
         return None
     if type(read.step) is not int or not 0 <= read.step <= LARGEST_STEP:
         return None

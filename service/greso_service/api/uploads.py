@@ -15,7 +15,7 @@ from greso_service.api import body, wire_requests
 from greso_service.api.problems import faults_of
 from greso_service.errors import Fault, InvalidInput
 from greso_service.joining import Named
-from greso_service.priors import Rates
+from greso_service.priors import Rates, too_many
 
 _OBJECTS = TypeAdapter(Annotated[list[wire_requests.PoolPrompt], FailFast()])
 _UNSAID = 0
@@ -44,7 +44,7 @@ async def read(request: Request, most: int) -> Upload:
                 raise InvalidInput(Fault(pointer, "field required"))
             return Upload(None, pointer, from_run=from_run)
     if len(given) > most:
-        raise InvalidInput(Fault(pointer, f"has {len(given)} entries; max_pool_upload is {most}"))
+        raise InvalidInput(Fault(pointer, f"has {len(given)} entries; {too_many(most)}"))
     content = await request.body()
     prompts, rates, domains = await body.placed(content, lambda: _read(given, pointer))
     return Upload(prompts, pointer, rates, domains, from_run)

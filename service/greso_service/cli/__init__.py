@@ -83,28 +83,33 @@ def serve(**given: str | None) -> None:
 
 @app.command()
 @settings_options
-def check(**given: str | None) -> None:
-    """Look at the settings and at Redis, and say what to fix.
+def check(
+    *,
+    strict: Annotated[bool, typer.Option("--strict", help="Take warnings for errors, as before a deploy.")] = False,
+    **given: str | None,
+) -> None:
+    """Look at the settings, the keys, the certificate and Redis, and say what to fix.
 
     Takes the options of `greso serve`. Without --redis-url it tries out the embedded Redis, or looks at the one of the
-    service that runs on the data directory. The exit code is 1 when something must be fixed.
+    service that runs on the data directory. The exit code is 1 when something must be fixed; with --strict also when
+    something should be.
 
     \b
     Examples:
       greso check
-      greso check --redis-url redis://redis.internal:6379 --durability replicas:1
+      greso check --redis-url redis://redis.internal:6379 --durability replicas:1 --strict
     """
     from greso_service.cli.checking import check  # noqa: PLC0415
 
     settings = load({name: value for name, value in given.items() if value is not None})
-    raise typer.Exit(check(settings))
+    raise typer.Exit(check(settings, strict=strict))
 
 
 @app.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def demo(context: typer.Context) -> None:
     """Train a small model on this CPU and see how many rollouts the service saves.
 
-    Needs the trainer's packages (pip install 'greso[trainer]'); `greso demo --help` lists its options.
+    Needs the trainer's packages (pip install '.[trainer]' in the checkout); `greso demo --help` lists its options.
 
     \b
     Examples:
@@ -125,7 +130,7 @@ def demo(context: typer.Context) -> None:
 def bench_rl(context: typer.Context) -> None:
     """Train with and without the service, several seeds each, and say what it saves.
 
-    Needs the trainer's packages (pip install 'greso[trainer]'); `greso bench-rl --help` lists its options.
+    Needs the trainer's packages (pip install '.[trainer]' in the checkout); `greso bench-rl --help` lists its options.
 
     \b
     Examples:
@@ -144,7 +149,7 @@ def bench_rl(context: typer.Context) -> None:
 def train(context: typer.Context) -> None:
     """Train a language model with GRPO on problems with checkable answers, with this service.
 
-    Needs the trainer's packages (pip install 'greso[trainer]'); `greso train --help` lists its options.
+    Needs the trainer's packages (pip install '.[trainer]' in the checkout); `greso train --help` lists its options.
 
     \b
     Examples:
@@ -165,7 +170,7 @@ def _without_trainer(what: str, error: ModuleNotFoundError) -> GresoError:
     package = (error.name or "greso_client").partition(".")[0]
     if package in {"greso_service", "greso_client"}:
         raise error
-    return GresoError(f"{what} needs {package}, which is not installed; run: pip install 'greso[trainer]'")
+    return GresoError(f"{what} needs {package}, which is not installed; run in the checkout: pip install '.[trainer]'")
 
 
 @app.command()
@@ -289,6 +294,27 @@ def fork(
 
     with Service(url, key_file=api_key_file) as service:
         time_travel.fork(service, run, new, step)
+
+
+@app.command()
+def delete(
+    run: Annotated[str, typer.Argument(help="Name of the run.", show_default=False)],
+    url: Url = DEFAULT_URL,
+    api_key_file: ApiKeyFile = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a run with all that is known of it. There is no way back but from an export made before.
+
+    \b
+    Examples:
+      greso export my-run -o my-run.ndjson.gz && greso delete my-run
+      greso delete my-run --yes
+    """
+    from greso_service.cli.deleting import delete  # noqa: PLC0415
+    from greso_service.cli.service import Service  # noqa: PLC0415
+
+    with Service(url, key_file=api_key_file) as service:
+        delete(service, run, yes=yes)
 
 
 app.add_typer(keys)

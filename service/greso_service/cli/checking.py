@@ -14,15 +14,16 @@ from greso_service.settings import Settings
 COLOUR = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
-def check(settings: Settings) -> int:
-    """Print a line for each thing looked at; 1 if one of them is an error, else 0."""
+def check(settings: Settings, *, strict: bool = False) -> int:
+    """Print a line for each thing looked at; 1 if one of them is an error, or with `strict` a warning, else 0."""
     findings = [*_settings(settings), *access(settings), *_redis(settings)]
     for finding in findings:
         level = typer.style(f"{finding.level:8}", fg=COLOUR[finding.level])
         typer.echo(f"{level}{finding.subject:12}{finding.found}")
         if finding.fix:
             typer.echo(f"{'':8}{'':12}-> {finding.fix}")
-    return 1 if any(finding.level == "error" for finding in findings) else 0
+    wrong = {"error", "warning"} if strict else {"error"}
+    return 1 if any(finding.level in wrong for finding in findings) else 0
 
 
 def _settings(settings: Settings) -> list[Finding]:

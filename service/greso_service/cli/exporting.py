@@ -16,8 +16,13 @@ from greso_service.cli.service import Service, ServiceError
 from greso_service.history.exported import Checker, ExportError
 
 
-def export(service: Service, run: str, output: Path | None) -> None:
-    """Write the export of a run, checked on its way. A file is written whole or not at all. Raises `ServiceError`."""
+def export(service: Service, run: str, output: Path | None, *, force: bool = False) -> None:
+    """Write the export of a run, checked on its way. A file is written whole or not at all. Raises `ServiceError`.
+
+    `force`: a file that is there is replaced.
+    """
+    if output is not None and not force and output.is_file():
+        raise ServiceError(f"{output} is there already; give --force to replace it, or another name")
     checker = Checker()
     try:
         with _opened(output) as file:
@@ -28,7 +33,7 @@ def export(service: Service, run: str, output: Path | None) -> None:
     except ExportError as error:
         raise ServiceError(f"the export of {run} is damaged: {error}") from None
     except OSError as error:
-        raise ServiceError(f"{error.filename or output or 'standard output'}: {error.strerror or error}") from None
+        raise ServiceError(f"{output or 'standard output'}: {error.strerror or error}") from None
     if output is not None:
         typer.echo(f"{output}: {checker.manifest['events']:,} events, {output.stat().st_size:,} bytes", err=True)
 

@@ -19,12 +19,14 @@ def export(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write it here; compressed if the name ends with .gz."),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace the file if it is there.")] = False,
     url: Url = DEFAULT_URL,
     api_key_file: ApiKeyFile = None,
 ) -> None:
     """Write a run's whole history to a file, or to standard output.
 
-    It is as the run is now; what is written meanwhile is not in it. The last line proves that it is whole.
+    It is as the run is now; what is written meanwhile is not in it. The last line proves that it is whole. The file is
+    there when it is whole, not before; one that is there is only replaced with --force.
 
     \b
     Examples:
@@ -35,7 +37,7 @@ def export(
     from greso_service.cli.service import Service  # noqa: PLC0415
 
     with Service(url, key_file=api_key_file) as service:
-        export(service, run, output)
+        export(service, run, output, force=force)
 
 
 def import_(
@@ -85,8 +87,9 @@ def tail(  # noqa: PLR0917  # the command line names its options
 ) -> None:
     """Watch what happens to a run: selections, reports, changes, rewinds, whoever makes them. Leave with Ctrl-C.
 
-    While the service is away it waits, and goes on behind the last event that it has shown. In a report, mixed groups
-    are those with rewards that are not all the same.
+    While the service is away it waits, and goes on behind the last event that it has shown; or, when those behind it
+    were trimmed meanwhile (--keep-steps of the service), with the oldest that is there, and says which are missing.
+    In a report, mixed groups are those with rewards that are not all the same.
 
     \b
     Examples:

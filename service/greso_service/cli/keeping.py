@@ -34,6 +34,7 @@ def add(path: Path | None, *, tenant: str, scopes: str, name: str | None, expire
             raise KeysError("the new key's id is taken, by chance; try again")
         return ring.with_key(key)
 
+    new = not path.exists()
     key_file.change(path, edit)
     typer.echo(token)
     typer.echo(
@@ -42,6 +43,10 @@ def add(path: Path | None, *, tenant: str, scopes: str, name: str | None, expire
         " It is shown this once: keep it now.",
         err=True,
     )
+    if new:
+        typer.echo(
+            f"{path} was not there: it is a new file, and this key alone opens a service that reads it.", err=True
+        )
 
 
 def show(path: Path | None, tenant: str | None, as_json: bool) -> None:

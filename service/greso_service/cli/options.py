@@ -16,14 +16,20 @@ if TYPE_CHECKING:
 
 
 def settings_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that takes `**given` one option for each setting; those not used arrive as None.
+    """Give a command that takes `**given` one option for each setting behind its own; those not used arrive as None.
 
     The values arrive as text, so that a wrong one is refused by `settings.load` in the same words as a variable's.
     """
+    own = [
+        parameter
+        for parameter in inspect.signature(command, eval_str=True).parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(name, field))
         for name, field in Settings.model_fields.items()
     ]
+    parameters = [*own, *parameters]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command

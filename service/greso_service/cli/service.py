@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -82,6 +83,10 @@ class Service:
         answer = self._answer("PUT", path, content=pieces, headers=headers, timeout=LONG_TIMEOUT)
         return self._content(answer), answer.status_code
 
+    def delete(self, *path: str) -> None:
+        """Delete what is at `path`. Errors as for `get`."""
+        self._answer("DELETE", path, timeout=LONG_TIMEOUT)
+
     def lines(
         self,
         *path: str,
@@ -135,7 +140,7 @@ class Service:
 
     def _refused(self, answer: httpx.Response) -> NoReturn:
         content = self._content(answer)
-        told = str(content.get("detail") or content.get("title") or f"status {answer.status_code}")
+        told = _as_options(str(content.get("detail") or content.get("title") or f"status {answer.status_code}"))
         if answer.status_code == 401:
             told = f"{self.url} does not let us in: {told}; set GRESO_API_KEY to a valid key, or give --api-key-file"
         raise Refused(answer.status_code, told)
@@ -167,6 +172,12 @@ def _key(file: Path | None) -> str:
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise ServiceError("the key must be visible ASCII characters on one line: was something copied with it?")
     return key
+
+
+def _as_options(told: str) -> str:
+    """What a service says of a request, for who has given options and not a request."""
+    told = re.sub(r"/query/(\w+)", lambda found: "--" + found[1].replace("_", "-"), told)
+    return re.sub(r"/path/(\w+)", lambda found: found[1].upper(), told)
 
 
 def _joined(path: tuple[str, ...]) -> str:

@@ -18,6 +18,7 @@ import uvicorn
 
 from greso_service import misspelt
 from greso_service.access import tls
+from greso_service.access.preflight import IN_THE_CLEAR, WITH_TLS, keys_in_the_clear
 from greso_service.cli.connections import Connections
 from greso_service.errors import StartupError
 from greso_service.history.embedded import EmbeddedRedis
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LEVELS = {"warning": logging.WARNING, "error": logging.ERROR}
 BACKLOG = 2048  # connections the kernel queues; uvicorn's own default
 GRACE_SECONDS = 10  # for the requests being answered when the service is told to stop
 MOST_FILES = 65_536  # open at once, connections included; the limit that processes get by default is often 1,024
@@ -53,6 +55,8 @@ def serve(settings: Settings) -> None:
     for name, fix in misspelt.variables():
         log.warning("%s is set but is no setting; %s", name, fix)
     tls.require(settings)
+    if keys_in_the_clear(settings):
+        log.warning("tls %s; %s", IN_THE_CLEAR, WITH_TLS)
     _allow_files()
     with contextlib.ExitStack() as cleanup:
         listeners = [cleanup.enter_context(contextlib.closing(listen(settings.host, settings.port)))]
@@ -69,13 +73,13 @@ def serve(settings: Settings) -> None:
         findings = look(settings)
         require_usable(findings)
         for finding in findings:
-            if finding.level == "warning":
-                log.warning("redis %s: %s", finding.subject, finding)
+            if finding.level != "ok":
+                log.log(LEVELS[finding.level], "redis %s: %s", finding.subject, finding)
         from greso_service.api.app import create_app  # noqa: PLC0415  # slow; a refusal need not wait for it
 
         server = next(finding.found for finding in findings if finding.subject == "version")
         said = [*_places(settings, listeners), store, server]
-        _Server(create_app(settings), " | ".join(said), settings).run(sockets=listeners)
+        Server(create_app(settings), " | ".join(said), settings).run(sockets=listeners)
 
 
 def _places(settings: Settings, listeners: list[socket.socket]) -> Iterator[str]:
@@ -103,7 +107,7 @@ def _stop(*_: object) -> NoReturn:
     raise SystemExit(0)
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Says where it serves once it does."""
 
     def __init__(self, app: FastAPI, announcement: str, settings: Settings) -> None:

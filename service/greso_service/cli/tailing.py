@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import typer
 from rich.console import Console
@@ -23,7 +23,7 @@ PAUSE: Final = 1.0
 SILENCE: Final = 45.0
 """Seconds without a byte after which a stream counts as lost; a living one has a heartbeat each 15."""
 
-_AWAY: Final = 503
+_AWAY, _NOT_THERE = 503, 409
 COLOUR: Final = {"reported": "green", "selected": "cyan", "rewound": "bold red"}  # the others: magenta
 
 Event = tuple[str, str, Object]
@@ -53,6 +53,7 @@ class Stream:
         self._follow = follow
         self._last_id = ""
         self._waiting = False
+        self._lost: Refused | None = None  # what was said when the place to go on at was not there any more
 
     def events(self) -> Iterator[Event]:
         """Them, without end if they are to be followed. Raises `ServiceError`, later only for what can't be awaited."""
@@ -60,6 +61,9 @@ class Stream:
             try:
                 yield from self._connected()
             except ServiceError as error:
+                if self._follow and self._last_id and self._lost is None and _not_there(error):
+                    self._lost = error
+                    continue
                 if not (self._follow and self._last_id) or (isinstance(error, Refused) and error.status != _AWAY):
                     raise
                 self._wait(str(error))
@@ -68,25 +72,45 @@ class Stream:
             time.sleep(PAUSE)
 
     def _connected(self) -> Iterator[Event]:
-        headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
+        query, headers = self._query, {"Last-Event-ID": self._last_id} if self._last_id else {}
+        if self._lost is not None:  # from the oldest that is there
+            query, headers = {"follow": self._query["follow"]}, {}
         fields: dict[str, str] = {}
-        for line in self._service.lines(*self._path, query=self._query, headers=headers, silence=SILENCE):
+        for line in self._service.lines(*self._path, query=query, headers=headers, silence=SILENCE):
             name, _, value = line.decode().rstrip("\r\n").partition(":")
             if name:
                 fields[name] = value.removeprefix(" ")
                 continue
             if line != b"\n":  # a comment: the service is there
                 continue
+            if self._lost is not None and "id" in fields:
+                self._go_on_at(fields["id"], self._lost)
             self._last_id = fields.get("id", self._last_id)
             self._waiting = False
             if "data" in fields:
                 yield self._last_id, fields.get("event", ""), json.loads(fields["data"])
             fields = {}
 
+    def _go_on_at(self, mark: str, lost: Refused) -> None:
+        """Say what was trimmed before it came here. Raises `lost` if nothing was: the history is another one."""
+        told, begun = _number(self._last_id), _number(mark)
+        if begun <= told:
+            raise lost
+        typer.echo(f"events {told + 1:,} to {begun:,} were trimmed before they came here; it goes on behind", err=True)
+        self._lost = None
+
     def _wait(self, reason: str) -> None:
         if not self._waiting:
             typer.echo(f"{reason}; waiting for it", err=True)
         self._waiting = True
+
+
+def _not_there(error: ServiceError) -> TypeGuard[Refused]:
+    return isinstance(error, Refused) and error.status == _NOT_THERE
+
+
+def _number(mark: str) -> int:
+    return int(mark.partition("-")[0])
 
 
 def _show_json(event: Event) -> None:

@@ -1,9 +1,11 @@
 -- Appends events to a run's log if it ends where the caller believes, and keeps an idempotency key with them.
 -- KEYS: log, head, once, onces. ARGV: expected mark, time in ms, once's name or '', its record, its life in s, of a
 -- rewind the base that the run must have, else '', then an id and a payload for each event.
--- A write where there is nothing to write: WAIT counts the replicas that have it, and so all that came before it.
+-- A write where there is nothing to write: WAIT counts the replicas that have it, and so all that came before it. These
+-- two need no memory, unlike writes of values: a full server says again what it has said.
 local function touch()
-  redis.call('HSET', KEYS[2], 'active', ARGV[2])
+  redis.call('PEXPIRE', KEYS[2], 3600000)
+  redis.call('PERSIST', KEYS[2])
 end
 
 -- Redis does not undo what a script did before it failed: what it writes to is looked at first.

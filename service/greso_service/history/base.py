@@ -59,10 +59,14 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A run of a tenant and when it was last written to, in milliseconds since 1970."""
+    """A run of a tenant and when it was last written to, in milliseconds since 1970; 0 where that can't be told.
+
+    `away`: it is on a shard of a cluster that does not answer.
+    """
 
     run: str
     active_ms: int
+    away: bool = False
 
 
 class Usage(NamedTuple):
@@ -229,7 +233,7 @@ class History(Readable, Protocol):
         ...
 
     async def runs(self, tenant: str) -> list[Listed]:
-        """The tenant's runs, newest activity first."""
+        """The tenant's runs, newest activity first; those last of which it can't be told."""
         ...
 
     async def ping(self) -> None:

@@ -1,6 +1,8 @@
 """That a connection has closed, told as redis-py knows it, so that it connects anew and tries again.
 
-On uvloop, writing to a transport that has closed meanwhile is a RuntimeError; with asyncio's own loop an OSError.
+On uvloop, writing to a transport that has closed meanwhile is a RuntimeError; with asyncio's own loop an OSError. Where
+redis-py's cluster client closes the connections to a node, another call that has just taken one of them finds that it
+has no writer any more: an AttributeError.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ def _telling(kind: Any) -> Any:
     async def send_packed_command(self: Any, *args: Any, **options: Any) -> None:
         try:
             await kind.send_packed_command(self, *args, **options)
-        except RuntimeError as error:
+        except (AttributeError, RuntimeError) as error:
             raise ConnectionError(f"the connection has closed: {error}") from error
 
     return type(kind.__name__, (kind,), {"send_packed_command": send_packed_command})

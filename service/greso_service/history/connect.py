@@ -27,6 +27,7 @@ from redis.exceptions import RedisError
 
 from greso_service.errors import StartupError
 from greso_service.history import closed
+from greso_service.history.redis_cluster import Cluster
 from greso_service.settings import REDIS_SCHEMES, without_password
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def _client(at: Address, timeout: float) -> AnyRedis:
     if at.kind == "cluster":
         # Without full coverage the runs on the shards that are left go on.
         nodes = [ClusterNode(host, port) for host, port in at.hosts]
-        return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **retried, **tls)
+        return Cluster(startup_nodes=nodes, require_full_coverage=False, **retried, **tls)
     asking = {name: common[name] for name in ("socket_timeout", "socket_connect_timeout", "protocol")}
     # No retry here: there is another sentinel to ask, and the command itself is retried.
     asking |= {"retry": Retry(NoBackoff(), 0), **at.sentinel_login, **tls}

@@ -26,6 +26,7 @@ from typing import Final, Self
 from urllib.parse import quote
 
 from greso_service.errors import StartupError
+from greso_service.history.server_log import last_words, length
 
 log = logging.getLogger(__name__)
 
@@ -193,6 +194,7 @@ class EmbeddedRedis:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _run_once(self) -> None:
+        since = length(self.data_dir / LOG)
         self.process = process = self._start()
         try:
             self._wait_until_ready(process)
@@ -203,7 +205,8 @@ class EmbeddedRedis:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         if not self._stopping.is_set():
-            log.error("the embedded Redis ended (%d) and is started again; see %s", status, self.data_dir / LOG)
+            said = last_words(self.data_dir / LOG, since, "nothing before")
+            log.error("the embedded Redis ended (%d) and is started again; it said: %s", status, said)
 
     def _start(self) -> subprocess.Popen[bytes]:
         # Names relative to the data directory: they need no quoting, and bind() sees a short one.
@@ -262,12 +265,14 @@ class EmbeddedRedis:
                     log.info("the embedded Redis loads %s", self.data_dir)
                 loading = True
             if process.poll() is not None:
-                raise StartupError(f"the embedded Redis ended with status {process.returncode}: {self._last_words()}")
+                raise StartupError(
+                    f"the embedded Redis ended with status {process.returncode}: {last_words(self.data_dir / LOG)}"
+                )
             if self._stopping.wait(POLL_SECONDS):
                 raise StartupError("stopped while starting")
             if time.monotonic() - silent_since > START_SECONDS:
                 raise StartupError(
-                    f"the embedded Redis does not answer: {reply.decode().strip() or self._last_words()}"
+                    f"the embedded Redis does not answer: {reply.decode().strip() or last_words(self.data_dir / LOG)}"
                 )
 
     def _ask(self, command: bytes) -> bytes:
@@ -280,11 +285,6 @@ class EmbeddedRedis:
                 return connection.recv(512)
             except OSError:
                 return b""
-
-    def _last_words(self) -> str:
-        path = self.data_dir / LOG
-        lines = path.read_text(errors="replace").splitlines() or [""]
-        return f"{lines[-1].strip()} (see {path})"
 
 
 def _open_lock(path: Path) -> int:

@@ -10,29 +10,20 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.asyncio import RedisCluster
-from redis.exceptions import (
-    BusyLoadingError,
-    ClusterError,
-    ConnectionError,  # noqa: A004
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    ResponseError,
-    TimeoutError,  # noqa: A004
-)
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from greso_service.core.mark import START, Mark
-from greso_service.errors import Unavailable
+from greso_service.errors import Unavailable, Unwritable
 from greso_service.history import memory_usage, redis_unreadable
 from greso_service.history.base import Appended, Base, Extent, Listed, Moved, Once, RunKey, Seen, Usage
 from greso_service.history.codec import CodecError
 from greso_service.history.connect import AnyRedis, find_primary
 from greso_service.history.redis_draft import READ_BYTES, RedisDraft
 from greso_service.history.redis_durable import Confirmed, run
+from greso_service.history.redis_listed import AWAY, listed
 from greso_service.history.redis_parts import Parts
 from greso_service.history.redis_wire import (
     Script,
-    active_ms,
     index_of,
     key_of,
     named,
@@ -42,18 +33,10 @@ from greso_service.history.redis_wire import (
     written,
 )
 
-_AWAY = (
-    BusyLoadingError,
-    ClusterError,
-    ConnectionError,
-    OSError,  # asyncio's time-out among them
-    ReadOnlyError,
-    RedisClusterException,
-    TimeoutError,
-)
 _CANT_WRITE = re.compile(  # passing states of a server; Redis 6.2 says of which line of a script first
-    r"(?:^|: -)(?:MISCONF|NOREPLICAS|MASTERDOWN|TRYAGAIN|UNBLOCKED|BUSY|READONLY|OOM) "
+    r"(?:^|: -)(?:MISCONF|NOREPLICAS|MASTERDOWN|TRYAGAIN|UNBLOCKED|BUSY|READONLY|OOM) |^WAIT cannot be used with"
 )
+_SCRIPT = re.compile(r"^.*@user_script: ?\d+: -?|[. ]*script: .*@user_script:.*$")  # where in ours: of use to nobody
 _PAUSE = (
     1.0  # seconds of failing at once after a failure, so that an outage costs one time-out a second, not one a call
 )
@@ -220,6 +203,7 @@ class RedisHistory:
         index, removed = index_of(key.tenant), -1
         async with self._reached(onces, index):
             await self._redis.scard(index)  # fails before anything is removed if it is of another type
+            there = await self._redis.exists(head)
             while removed < 0:
                 names = [name.decode() for name in await self._redis.zrange(onces, 0, -1)]
                 keys = [
@@ -232,21 +216,17 @@ class RedisHistory:
                 ]
                 removed = await self._evaluate(self._drop, keys, ["" if at is None else str(at)])
             await self._redis.srem(index, key.run)
-            if await self._redis.exists(head):  # made anew in between, and listed before it was made
+            if stays := await self._redis.exists(head):  # another history, or made anew in between, and listed before
                 await self._redis.sadd(index, key.run)
-        return bool(removed)
+        # The client sends again what got no reply, and then there is nothing left to remove.
+        return bool(removed or (there and not stays))
 
     async def runs(self, tenant: str) -> list[Listed]:
         """See `History.runs`."""
         async with self._reached(index_of(tenant)):
             names = run_names(await self._redis.smembers(index_of(tenant)))
-            pipeline = self._redis.pipeline(transaction=False)
-            for name in names:
-                pipeline.hget(key_of(RunKey(tenant, name), "head"), "active")
-            actives = await pipeline.execute(raise_on_error=False) if names else []
-            times = [active_ms(active) for active in actives]
-        listed = [Listed(name, at) for name, at in zip(names, times, strict=True) if at is not None]
-        return sorted(listed, key=lambda run: -run.active_ms)
+            found = await listed(self._redis, tenant, names, self._deadline / 3)
+        return sorted(found, key=lambda run: -run.active_ms)
 
     def where(self, key: RunKey) -> str:
         """See `History.where`."""
@@ -287,12 +267,12 @@ class RedisHistory:
         try:
             async with asyncio.timeout(self._deadline):
                 yield
-        except _AWAY as error:
+        except AWAY as error:
             self._away_until[place] = self._clock() + _PAUSE
             raise Unavailable(f"Redis does not answer: {_line(error)}", _PAUSE) from error
         except ResponseError as error:
             if isinstance(error, OutOfMemoryError) or _CANT_WRITE.search(str(error)):
-                raise Unavailable(f"Redis can't take writes now: {_line(error)}", _PAUSE) from error
+                raise Unwritable(f"Redis can't take writes now: {_line(error)}", _PAUSE) from error
             async with self._reached(*keys):
                 explained = await redis_unreadable.explained(self._redis, error, keys)
             if explained is None:
@@ -307,4 +287,4 @@ def _is_once(key: str) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return _SCRIPT.sub("", (str(error) or type(error).__name__).splitlines()[0])

@@ -15,7 +15,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from greso_service.errors import Unavailable
+from greso_service.errors import Unavailable, Unwritable
 from greso_service.history.connect import AnyRedis, node_client
 from greso_service.history.redis_wire import Script
 
@@ -74,9 +74,9 @@ class Confirmed:
             if isinstance(failure, Exception):
                 raise failure
         if confirmed < self._replicas:
-            raise Unavailable(
-                f"{confirmed} of {self._replicas} replicas confirmed the write; repeat the request with the same"
-                " Idempotency-Key"
+            raise Unwritable(
+                f"{confirmed} of {self._replicas} replicas confirmed the write, which may have been made; repeat the"
+                " request, with the same Idempotency-Key if it has one"
             )
         return reply
 

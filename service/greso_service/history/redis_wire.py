@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Iterable
 from importlib.resources import files
 from typing import Any, Protocol
 
-from redis.exceptions import ResponseError
-
 from greso_service.core.limits import RUN_NAME
 from greso_service.core.mark import Mark
 from greso_service.errors import Unavailable
@@ -19,7 +17,6 @@ from greso_service.history.codec import CodecError, decompressed
 
 _DIGEST_BYTES = 32
 _PLAIN, _COMPRESSED = b"0", b"1"  # how an idempotency record keeps its answer
-_LATEST_MS = 253_402_300_799_999  # the end of the year 9999, the last that a date can say
 _LARGE_ANSWER = 4096  # bytes: from here on compressed, since it is kept for a day and hardly ever read
 
 
@@ -54,19 +51,6 @@ def run_names(members: Iterable[bytes]) -> list[str]:
     """The names of runs in a tenant's index, in order; what can't be one is left out."""
     names = (member.decode(errors="replace") for member in members)
     return sorted(name for name in names if re.fullmatch(RUN_NAME, name))
-
-
-def active_ms(reply: Any) -> int | None:
-    """When a run was last written to, by its head; None if it has none, 0 if that can't be told.
-
-    A head that can't be read is that of a run all the same: it is listed, and who asks for it is told.
-    """
-    if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply):
-        return 0
-    if isinstance(reply, Exception):
-        raise reply
-    known = isinstance(reply, bytes) and reply.isdigit() and len(reply) < len(str(_LATEST_MS))
-    return int(reply) if known else None if reply is None else 0
 
 
 def once_key(key: RunKey, once: Once | None) -> str:

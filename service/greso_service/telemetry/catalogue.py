@@ -161,6 +161,13 @@ SERVICE: Final = (
     Metric("requests_refused", "counter", "sum", "Requests turned away because too many were in flight."),
     Metric("snapshot_interval_events", "gauge", "max", "Events of a run after which a snapshot is due (setting)."),
     Metric("runs_live", "gauge", "each", "Runs kept folded in memory."),
+    Metric(
+        "access_expires_timestamp_seconds",
+        "gauge",
+        "min",
+        "When the first of the good keys ends, or the certificate, Unix time; +Inf for never, or none.",
+        {"what": ("key", "certificate")},
+    ),
 )
 
 STORE: Final = (

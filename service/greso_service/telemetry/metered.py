@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from greso_service.core.mark import Mark
-from greso_service.errors import Unavailable
+from greso_service.errors import Unavailable, Unwritable
 from greso_service.history.base import (
     Appended,
     Base,
@@ -32,14 +32,25 @@ OPERATIONS = (
 )  # fmt: skip
 
 
+LATELY = 30.0
+"""Seconds that a refused write is told of; when others come meanwhile, the last of them counts."""
+
+
 class MeteredHistory:
     """Passes everything on to `history`."""
 
-    def __init__(self, history: History, metrics: Metrics) -> None:
+    def __init__(self, history: History, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self._history = history
         self._metrics = metrics
+        self._clock = clock
+        self._refused: tuple[float, str] | None = None
         for operation in OPERATIONS:
             metrics.expect_operation(operation)
+
+    def refused_writes(self) -> str:
+        """Why the last append was refused, if the store answered so lately; else empty."""
+        refused = self._refused
+        return refused[1] if refused is not None and self._clock() - refused[0] <= LATELY else ""
 
     async def _timed(self, operation: str, work: Awaitable[T]) -> T:
         began, result = time.perf_counter(), "ok"
@@ -66,7 +77,13 @@ class MeteredHistory:
     ) -> Appended | Moved | Seen:
         """See `History.append`."""
         written = self._history.append(key, after, payloads, at_ms=at_ms, once=once, base=base)
-        return await self._timed("append", written)
+        try:
+            answer = await self._timed("append", written)
+        except Unwritable as error:
+            self._refused = (self._clock(), str(error))
+            raise
+        self._refused = None
+        return answer
 
     async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
         """See `History.read`."""

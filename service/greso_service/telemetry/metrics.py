@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -52,6 +53,8 @@ class Metrics:
         self._gauge("snapshot_interval_events").set(snapshot_every)
         self.overloaded = self._counter("requests_refused")
         self.runs_live = self._gauge("runs_live")
+        self._access_ends = self._labelled("access_expires_timestamp_seconds")
+        self.access_ends(lambda: math.inf, lambda: math.inf)
         self.store_up = self._gauge("store_up")
         self._operations = self._counter("store_operations")
         self._operation_time = self._histogram("store_operation_duration_seconds")
@@ -64,6 +67,10 @@ class Metrics:
 
     def _gauge(self, name: str) -> Gauge:
         return Gauge(f"greso_{name}", ALL[name].help, registry=self._registry)
+
+    def _labelled(self, name: str) -> Gauge:
+        metric = ALL[name]
+        return Gauge(f"greso_{name}", metric.help, list(metric.labels), registry=self._registry)
 
     def _histogram(self, name: str) -> Histogram:
         metric = ALL[name]
@@ -97,6 +104,11 @@ class Metrics:
             self._memory = self._gauge("store_used_memory_bytes"), self._gauge("store_memory_limit_bytes")
         for gauge, value in zip(self._memory, (used, limit), strict=True):
             gauge.set(value)
+
+    def access_ends(self, key: Callable[[], float], certificate: Callable[[], float]) -> None:
+        """Show when what the service lets in by ends, Unix time, asked at each scrape; never until first called."""
+        self._access_ends.labels("key").set_function(key)
+        self._access_ends.labels("certificate").set_function(certificate)
 
     def exposition(self, tenant: str | None = None) -> bytes:
         """All metrics in the Prometheus text format; of runs only those of `tenant`, if one is given."""

@@ -27,6 +27,7 @@ def install(app: FastAPI) -> Callable[[], None]:
         from greso_service.telemetry import spans  # noqa: PLC0415  # an extra, and slow
     except ModuleNotFoundError as error:
         raise StartupError(
-            f"--otel needs {error.name}, which is not installed; run: pip install 'greso[otel]', or leave --otel out"
+            f"--otel needs {error.name}, which is not installed; run in the checkout: pip install '.[otel]', or leave"
+            " --otel out"
         ) from None
     return spans.trace(app)

@@ -15,7 +15,8 @@ def require_packages(command: str) -> None:
     """Raise `MachineError` when one of the trainer's packages is missing, which the command needs."""
     for name in ("torch", "transformers", "numpy", "matplotlib"):
         if importlib.util.find_spec(name) is None:
-            raise MachineError(f"{command} needs {name}, which is not installed; run: pip install 'greso[trainer]'")
+            install = "run in the checkout: pip install '.[trainer]'"
+            raise MachineError(f"{command} needs {name}, which is not installed; {install}")
 
 
 def require_device(name: str) -> None:
