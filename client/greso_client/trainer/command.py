@@ -15,6 +15,7 @@ import transformers
 from rich.console import Console
 
 from greso_client import Client, GresoError, NotFoundError, RunState, UnavailableError
+from greso_client._tls import NoTlsError
 from greso_client.trainer.checkpoint import Checkpoint, CheckpointError, Checkpoints
 from greso_client.trainer.engine import EngineError, Sampling
 from greso_client.trainer.evaluate import accuracy
@@ -52,10 +53,10 @@ def run(options: Options) -> int:
         _say(console, "stopped at once; the same command goes on from the newest checkpoint")
         return INTERRUPTED
     except UnavailableError as error:
-        _complain(
-            f"{name}: the service{f' at {options.url}' if options.url else ''} is away ({error}); start it with: "
-            "greso serve, then give the same command again"
-        )
+        what = f"is away ({error}); start it with: greso serve, then give the same command again"
+        if isinstance(error, NoTlsError):
+            what = f"can't be talked to: {error}"
+        _complain(f"{name}: the service{f' at {options.url}' if options.url else ''} {what}")
         return 1
     except torch.OutOfMemoryError as error:
         _complain(

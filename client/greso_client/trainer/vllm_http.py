@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from greso_client import _tls as tls
 from greso_client.trainer.engine import Completion, EngineError, Sampling
 from greso_client.trainer.vllm_engine import (
     EXTENSION,
@@ -71,7 +72,7 @@ class VllmHttpEngine:
             "timeout": httpx.Timeout(timeout, connect=CONNECT_SECONDS, pool=None),
             # vLLM closes idle connections after 5 s, and a request sent at that moment would fail: none is reused.
             "limits": httpx.Limits(max_connections=TOGETHER, max_keepalive_connections=0),
-            "verify": httpx.create_ssl_context(),  # once: it reads all certificates
+            "verify": tls.trusted(urlsplit(self._url).scheme),  # once: it reads all certificates
             "trust_env": not loopback,  # a proxy of the environment does not lead to this machine's loopback
         }
         workers = self._call("greso_describe")
