@@ -30,8 +30,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "the same key with the same body gets the first answer again and has no second effect; after a rewind,"
-    " too, so a key that is made of step and round needs the generation: g0-step-1-round-1",
+    "description": "the same key with the same body gets the first answer again and has no second effect; after a"
+    " rewind, too, so a key that is made of step and round needs the generation: g0-step-1-round-1",
     "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
 }
 _GENERATION = {
