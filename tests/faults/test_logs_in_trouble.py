@@ -130,4 +130,5 @@ def test_an_overload_is_one_line(start: Callable[..., Service]) -> None:
     service.json("PUT", "/v1/runs/r", {})
     eventually(lambda: ask([service], 100)[503] > 1)
     [line] = logged(service)
-    assert (line["level"], line["message"]) == ("warning", "more than max_in_flight (1) requests at once; try again")
+    limit = "max_in_flight (1) requests at once, set by --max-in-flight or GRESO_MAX_IN_FLIGHT"
+    assert (line["level"], line["message"]) == ("warning", f"more than {limit}; try again")

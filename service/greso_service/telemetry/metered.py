@@ -82,7 +82,8 @@ class MeteredHistory:
         except Unwritable as error:
             self._refused = (self._clock(), str(error))
             raise
-        self._refused = None
+        if isinstance(answer, Appended):  # others need no room
+            self._refused = None
         return answer
 
     async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
