@@ -153,6 +153,13 @@ class Settings(BaseSettings):
     max_live_runs: int = Field(
         100, description="Runs kept ready in memory; others are read from Redis again when asked for.", ge=1, le=100_000
     )
+    max_live_bytes: int | None = Field(
+        None,
+        description="Memory for the runs kept ready, in bytes; of several that need more some are read again, too.",
+        ge=1_048_576,
+        le=2**50,
+        json_schema_extra={"default_text": "as many bytes as they take"},
+    )
     max_body_bytes: int = Field(
         32 * 1024 * 1024, description="Largest request body, in bytes.", ge=1_024, le=1024 * 1024 * 1024
     )

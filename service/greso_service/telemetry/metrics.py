@@ -52,6 +52,7 @@ class Metrics:
         self._gauge("snapshot_interval_events").set(snapshot_every)
         self.overloaded = self._counter("requests_refused")
         self.runs_live = self._gauge("runs_live")
+        self.runs_live_bytes = self._gauge("runs_live_bytes")
         self.store_up = self._gauge("store_up")
         self._operations = self._counter("store_operations")
         self._operation_time = self._histogram("store_operation_duration_seconds")
