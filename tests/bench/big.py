@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from tests.bench.filled import rewards
 from tests.bench.serving import prompt_id
-from tests.bench.sizing import resident, used
+from tests.bench.sizing import resident, settled, used
 from tests.bench.timing import Values, in_turns, number
 from tests.servers import Service
 
@@ -34,6 +34,7 @@ _UPLOAD = 1_000_000  # prompts of a pool upload: the default of --max-pool-uploa
 _REPORT = 8_192  # groups of a report
 _STEPS = 10
 SMALL = 10_000
+STEP = ("select", "draw", "report")
 
 
 class Life:
@@ -53,8 +54,7 @@ class Life:
         work()
         took = time.perf_counter() - began
         most, store = resident(self.service.pid, "VmHWM"), self.store()
-        time.sleep(6)  # the service looks every few seconds what memory it can give back
-        now = resident(self.service.pid)
+        now = settled(self.service.pid)
         self.table.add_row(name, number(took), number(now / 1e6), number(most / 1e6), number(used(store) / 1e6))
 
     def store(self) -> Any:
@@ -107,15 +107,19 @@ class Life:
         """The calls of a step."""
         names = [prompt_id(one) for one in self.dice.sample(range(SMALL), 1_024)]
         told = [{"prompt": name, "rewards": rewards(self.dice)} for name in names[:384]]
-        bodies = {
-            "select": {"step": _STEPS, "prompts": names},
-            "draw": {"step": _STEPS, "count": 384},
-            "report": {"step": _STEPS, "results": told},
-        }
+        bodies = ({"prompts": names}, {"count": 384}, {"results": told})
         return {
-            name: partial(self._post, f"/v1/runs/{run}/{name}", json.dumps(body).encode())
-            for name, body in bodies.items()
+            name: partial(self._post, f"/v1/runs/{run}/{name}", json.dumps({"step": _STEPS, **body}).encode())
+            for name, body in zip(STEP, bodies, strict=True)
         }
+
+    def looks(self, run: str) -> dict[str, Callable[[], object]]:
+        """What people ask for."""
+        paths = ("", "/overview", "/steps", "/prompts?limit=50", "/prompts?limit=50&kind=hard&sort=mean")
+        return {f"GET {path or 'the run'}": partial(self._get, f"/v1/runs/{run}{path}") for path in paths}
+
+    def _get(self, path: str) -> None:
+        self.service.http.get(path).raise_for_status()
 
     def _post(self, path: str, content: bytes) -> None:
         self.service.http.post(path, content=content).raise_for_status()
@@ -161,8 +165,9 @@ def main() -> None:
             life.phase("100 rounds of 384", lambda: life.train("big", 100))
             life.upload("small", SMALL)
             life.report_all("small", SMALL, SMALL)
-            for (name, call), other in zip(life.calls("big").items(), life.calls("small").values(), strict=True):
-                took, beside = in_turns([call, other], asked.rounds)
+            both = [{**life.calls(run), **life.looks(run)} for run in ("big", "small")]
+            for (name, call), other in zip(both[0].items(), both[1].values(), strict=True):
+                took, beside = in_turns([call, other], asked.rounds if name in STEP else max(asked.rounds // 10, 3))
                 median = float(np.median(beside))
                 latency.add_row(name, *told(took), number(median), f"x{float(np.median(took)) / median:.2f}")
             life.phase("restart: process", life.start)
