@@ -193,6 +193,11 @@ class LiveRuns:
         if live.state is None:
             del self._runs[key]
 
+    def _settle_and_weigh(self, key: RunKey, live: Live) -> None:
+        if live.unfolded and live.state is not None:  # else somebody was faster, and may be at work on it
+            self.settle(key, live)
+            self._weigh(key, live)
+
     def _forget_idle(self) -> None:
         """Drop states; each is folded again from its history when it is asked for."""
         if len(self._runs) <= self._room.runs and (self._room.bytes is None or self.size <= self._room.bytes):
@@ -223,7 +228,7 @@ class LiveRuns:
                 live.unsaved += len(payloads)
                 if size < LONG and not self._saver.is_due(live):
                     # The answer is known: it goes out first.
-                    asyncio.get_running_loop().call_soon(self.settle, key, live)
+                    asyncio.get_running_loop().call_soon(self._settle_and_weigh, key, live)
                 else:
                     await placed(size, partial(self.settle, key, live))
                     self._saver.save_if_due(key, live)

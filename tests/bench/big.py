@@ -107,7 +107,7 @@ class Life:
         """The calls of a step."""
         names = [prompt_id(one) for one in self.dice.sample(range(SMALL), 1_024)]
         told = [{"prompt": name, "rewards": rewards(self.dice)} for name in names[:384]]
-        bodies = ({"prompts": names}, {"count": 384}, {"results": told})
+        bodies: tuple[dict[str, Any], ...] = ({"prompts": names}, {"count": 384}, {"results": told})
         return {
             name: partial(self._post, f"/v1/runs/{run}/{name}", json.dumps({"step": _STEPS, **body}).encode())
             for name, body in zip(STEP, bodies, strict=True)
