@@ -1,4 +1,8 @@
-"""Memory that this process has freed: the C library keeps most of it for later, unless it is told to give it back."""
+"""Memory that this process has freed: the C library keeps most of it for later, unless it is told to give it back.
+
+glibc on Linux. It takes large blocks from the system one by one, but the more it has seen the larger they must be, up to
+32 MiB; what is smaller comes from heaps, one for each thread, of which it gives little back by itself.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,24 @@ from typing import Final
 _WORTH: Final = 16 * 2**20
 """Bytes that the process has grown by before it is worth looking through what was freed: that may take 50 ms."""
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+_LARGE: Final = 2**20
+"""Bytes from which on a block is always one of the system's: it goes back when it is freed."""
+_KEPT: Final = 2**23
+"""Bytes at a heap's end that stay for the next request: to fetch them each time would cost more than they do."""
+
 _STATM: Final = Path("/proc/self/statm")
 
 
 class Heap:
-    """Gives memory back where the C library is one that keeps it, glibc on Linux."""
+    """Makes the C library give memory back, where it is glibc."""
 
     def __init__(self) -> None:
-        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if _STATM.exists() else None
+        library = ctypes.CDLL(None)
+        self._trim = getattr(library, "malloc_trim", None) if _STATM.exists() else None
+        if self._trim is not None:
+            library.mallopt(_MMAP_THRESHOLD, _LARGE)
+            library.mallopt(_TRIM_THRESHOLD, _KEPT)
         self._before = resident()
 
     def give_back(self) -> bool:
