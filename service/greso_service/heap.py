@@ -1,7 +1,7 @@
 """Memory that this process has freed: the C library keeps most of it for later, unless it is told to give it back.
 
-glibc on Linux. It takes large blocks from the system one by one, but the more it has seen the larger they must be, up to
-32 MiB; what is smaller comes from heaps, one for each thread, of which it gives little back by itself.
+glibc on Linux. It takes large blocks from the system one by one, but the more of them it has freed the larger they must
+be, up to 32 MiB; what is smaller comes from heaps, one a thread, of which it gives little back by itself.
 """
 
 from __future__ import annotations
