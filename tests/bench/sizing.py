@@ -104,8 +104,11 @@ def resident(pid: int, field: str = "VmRSS") -> float:
 
 def settled(pid: int) -> float:
     """Resident memory of a service when it has given back what it no longer needs: it looks every few seconds."""
-    time.sleep(REFRESH_EVERY + 1)
-    return resident(pid)
+    before, now = float("inf"), resident(pid)
+    while now < 0.99 * before:
+        time.sleep(2 * REFRESH_EVERY)
+        before, now = now, resident(pid)
+    return now
 
 
 def used(store: Any) -> float:
