@@ -6,27 +6,46 @@ So no tenant can push out all of another's; with one tenant it is the runs that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from greso_service.history.base import RunKey
 
+Held = Mapping[RunKey, int]
+"""Runs in memory and the bytes that each takes, the least recently used first."""
 
-def leaving(keys: Collection[RunKey], most: int) -> list[RunKey]:
-    """Those of the runs, the least recently used first, that leave so that `most` are left."""
-    excess = len(keys) - most
-    if excess <= 0:
-        return []
-    held = Counter(key.tenant for key in keys)
-    rest, gone = list(keys), list[RunKey]()
-    for _ in range(excess):
-        key = max(rest, key=lambda each: held[each.tenant])  # the first of several
-        rest.remove(key)
-        held[key.tenant] -= 1
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many runs may be in memory, and how many bytes they may take in all (None: any number)."""
+
+    runs: int
+    bytes: int | None = None
+
+    def leaving(self, held: Held) -> list[RunKey]:
+        """The runs that leave so that the others have room. The one used last needs no room in bytes: it stays."""
+        gone = _given_up(list(held), dict.fromkeys(held, 1), len(held) - self.runs)
+        if self.bytes is None:
+            return gone
+        left = {key: size for key, size in held.items() if key not in gone}
+        return gone + _given_up(list(left)[:-1], left, sum(left.values()) - self.bytes)
+
+    def is_full(self, held: Held, tenant: str) -> bool:
+        """Whether one more run of the tenant would make one of its own leave, or, in bytes, anybody's."""
+        runs = Counter(key.tenant for key in held)
+        full = len(held) >= self.runs and runs[tenant] + 1 >= max(runs.values(), default=0)
+        return full or (self.bytes is not None and sum(held.values()) >= self.bytes)
+
+
+def _given_up(runs: list[RunKey], sizes: Held, excess: int) -> list[RunKey]:
+    """The first of the runs, those of the tenant that holds most, that are as large as the excess."""
+    taken, gone = Counter[str](), list[RunKey]()
+    for key, size in sizes.items():
+        taken[key.tenant] += size
+    while excess > 0 and runs:
+        key = max(runs, key=lambda each: taken[each.tenant])  # the first of several
+        runs.remove(key)
+        taken[key.tenant] -= sizes[key]
+        excess -= sizes[key]
         gone.append(key)
     return gone
-
-
-def is_full(keys: Collection[RunKey], tenant: str, most: int) -> bool:
-    """Whether one more run of the tenant would make one of its own leave."""
-    held = Counter(key.tenant for key in keys)
-    return len(keys) >= most and held[tenant] + 1 >= max(held.values(), default=0)

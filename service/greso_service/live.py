@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from greso_service import bases, fairness, replay
+from greso_service import bases, replay, saving
 from greso_service.answers import Answer
 from greso_service.bases import Floor
 from greso_service.core.events import Event
@@ -25,6 +25,7 @@ from greso_service.core.mark import START
 from greso_service.core.state import RunState
 from greso_service.core.totals import Totals
 from greso_service.errors import Unavailable, Unreadable, no_run
+from greso_service.fairness import Room
 from greso_service.given import Idempotency, replayed
 from greso_service.history import codec, snapshot
 from greso_service.history.base import Appended, History, Moved, Once, RunKey, Seen
@@ -41,7 +42,6 @@ log = logging.getLogger(__name__)
 TRIES = 50
 """Decisions, and fresh starts, against a history that moves: each lost race means that another one got through."""
 
-_LARGE = 65_536  # bytes of an event
 _CANT_TELL = (
     "this replica was so far behind that it can't tell whether a first try of this write was done, whose answer the"
     " store may have lost; with an Idempotency-Key it could"
@@ -58,6 +58,7 @@ class Live(Folded):
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     unfolded: Sequence[Event] = ()
     unsaved: int = 0
+    covered: int = 0
     saved: int = 0
     loaded: bool = False
     saving: asyncio.Task[None] | None = None
@@ -66,10 +67,11 @@ class Live(Folded):
     written_ms: int = 0
     lag: int = 0
     floor: Floor | None = None
+    bytes: int = 0
 
 
 class LiveRuns:
-    """The states of the `most` runs used last. The parameters are those of `Runs`."""
+    """The states of the runs used last, those that there is `room` for. The parameters are those of `Runs`."""
 
     def __init__(
         self,
@@ -78,7 +80,7 @@ class LiveRuns:
         idempotency_ttl: int,
         snapshot_every: int,
         keep_steps: int | None,
-        most: int,
+        room: Room,
         observe: Observer,
         clock: Callable[[], float],
     ) -> None:
@@ -87,15 +89,19 @@ class LiveRuns:
         self._saver = Saver(history, every=snapshot_every, keep_steps=keep_steps)
         self._observe = observe
         self._clock = clock
-        self._most = most
+        self._room = room
         self._runs: OrderedDict[RunKey, Live] = OrderedDict()  # the most recently used last
+        self.size = 0  # bytes of all of them, about
 
     def __len__(self) -> int:
         return len(self._runs)
 
     def full(self, tenant: str) -> bool:
         """Whether another run of the tenant would push one of its own out."""
-        return fairness.is_full(self._runs.keys(), tenant, self._most)
+        return self._room.is_full(self._sizes(), tenant)
+
+    def _sizes(self) -> dict[RunKey, int]:
+        return {key: live.bytes for key, live in self._runs.items()}
 
     def holds(self, key: RunKey) -> bool:
         """Whether the run is in memory, and not still being read for the first time."""
@@ -149,8 +155,7 @@ class LiveRuns:
         before = live.mark.number
         await self._catch_up(key, live)
         live.lag = max(live.mark.number - before, 0)
-        if live.state is None and self._runs.get(key) is live:  # deleted meanwhile
-            del self._runs[key]
+        self._weigh(key, live)
 
     async def close(self) -> None:
         """Wait for snapshots under way, and a little for trims."""
@@ -180,16 +185,33 @@ class LiveRuns:
             try:
                 yield live
             finally:
-                if live.state is None and self._runs.get(key) is live:
-                    del self._runs[key]
+                self._weigh(key, live)
         self._forget_idle()
+
+    def _weigh(self, key: RunKey, live: Live) -> None:
+        """Note what a run takes now; one that has turned out not to be there is forgotten."""
+        if self._runs.get(key) is not live:
+            return
+        size = 0 if live.state is None else live.state.nbytes
+        self.size += size - live.bytes
+        live.bytes = size
+        if live.state is None:
+            del self._runs[key]
+
+    def _settle_and_weigh(self, key: RunKey, live: Live) -> None:
+        if live.unfolded and live.state is not None:  # else somebody was faster, and may be at work on it
+            self.settle(key, live)
+            self._weigh(key, live)
 
     def _forget_idle(self) -> None:
         """Drop states; each is folded again from its history when it is asked for."""
-        for key in fairness.leaving(self._runs.keys(), self._most):
+        if len(self._runs) <= self._room.runs and (self._room.bytes is None or self.size <= self._room.bytes):
+            return
+        for key in self._room.leaving(self._sizes()):
             live = self._runs[key]
             if not live.lock.locked() and (live.saving is None or live.saving.done()):
                 del self._runs[key]
+                self.size -= live.bytes
 
     async def append(
         self, key: RunKey, live: Live, planned: Plan, once: Idempotency | None, size: int
@@ -208,13 +230,13 @@ class LiveRuns:
                     self._observe(key, planned.events, Totals(), planned.state.spec)
                     planned.state.since = mark
                     live.state, live.unfolded, live.unsaved = planned.state, (), self._saver.every
-                live.unsaved += sum(map(_weight, payloads))
-                if size < LONG and live.unsaved < self._saver.every:
+                live.unsaved += len(payloads)
+                if size < LONG and not self._saver.is_due(live):
                     # The answer is known: it goes out first.
-                    asyncio.get_running_loop().call_soon(self.settle, key, live)
+                    asyncio.get_running_loop().call_soon(self._settle_and_weigh, key, live)
                 else:
                     await placed(size, partial(self.settle, key, live))
-                    await self._saver.save_if_due(key, live)
+                    self._saver.save_if_due(key, live)
                 return Answer(planned.answer)
             case Seen():
                 return replayed(once, result)
@@ -246,14 +268,14 @@ class LiveRuns:
         return live.state
 
     async def _load(self, key: RunKey, live: Live, *, snapshots: bool = True) -> None:
-        live.state, live.mark, live.unsaved, live.saved = None, START, 0, 0
+        live.state, live.mark, live.unsaved, live.covered, live.saved = None, START, 0, 0, 0
         try:
             saved = await self._history.load(key) if snapshots else None
             if saved is None:
                 return
             mark, content = saved
-            live.state, live.written_ms = await asyncio.to_thread(snapshot.read, content)
-            live.mark, live.saved = mark, mark.number
+            state, live.written_ms = await asyncio.to_thread(snapshot.read, content)
+            live.state, live.mark, live.saved, live.covered = state, mark, mark.number, saving.folded(state)
         except (CodecError, Unreadable) as error:
             log.warning("snapshot not used, folding the whole history: %s", error, extra=_named(key))
 
@@ -269,7 +291,7 @@ class LiveRuns:
                 async for payloads in replay.catch_up(self._history, key, live):
                     met = met or own in payloads
                     live.written_ms = codec.written_ms(payloads[-1])
-                    live.unsaved += sum(map(_weight, payloads))
+                    live.unsaved += len(payloads)
             except HistoryGone:  # a failover takes the newest events only, so the snapshot may be of what is left
                 if turn > 1 and live.mark == gone:  # again at one place: nobody has made it anew meanwhile
                     break
@@ -277,7 +299,7 @@ class LiveRuns:
                 await self._load(key, live, snapshots=turn == 0)
                 if live.state is None and (begun := await bases.begun(self._history, key)) is not None:
                     live.state, live.mark, live.saved = begun.state, begun.mark, begun.mark.number
-                    live.written_ms = begun.written_ms
+                    live.written_ms, live.covered = begun.written_ms, saving.folded(begun.state)
                 untold = bool(own) and live.mark.number > known
             else:
                 if untold:
@@ -306,11 +328,6 @@ class LiveRuns:
 def _fold_events(state: RunState, events: Sequence[Event]) -> None:
     for event in events:
         fold(state, event)
-
-
-def _weight(payload: bytes) -> int:
-    """How many events one counts for when a snapshot is due: a large one takes as long to fold as many small ones."""
-    return 1 + len(payload) // _LARGE
 
 
 def _named(key: RunKey) -> dict[str, object]:

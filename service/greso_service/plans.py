@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +94,7 @@ def pool(
         if entering is not None and (joined := entering.of(part, index)) is not None:
             events.append(joined)
         if known is not None:
-            rows = (known.tried[part] > 0) & ~_marked(index, state.prompts.rewards > 0, state.table.size)
+            rows = (known.tried[part] > 0) & ~_marked(index, state.prompts.rewards, state.table.size)
             if rows.any():
                 events.append(Priors(index[rows], known.passed[part][rows], known.tried[part][rows]))
                 told += int(np.count_nonzero(rows))
@@ -111,10 +112,10 @@ def _places(distinct: Sequence[str], prompts: Sequence[str]) -> Index:
     return np.fromiter(map(places.__getitem__, prompts), np.int64, len(prompts))
 
 
-def _marked(index: Index, column: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
-    """bool[n]: the column at prompts that are known, False at those that come only now."""
+def _marked(index: Index, column: NDArray[Any], size: int) -> NDArray[np.bool_]:
+    """bool[n]: whether the column is more than 0 at prompts that are known; False at those that come only now."""
     marked: NDArray[np.bool_] = index < size
-    marked[marked] = column[index[marked]]
+    marked[marked] = column[index[marked]] > 0
     return marked
 
 

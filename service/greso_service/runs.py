@@ -31,6 +31,7 @@ from greso_service.errors import (
     no_run,
 )
 from greso_service.exporting import Exporting
+from greso_service.fairness import Room
 from greso_service.following import Following, Page, Place
 from greso_service.given import BARE, Given, fence
 from greso_service.history.base import Appended, History, Listed, RunKey
@@ -49,7 +50,8 @@ T = TypeVar("T")
 class Runs:
     """All runs of a History. One instance serves one process; several processes may share the History.
 
-    The states of the `max_live_runs` runs used last are kept folded in memory. A run can be rewound to the last
+    The states of the `max_live_runs` runs used last are kept folded in memory, as far as they take no more than
+    `max_live_bytes` in all (None: whatever they take). A run can be rewound to the last
     `keep_steps` steps (None: to all); older events are trimmed now and then. `observe` is told of each write through
     this instance (for metrics).
     """
@@ -62,6 +64,7 @@ class Runs:
         snapshot_every: int,
         keep_steps: int | None = None,
         max_live_runs: int = 100,
+        max_live_bytes: int | None = None,
         observe: Observer = nobody,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -71,7 +74,7 @@ class Runs:
             idempotency_ttl=idempotency_ttl,
             snapshot_every=snapshot_every,
             keep_steps=keep_steps,
-            most=max_live_runs,
+            room=Room(max_live_runs, max_live_bytes),
             observe=observe,
             clock=clock,
         )
@@ -291,6 +294,11 @@ class Runs:
     def __len__(self) -> int:
         """Runs kept ready in memory."""
         return len(self._live)
+
+    @property
+    def size(self) -> int:
+        """Bytes that they take, about."""
+        return self._live.size
 
     def standing(self) -> Iterator[Standing]:
         """The active runs as this replica holds them, for metrics."""

@@ -141,7 +141,10 @@ class Settings(BaseSettings):
         86_400, description="Seconds an idempotency key and its first answer are kept.", ge=86_400, le=2_592_000
     )
     snapshot_every: int = Field(
-        256, description="Events of a run between two snapshots (they shorten start-up).", ge=1, le=1_000_000
+        256,
+        description="Most events of a run between two snapshots, which shorten starts; many groups are a reason, too.",
+        ge=1,
+        le=1_000_000,
     )
     keep_steps: int | None = Field(
         None,
@@ -152,6 +155,13 @@ class Settings(BaseSettings):
     )
     max_live_runs: int = Field(
         100, description="Runs kept ready in memory; others are read from Redis again when asked for.", ge=1, le=100_000
+    )
+    max_live_bytes: int | None = Field(
+        None,
+        description="Memory that runs kept ready take in all, in bytes; one is kept whatever it takes.",
+        ge=1_048_576,
+        le=2**50,
+        json_schema_extra={"default_text": "as many bytes as they take"},
     )
     max_body_bytes: int = Field(
         32 * 1024 * 1024, description="Largest request body, in bytes.", ge=1_024, le=1024 * 1024 * 1024

@@ -25,6 +25,8 @@ from rich.console import Console
 from rich.table import Table
 from tests.servers import Service, eventually
 
+from greso_service.api.app import REFRESH_EVERY
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -58,11 +60,11 @@ def measure(prompts: int, first: int, reports: int, kind: str) -> dict[str, floa
                 lines = "\n".join(map(json.dumps, ids(kind, range(start, min(start + UPLOAD, prompts)))))
                 header = {"Content-Type": "application/x-ndjson"}
                 service.http.put(f"{RUN}/pool", content=lines.encode(), headers=header).raise_for_status()
-            found["service, bytes a prompt of the pool"] = (resident(service.pid) - idle) / prompts
+            found["service, bytes a prompt of the pool"] = (settled(service.pid) - idle) / prompts
             found["Redis, bytes a prompt of the pool"] = (used(store) - idle_redis) / prompts
             for start in range(0, prompts, first):
                 report(service, 0, ids(kind, range(start, min(start + first, prompts))), draws)
-            found["service, bytes a prompt, all reported"] = (resident(service.pid) - idle) / prompts
+            found["service, bytes a prompt, all reported"] = (settled(service.pid) - idle) / prompts
             log = usage(store, "log")
             for step in range(reports):
                 report(service, 1, ids(kind, draws.choices(range(prompts), k=GROUPS)), draws, key=f"step-{step}")
@@ -77,7 +79,7 @@ def measure(prompts: int, first: int, reports: int, kind: str) -> dict[str, floa
             service.start()
             service.json("GET", RUN)
             found["restart until it answers for the run, s"] = time.perf_counter() - began
-            found["service, bytes a prompt after a restart"] = (resident(service.pid) - idle) / prompts
+            found["service, bytes a prompt after a restart"] = (settled(service.pid) - idle) / prompts
             found["Redis, bytes a prompt of the snapshot"] = usage(store, "snap") / prompts
             found["Redis, all of it, MB"] = used(store) / 1e6
             found["disk, MB"] = sum(path.stat().st_size for path in (data / "appendonlydir").iterdir()) / 1e6
@@ -98,6 +100,15 @@ def resident(pid: int, field: str = "VmRSS") -> float:
         if line.startswith(f"{field}:"):
             return float(line.split()[1]) * 1024
     raise ValueError(f"process {pid} has no {field}")
+
+
+def settled(pid: int) -> float:
+    """Resident memory of a service when it has given back what it no longer needs: it looks every few seconds."""
+    before, now = float("inf"), resident(pid)
+    while now < 0.99 * before:
+        time.sleep(2 * REFRESH_EVERY)
+        before, now = now, resident(pid)
+    return now
 
 
 def used(store: Any) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import redis
 from tests.bench import filled
-from tests.bench.sizing import resident, used
+from tests.bench.sizing import resident, settled, used
 from tests.bench.timing import Row
 from tests.servers import Service
 
@@ -33,7 +33,7 @@ def restarts(sizes: Sequence[int], times: int) -> Iterator[Row]:
                 store: Any = redis.Redis(unix_socket_path=str(Path(folder, "data", "redis.sock")))
                 empty, empty_store = resident(service.pid), used(store)
                 filled.at_service(service.http, _RUN, size, size)
-                full = resident(service.pid)
+                full = settled(service.pid)
                 yield Row(f"service, memory a prompt of {size:,}", _one((full - empty) / size), unit="bytes")
                 grown = store.memory_usage(_key("log"), samples=0)
                 yield Row("Redis, log a group of 8 and its prompt", _one(grown / size), unit="bytes")

@@ -60,6 +60,37 @@ def test_runs_not_used_lately_are_forgotten_and_read_again(most: int, snapshot_e
     asyncio.run(story())
 
 
+def test_runs_have_so_many_bytes_and_the_last_one_stays_whatever_it_takes() -> None:
+    async def story() -> None:
+        history = MemoryHistory()
+        alone = replica(history)
+        await alone.create(key(0), {})
+        await alone.add_prompts(key(0), [f"p{number}" for number in range(2_000)])
+        await asyncio.sleep(0)  # the answer goes out first
+        a_run = alone.size
+        assert a_run > 2_000 * 100
+        runs = replica(history, max_live_bytes=3 * a_run + a_run // 2)
+        for number in range(5):
+            await runs.create(key(number), {})
+            await runs.add_prompts(key(number), [f"p{number}" for number in range(2_000)])
+        await runs.show(key(4))
+        assert (len(runs), runs.size) == (3, 3 * a_run)
+        assert list(runs._live._runs) == [key(2), key(3), key(4)]
+        assert await state_of(runs, key(0)) == await state_of(alone, key(0))
+        await runs.add_prompts(key(1), [f"more {number}" for number in range(20_000)])
+        assert list(runs._live._runs) == [key(1)]
+        await runs.show(key(2))
+        assert list(runs._live._runs) == [key(2)]
+        await runs.delete(key(2))
+        assert (len(runs), runs.size) == (0, 0)
+        with pytest.raises(NotFound):
+            await runs.show(key(9))
+        assert (len(runs), runs.size) == (0, 0)
+        await runs.close()
+
+    asyncio.run(story())
+
+
 def test_the_run_in_use_is_not_forgotten_under_its_user() -> None:
     async def story() -> None:
         runs = replica(MemoryHistory(), max_live_runs=1)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from greso_service.core.mark import START, Mark
 from greso_service.errors import InvalidInput
+from greso_service.fairness import Room
 from greso_service.given import BARE
 from greso_service.history import codec, exported, snapshot
 from greso_service.history.base import RunKey
@@ -263,7 +264,13 @@ def made(lines: bytes, may: list[bytes]) -> None:
     async def told() -> None:
         memory, key = MemoryHistory(), RunKey("default", "r")
         live = LiveRuns(
-            memory, idempotency_ttl=60, snapshot_every=99, keep_steps=None, most=9, observe=nobody, clock=lambda: 0.0
+            memory,
+            idempotency_ttl=60,
+            snapshot_every=99,
+            keep_steps=None,
+            room=Room(9),
+            observe=nobody,
+            clock=lambda: 0.0,
         )
 
         async def pieces() -> Any:

@@ -44,6 +44,19 @@ def test_in_one_go_in_pieces_and_from_its_log(spec: dict[str, Any], trace: list[
     assert snapshot.Frozen(in_pieces).encode() == snapshot.Frozen(state).encode()
 
 
+@given(specs, traces, st.sets(st.integers(0, 60)))
+def test_what_was_frozen_stays_as_it_was_whatever_is_folded_then(
+    spec: dict[str, Any], trace: list[Action], places: set[int]
+) -> None:
+    _, events = play(spec, trace)
+    state, frozen = begun(events[0]), list[tuple[snapshot.Frozen, bytes]]()
+    for place, event in enumerate(events[1:]):
+        if place in places:
+            frozen.append((snapshot.Frozen(state), snapshot.Frozen(state).encode()))
+        fold(state, event)
+    assert [one.encode() for one, _ in frozen] == [whole for _, whole in frozen]
+
+
 @given(specs, traces)
 def test_planning_changes_nothing(spec: dict[str, Any], trace: list[Action]) -> None:
     state, _ = play(spec, trace)

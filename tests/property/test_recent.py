@@ -31,6 +31,12 @@ def put(groups: RecentGroups, kept: list[list[bytes]], step: int, said: dict[int
         kept[prompt].append(np.array([(step, *one)], GROUP_ROW).tobytes())
 
 
+def copied(groups: RecentGroups, prompts: int) -> dict[str, np.ndarray]:
+    """As a snapshot holds them."""
+    by_prompt = {name: array[:prompts].copy() for name, array in groups.by_prompt.items()}
+    return {**by_prompt, "said": groups.said.copy()}
+
+
 def told(groups: RecentGroups, kept: list[list[bytes]]) -> list[list[bytes]]:
     """The last groups of each prompt, oldest first."""
     rows = groups.of(np.arange(len(kept)))
@@ -50,7 +56,7 @@ def test_what_is_put_comes_out(room: int, looked_up: int, puts: list[tuple[int, 
         for step, said in puts:
             put(groups, kept, step, said)
         assert told(groups, kept) == [own[-RECENT:] for own in kept]
-        packed = groups.packed(np.arange(PROMPTS))
+        packed = copied(groups, PROMPTS)
         again = RecentGroups.unpacked(PROMPTS, np.arange(PROMPTS), packed)
         assert again.of(np.arange(PROMPTS)).tobytes() == groups.of(np.arange(PROMPTS)).tobytes()
 
@@ -74,7 +80,7 @@ def test_what_is_loaded_often_does_not_grow() -> None:
         said = np.zeros(index.size, SAID_ROW)
         said["mean"], said["count"] = np.random.default_rng(visit).random(index.size), 8
         groups.put(index, np.full(index.size, visit * 3_000 // prompts, np.int32), visit, said)
-        groups = RecentGroups.unpacked(prompts, np.arange(prompts), groups.packed(np.arange(prompts)))
+        groups = RecentGroups.unpacked(prompts, np.arange(prompts), copied(groups, prompts))
         most = max(most, groups.size)
     assert most < 1.5 * (RECENT * prompts + 3_000)
 
@@ -87,4 +93,4 @@ def test_right_or_wrong_rewards_are_kept_once() -> None:
         said["mean"], said["high"], said["count"] = np.arange(10_000) % 9 / 8, 1, 8
         groups.put(np.arange(10_000), np.full(10_000, visit, np.int32), visit, said)
     assert groups.size == 1 + 9
-    assert sum(array.nbytes for array in groups.packed(np.arange(10_000)).values()) < 10_000 * RECENT * 6 + 1_000
+    assert sum(array.nbytes for array in copied(groups, 10_000).values()) < 10_000 * RECENT * 6 + 1_000

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greso_service import fairness
+from greso_service.fairness import Room
 from greso_service.history.base import RunKey
 from greso_service.history.memory import MemoryHistory
 from greso_service.runs import Runs
@@ -33,7 +33,7 @@ def keys(text: str) -> list[RunKey]:
     ],
 )
 def test_the_tenant_that_holds_most_gives_way(held: str, most: int, gone: str) -> None:
-    assert fairness.leaving(keys(held), most) == keys(gone)
+    assert Room(most).leaving(dict.fromkeys(keys(held), 0)) == keys(gone)
 
 
 @pytest.mark.parametrize(
@@ -48,18 +48,52 @@ def test_the_tenant_that_holds_most_gives_way(held: str, most: int, gone: str) -
     ],
 )
 def test_a_look_reads_a_run_only_if_none_of_its_own_tenant_leaves(held: str, tenant: str, full: bool) -> None:
-    assert fairness.is_full(keys(held), tenant, 3) is full
+    assert Room(3).is_full(dict.fromkeys(keys(held), 0), tenant) is full
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), unique=True), st.integers(0, 12))
 def test_no_tenant_ends_with_two_fewer_than_another_that_lost_one(held: list[tuple[str, int]], most: int) -> None:
     present = [RunKey(tenant, str(run)) for tenant, run in held]
-    gone = fairness.leaving(present, most)
+    gone = Room(most).leaving(dict.fromkeys(present, 0))
     left = [key for key in present if key not in gone]
     assert len(left) == min(len(present), most)
     count = {tenant: sum(key.tenant == tenant for key in left) for tenant in "abc"}
     for tenant in {key.tenant for key in gone}:
         assert count[tenant] >= max(count.values()) - 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "room", "gone"),
+    [
+        ("a1=4 a2=4", Room(9, 8), ""),
+        ("a1=4 a2=4", Room(9, 7), "a1"),
+        ("a1=4 a2=4 a3=1", Room(9, 1), "a1 a2"),
+        ("a1=1 a2=40", Room(9, 8), "a1"),  # the one used last stays
+        ("a1=40", Room(9, 8), ""),
+        ("b1=2 a1=9 a2=1", Room(9, 8), "a1"),  # of two that were used longer ago the larger tenant's
+        ("b1=2 a1=3 a2=3", Room(9, 2), "a1 b1"),
+        ("a1=9 b1=1 b2=1", Room(2, 8), "b1 a1"),  # in number one has too many, in bytes the other
+        ("", Room(0, 1), ""),
+    ],
+)
+def test_there_is_room_for_so_many_bytes(sizes: str, room: Room, gone: str) -> None:
+    held = {keys(name)[0]: int(size) for name, size in (word.split("=") for word in sizes.split())}
+    assert room.leaving(held) == keys(gone)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 9)), unique_by=lambda one: one[:2]))
+def test_what_is_left_has_room_unless_it_is_one(held: list[tuple[str, int, int]]) -> None:
+    present, room = {RunKey(tenant, str(run)): size for tenant, run, size in held}, Room(100, 12)
+    gone = room.leaving(present)
+    left = {key: size for key, size in present.items() if key not in gone}
+    assert sum(left.values()) <= 12 or len(left) == 1
+    assert not gone or sum(left.values()) + present[gone[-1]] > 12, "no more than needed"
+    assert not present or next(reversed(present)) in left
+
+
+@pytest.mark.parametrize(("sizes", "full"), [((3, 4), False), ((4, 4), True)])
+def test_a_look_reads_no_run_when_the_bytes_are_taken(sizes: tuple[int, int], full: bool) -> None:
+    assert Room(9, 8).is_full(dict(zip(keys("a1 a2"), sizes, strict=True)), "b") is full
 
 
 def test_a_tenant_with_many_runs_does_not_push_out_anothers_one() -> None:

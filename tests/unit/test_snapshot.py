@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import json
 import random
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +73,31 @@ def test_freezing_takes_a_copy() -> None:
     pool(state, ["another"])
     select(state, 3, ["a"])
     assert frozen.encode() == before
+
+
+def test_a_thread_reads_what_was_frozen_while_the_fold_goes_on() -> None:
+    state, prompts = run(), [f"{number}" for number in range(100_000)]
+    pool(state, prompts)
+    report(state, 0, [(prompt, [1, 0]) for prompt in prompts[:60_000]])
+    frozen, before = snapshot.Frozen(state), kept(state)
+    with ThreadPoolExecutor(1) as thread:
+        encoded = thread.submit(frozen.encode)
+        for step in itertools.count(1):
+            chosen = prompts[step % 100 :: 100]
+            report(state, step, [(prompt, [0, 0]) for prompt in chosen])
+            if encoded.done() and step > 100:
+                break
+    assert encoded.result() == before
+    assert kept(state) != before
+
+
+def test_what_nobody_reads_any_more_is_kept_no_longer() -> None:
+    state = grown_state()
+    frozen = snapshot.Frozen(state)
+    assert len(state.stills) == 1
+    del frozen
+    gc.collect()
+    assert len(state.stills) == 0
 
 
 def test_equal_states_have_equal_snapshots() -> None:
@@ -142,10 +170,11 @@ def test_arrays_shorter_than_the_header_says_are_refused() -> None:
 def test_prompts_not_visited_take_little_room() -> None:
     state = run()
     pool(state, [f"{number}" for number in range(20_000)])
-    frozen = snapshot.Frozen(state)
-    assert frozen.arrays["groups_codes"].size == 0
-    assert len(frozen.encode()) < 20_000 * 20
-    assert np.array_equal(snapshot.decode(frozen.encode()).pool[:20_000], np.arange(20_000))
+    whole = kept(state)
+    header, _ = header_of(whole)
+    assert header["arrays"]["groups_codes"][1] == [0, 8]  # type: ignore[index]
+    assert len(whole) < 20_000 * 20
+    assert np.array_equal(snapshot.decode(whole).pool[:20_000], np.arange(20_000))
 
 
 # Of a trimmed history the snapshot is all that is left of the events before it: every later service must read it.

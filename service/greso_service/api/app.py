@@ -34,6 +34,7 @@ from greso_service.api.access import Access, every_route, needed, require_scopes
 from greso_service.api.guard import Guard
 from greso_service.api.health import Health
 from greso_service.errors import GresoError, StartupError
+from greso_service.heap import Heap
 from greso_service.history.base import History
 from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
@@ -81,9 +82,11 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         snapshot_every=settings.snapshot_every,
         keep_steps=settings.keep_steps,
         max_live_runs=settings.max_live_runs,
+        max_live_bytes=settings.max_live_bytes,
         observe=lambda key, events, added, spec: metrics.runs.wrote(key, events, added, spec.group_size),
     )
     metrics.runs_live.set_function(runs.__len__)
+    metrics.runs_live_bytes.set_function(lambda: runs.size)
     health = Health(store, metrics, refused_writes=store.refused_writes)
     endings = Endings(settings, keys)
     metrics.access_ends(endings.key, endings.certificate)
@@ -147,7 +150,11 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
 
 
 async def _keep_current(runs: Runs, store: History, metrics: Metrics) -> None:
-    """Until cancelled: fold what other replicas write, and look how full the store is, so that metrics are current."""
+    """Until cancelled: fold what other replicas write, and look how full the store is, so that metrics are current.
+
+    And give memory back that large requests have left.
+    """
+    heap = Heap()
     while True:
         for look in (partial(_look_at_memory, store, metrics), runs.refresh):  # one may fail and the other not
             try:
@@ -156,6 +163,7 @@ async def _keep_current(runs: Runs, store: History, metrics: Metrics) -> None:
                 log.debug("metrics are not current: %s", error)  # Health tells of the outage
             except Exception:
                 log.exception("metrics are not current; the service goes on")
+        await asyncio.to_thread(heap.give_back)
         await asyncio.sleep(REFRESH_EVERY)
 
 

@@ -10,6 +10,8 @@ import resource
 import signal
 import socket
 import time
+from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
@@ -66,7 +68,8 @@ def serve(settings: Settings) -> None:
             settings = settings.model_copy(update={"metrics_port": own.getsockname()[1]})
         store = "redis " + without_password(settings.redis_url or "")
         if settings.redis_url is None:
-            embedded = EmbeddedRedis(settings.data_dir, settings.redis_server, settings.redis_fsync)
+            meanwhile = partial(import_module, "greso_service.api.app")
+            embedded = EmbeddedRedis(settings.data_dir, settings.redis_server, settings.redis_fsync, meanwhile)
             cleanup.enter_context(embedded)
             settings = settings.model_copy(update={"redis_url": embedded.url})
             store = f"data {settings.data_dir}"

@@ -20,13 +20,13 @@ def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
     """
     if size <= len(array):
         return array
-    wider = _zeros((max(size, 2 * len(array), 64), *array.shape[1:]), array.dtype)
+    wider = zeros((max(size, 2 * len(array), 64), *array.shape[1:]), array.dtype)
     if array.any() if array.dtype.names is None else array.size:
         wider[: len(array)] = array
     return wider
 
 
-def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """As `np.zeros`, but a large array is a mapping of its own.
 
     The C library hands out freed memory again, even for large arrays once some were freed: it must then write the

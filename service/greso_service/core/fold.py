@@ -38,6 +38,8 @@ from greso_service.core.state import RunState
 
 def fold(state: RunState, event: Event) -> None:
     """Move a state on by one event."""
+    for still in state.stills:
+        still.keep(_about(event))
     match event:
         case Reported():
             _fold_reported(state, event)
@@ -58,6 +60,19 @@ def fold(state: RunState, event: Event) -> None:
         case Rewound():
             raise ValueError("a rewind is no step on; fold the spans that it kept")
     state.forget_assessment()
+
+
+def _about(event: Event) -> Index | None:
+    """int64: the prompts of which the event changes what is known; None: it may be any."""
+    match event:
+        case Reported() | Pooled() | Joined() | Priors():
+            return event.index
+        case Selected():
+            ranked = () if event.ranked is None else event.ranked.index
+            audited = () if event.audited is None else event.audited.easy + event.audited.hard
+            return np.array(ranked + audited, np.int64)
+        case _:
+            return None
 
 
 def rewound(state: RunState, event: Rewound, mark: Mark) -> None:

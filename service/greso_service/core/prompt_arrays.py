@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,3 +40,7 @@ class PromptArrays:
         """Make room for `size` prompts."""
         for name in self.__slots__:
             setattr(self, name, grown(getattr(self, name), size))
+
+
+ROW_BYTES: Final[int] = sum(getattr(PromptArrays(), name).itemsize for name in PromptArrays.__slots__)
+"""Memory of a prompt's row."""

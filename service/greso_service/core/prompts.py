@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core.arrays import grown
+from greso_service.core.arrays import grown, zeros
 from greso_service.core.draws import U64, Ids, Words
 
 Index = NDArray[np.int64]
@@ -34,6 +34,13 @@ class PromptTable:
 
     def __len__(self) -> int:
         return self.size
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the ids take, without room to grow."""
+        columns = (self._hashes, self._lengths, self._offsets)
+        words = self._words.itemsize * int(self._offsets[self.size])
+        return self.size * sum(column.itemsize for column in columns) + words + self._slots.nbytes
 
     @property
     def hashes(self) -> U64:
@@ -175,17 +182,22 @@ class PromptTable:
     def unpacked(cls, words: U64, lengths: NDArray[np.uint16]) -> PromptTable:
         """The table that `packed` was taken from."""
         table = cls()
-        if lengths.size:
-            table._slots = _empty_slots(lengths.size)
         counts = lengths.astype(np.int64)
         used = -(-counts // 8)
-        ends = np.cumsum(used)
+        table.size, table._words, table._lengths = lengths.size, words, lengths
+        table._hashes, table._offsets = zeros(lengths.shape, np.dtype("u8")), grown(table._offsets, lengths.size + 1)
+        np.cumsum(used, out=table._offsets[1 : lengths.size + 1])
+        if words.size != used.sum():
+            raise ValueError(f"{lengths.size} ids have {words.size} words")
+        if lengths.size:
+            table._slots = _empty_slots(lengths.size)
         for start in range(0, len(lengths), _CHUNK):
             part = slice(start, min(start + _CHUNK, len(lengths)))
-            padded = np.zeros((part.stop - start, int(used[part].max())), np.uint64)
-            first = int(ends[start] - used[start])
-            padded[np.arange(padded.shape[1]) < used[part, None]] = words[first : ends[part.stop - 1]]
-            table.add(Words.padded(counts[part], padded))
+            chosen, width = words[table._offsets[start] : table._offsets[part.stop]], int(used[part].max())
+            padded = np.zeros((part.stop - start, width), np.uint64)
+            padded[np.arange(width) < used[part, None]] = chosen
+            table._hashes[part] = Words.padded(counts[part], padded).hashes
+            table._claim_slots(np.arange(part.start, part.stop))
         return table
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core.arrays import grown
+from greso_service.core.arrays import grown, zeros
 from greso_service.core.draws import U64, mix
 from greso_service.core.prompts import Index
 
@@ -37,7 +37,8 @@ class RecentGroups:
     `said`: SAID_ROW, what each code stands for. Code 0 stands for no group.
     """
 
-    PACKED: Final = ("steps", "codes", "said")
+    BY_PROMPT: Final = ("steps", "codes")
+    PACKED: Final = (*BY_PROMPT, "said")
 
     __slots__ = ("_codes", "_known", "_most", "_said", "_steps", "size")
 
@@ -55,6 +56,11 @@ class RecentGroups:
         keys = _keys(said[1:_LOOKED_UP]).tolist()
         self._known = dict(zip(reversed(keys), range(len(keys), 0, -1), strict=True))
         self._most = max(_ROOM, 3 * self.size // 2)
+
+    @property
+    def row_bytes(self) -> int:
+        """Memory of a prompt's groups."""
+        return RECENT * (self._steps.itemsize + self._codes.itemsize)
 
     def grow(self, size: int) -> None:
         """Make room for `size` prompts."""
@@ -104,20 +110,36 @@ class RecentGroups:
             groups[name] = said[name]
         return groups
 
-    def packed(self, index: Index) -> dict[str, NDArray[Any]]:
-        """Copies of the arrays for the prompts at `index`, for snapshots."""
-        return {"steps": self._steps[index], "codes": self._codes[index], "said": self._said[: self.size].copy()}
+    @property
+    def by_prompt(self) -> dict[str, NDArray[Any]]:
+        """`steps` and `codes`, with room for more prompts."""
+        return {"steps": self._steps, "codes": self._codes}
+
+    @property
+    def said(self) -> NDArray[np.void]:
+        """What the codes stand for, so far."""
+        return self._said[: self.size]
 
     @classmethod
     def unpacked(cls, size: int, index: Index, packed: dict[str, NDArray[Any]]) -> RecentGroups:
-        """Of `size` prompts, those at `index` with what `packed` gave."""
+        """Of `size` prompts; `packed`: `said`, and `steps` and `codes` of those at `index`, ascending."""
         groups = cls()
-        steps, codes = (np.zeros((size, RECENT), packed[name].dtype) for name in ("steps", "codes"))
-        steps[index], codes[index] = packed["steps"], packed["codes"]
+        steps, codes = (_placed(packed[name], index, size) for name in cls.BY_PROMPT)
         groups._restore(steps, codes, packed["said"])
         if groups.size > _ROOM:
             groups._sweep()  # or a run that is loaded often would keep for ever what its prompts have left
         return groups
+
+
+def _placed(rows: NDArray[Any], index: Index, size: int) -> NDArray[Any]:
+    """[size, RECENT]: the rows at `index`, ascending, and zeros elsewhere."""
+    if rows.shape != (index.size, RECENT):
+        raise ValueError(f"groups of {index.size} prompts have the shape {rows.shape}")
+    if index.size == size:
+        return rows
+    placed = zeros((size, RECENT), rows.dtype)
+    placed[index] = rows
+    return placed
 
 
 def _fitting(array: NDArray[Any], number: int) -> NDArray[Any]:

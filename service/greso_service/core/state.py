@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Final
+from weakref import WeakSet
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,14 +24,18 @@ from greso_service.core.ledger import Ledger
 from greso_service.core.mark import START, Mark
 from greso_service.core.policy import RANKINGS, PromptView, Question
 from greso_service.core.pool import Cursor, Walk, permuted
-from greso_service.core.prompt_arrays import PromptArrays
+from greso_service.core.prompt_arrays import ROW_BYTES, PromptArrays
 from greso_service.core.prompts import Index, PromptTable
 from greso_service.core.quotas import Scope
 from greso_service.core.recent import RECENT, RecentGroups
 from greso_service.core.sample import Sample
 from greso_service.core.spec import AUTO, RunSpec
-from greso_service.core.steps import LATELY
+from greso_service.core.steps import LATELY, STEP_ROW
+from greso_service.core.still import Still
 from greso_service.core.streaks import StreakCounts
+
+_NOTHING: Final = 2**15
+"""Bytes of a state without prompts."""
 
 
 class RunState(Ledger):
@@ -58,6 +65,7 @@ class RunState(Ledger):
         "sample",
         "since",
         "spec",
+        "stills",
         "streaks",
         "table",
         "told_from",
@@ -83,7 +91,21 @@ class RunState(Ledger):
         self.generation = 0
         self.past: tuple[Span, ...] = ()
         self.since: Mark = START
+        self.stills: WeakSet[Still] = WeakSet()  # those that somebody still reads
         self._assessed: tuple[Reported, Assessment] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of what it knows of prompts and steps, bytes; room to grow takes none."""
+        a_prompt = ROW_BYTES + self.groups.row_bytes + self.pool.itemsize
+        return _NOTHING + self.table.nbytes + self.table.size * a_prompt + self.steps.size * STEP_ROW.itemsize
+
+    def still(self) -> Still:
+        """What is known of the prompts now, whatever is folded later: the columns of `PromptArrays` and the groups'."""
+        columns = {name: getattr(self.prompts, name) for name in PromptArrays.__slots__}
+        still = Still({**columns, **self.groups.by_prompt}, self.table.size)
+        self.stills.add(still)
+        return still
 
     @property
     def view(self) -> PromptView:

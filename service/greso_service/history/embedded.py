@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote
@@ -94,15 +95,23 @@ class EmbeddedRedis:
         data_dir: directory of its append-only file, made if missing.
         server: binary to run; None finds one.
         fsync: when it forces its file to disk: `everysec` or `always`.
+        meanwhile: what may be done while it starts.
 
     Entering raises StartupError when the directory is in use or can't be written, or the server can't be started.
     """
 
-    def __init__(self, data_dir: Path, server: Path | None = None, fsync: str = "everysec") -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        server: Path | None = None,
+        fsync: str = "everysec",
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> None:
         self.data_dir = data_dir
         self.process: subprocess.Popen[bytes] | None = None
         self._server = server
         self._fsync = fsync
+        self._meanwhile = meanwhile
         self._socket = data_dir / SOCKET
         self._short_dir: Path | None = None
         self._service_lock: int | None = None
@@ -143,6 +152,7 @@ class EmbeddedRedis:
         os.ftruncate(self._service_lock, 0)
         os.pwrite(self._service_lock, f"{os.getpid()}\n{self.url}".encode(), 0)
         self._keeper.start()
+        self._meanwhile()
         self._first_start_over.wait()
         if self._failure:
             raise self._failure

@@ -9,15 +9,16 @@ the version compressed.
 from __future__ import annotations
 
 import json
-import math
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from greso_service.core.arrays import zeros
 from greso_service.core.audit import AuditCounts, Found
 from greso_service.core.controller import Counts, Exploration, Progress
 from greso_service.core.difficulty import Ability
@@ -27,7 +28,7 @@ from greso_service.core.mark import Mark
 from greso_service.core.pool import Cursor, Walk
 from greso_service.core.prompt_arrays import PromptArrays
 from greso_service.core.prompts import PromptTable
-from greso_service.core.recent import SAID_ROW, RecentGroups
+from greso_service.core.recent import RECENT, SAID_ROW, RecentGroups
 from greso_service.core.sample import VISIT_ROW, Sample
 from greso_service.core.spec import RunSpec
 from greso_service.core.state import RunState
@@ -45,12 +46,14 @@ _DAMAGED = (
     AttributeError,
     LookupError,
     MemoryError,
+    OSError,  # no memory for a mapping
     RecursionError,
     TypeError,
     ValueError,
     struct.error,
     zlib.error,
 )
+_PIECE, _PART = 2**16, 2**20  # bytes unpacked at a time, before and after: both stay in a processor's cache
 _SAMPLE = ("index", "count", "rows")
 _DTYPES = {"groups_said": SAID_ROW, "steps": STEP_ROW, "sample_rows": VISIT_ROW}
 
@@ -63,25 +66,19 @@ def _steps_of(number: int) -> str:
 
 
 class Frozen:
-    """A copy of a state's content that later folds don't touch; `encode` may then run in another thread.
+    """A state's content that later folds don't touch, taken at once; `encode` may run in another thread meanwhile.
 
     `written_ms`: when the newest event in it was written, milliseconds since 1970; 0 where that is not known.
     """
 
     def __init__(self, state: RunState, written_ms: int = 0) -> None:
+        self._still = state.still()
         words, lengths = state.table.packed()
-        size = state.table.size
-        arrays = {name: getattr(state.prompts, name)[:size] for name in PromptArrays.__slots__}
-        # Most prompts of a large pool were not visited yet, and the groups are by far the largest rows.
-        visited = np.flatnonzero(state.prompts.visits[:size])
-        copied = {f"groups_{name}": array for name, array in state.groups.packed(visited).items()}
-        arrays |= copied
-        arrays |= {"words": words, "lengths": lengths, "pool": state.pool[: state.pool_size], "steps": state.steps.rows}
-        arrays |= {f"sample_{name}": getattr(state.sample, name) for name in _SAMPLE}
-        arrays |= {_steps_of(number): domain.steps.rows for number, domain in enumerate(state.domains)}
-        self.arrays: dict[str, NDArray[Any]] = {
-            name: array if name in copied else array.copy() for name, array in arrays.items()
-        }
+        pool = state.pool[: state.pool_size]
+        self._grown = {"groups_said": state.groups.said, "words": words, "lengths": lengths, "pool": pool}
+        copied = {"steps": state.steps.rows, **{f"sample_{name}": getattr(state.sample, name) for name in _SAMPLE}}
+        copied |= {_steps_of(number): domain.steps.rows for number, domain in enumerate(state.domains)}
+        self._copied: dict[str, NDArray[Any]] = {name: array.copy() for name, array in copied.items()}
         self.header = {
             "written_ms": written_ms,
             "created": state.created.to_dict(),
@@ -101,11 +98,29 @@ class Frozen:
 
     def encode(self) -> bytes:
         """The snapshot's bytes."""
-        shapes = {name: [array.dtype.str, list(array.shape)] for name, array in self.arrays.items()}
+        # Most prompts of a large pool were not visited yet, and the groups are by far the largest rows.
+        visited = np.flatnonzero(self._still.rows("visits"))
+        every = None if visited.size == self._still.size else visited
+        groups = {f"groups_{name}": name for name in RecentGroups.BY_PROMPT}
+        described = {name: (self._still.kind(name), [self._still.size]) for name in PromptArrays.__slots__}
+        described |= {name: (self._still.kind(column), [visited.size, RECENT]) for name, column in groups.items()}
+        rest = {**self._grown, **self._copied}
+        described |= {name: (array.dtype, list(array.shape)) for name, array in rest.items()}
+        shapes = {name: [kind.str, shape] for name, (kind, shape) in described.items()}
         header = json.dumps({**self.header, "arrays": shapes}, separators=(",", ":")).encode()
         packer = zlib.compressobj(_LEVEL)
         parts = [bytes([VERSION]), packer.compress(struct.pack("<I", len(header)) + header)]
-        parts += [packer.compress(np.ascontiguousarray(array).data) for array in self.arrays.values() if array.size]
+
+        def pack(array: NDArray[Any]) -> None:
+            if array.size:
+                parts.append(packer.compress(np.ascontiguousarray(array).data))
+
+        for name in PromptArrays.__slots__:  # one after another: all at once would be the state once more
+            pack(self._still.rows(name))
+        for column in groups.values():
+            pack(self._still.rows(column, every))
+        for array in rest.values():
+            pack(array)
         return b"".join([*parts, packer.flush()])
 
 
@@ -119,14 +134,14 @@ def read(snapshot: bytes) -> tuple[RunState, int]:
     if snapshot[:1] != bytes([VERSION]):
         raise CodecError(f"this service reads snapshots of version {VERSION}")
     try:
-        content = _Content(snapshot[1:])
+        content = _Content(memoryview(snapshot)[1:])
         [length] = struct.unpack("<I", content.take(4))
-        header, arrays = json.loads(content.take(length)), {}
+        header, arrays = json.loads(content.take(length)), dict[str, NDArray[Any]]()
         for name, (dtype, shape) in header["arrays"].items():
             kind = STEP_ROW if name.startswith(_OF_DOMAIN) else _DTYPES.get(name) or np.dtype(dtype)
             if not all(type(size) is int and size >= 0 for size in shape):
                 raise ValueError(f"{name} has no shape")
-            arrays[name] = np.frombuffer(content.take(math.prod(shape) * kind.itemsize), kind).reshape(shape)
+            arrays[name] = content.array(kind, tuple(shape))
         content.end()
         return _state(header, arrays), int(header["written_ms"])
     except _DAMAGED as error:
@@ -134,26 +149,46 @@ def read(snapshot: bytes) -> tuple[RunState, int]:
 
 
 class _Content:
-    """What a snapshot holds, unpacked piece by piece: all at once would take as much memory as the state again."""
+    """What a snapshot holds, unpacked piece by piece to where it stays: there is hardly anything of it in memory twice.
 
-    def __init__(self, packed: bytes) -> None:
+    Raises `ValueError` where it ends too early.
+    """
+
+    def __init__(self, packed: memoryview) -> None:
         self._unpacker = zlib.decompressobj()
         self._packed = packed
+        self._piece = b""  # of it, and not unpacked yet
 
-    def take(self, size: int) -> bytearray:
-        """The next `size` bytes. Raises `ValueError` if there are fewer."""
-        taken = bytearray()
-        while len(taken) < size:
-            part = self._unpacker.decompress(self._packed, size - len(taken))
-            self._packed = self._unpacker.unconsumed_tail
-            if not part:
+    def take(self, size: int) -> bytes:
+        """The next `size` bytes."""
+        return b"".join(self._parts(size))
+
+    def array(self, kind: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        """The next array."""
+        array = zeros(shape, kind)
+        content, start = array.reshape(-1).view(np.uint8) if array.size else np.zeros(0, np.uint8), 0
+        for part in self._parts(content.size):
+            read = np.frombuffer(part, np.uint8)
+            if read.any():  # else it is zero as it is, and memory that nothing is written to is none
+                content[start : start + read.size] = read
+            start += read.size
+        return array
+
+    def _parts(self, size: int) -> Iterator[bytes]:
+        while size:
+            if not self._piece:
+                self._piece, self._packed = bytes(self._packed[:_PIECE]), self._packed[_PIECE:]
+            part = self._unpacker.decompress(self._piece, min(size, _PART))
+            self._piece = self._unpacker.unconsumed_tail
+            if not part and not self._piece and not self._packed:
                 raise ValueError("it is cut short")
-            taken = taken + part if taken else bytearray(part)
-        return taken
+            size -= len(part)
+            yield part
 
     def end(self) -> None:
         """Raises `ValueError` if there is more, or what was taken is not what was packed."""
-        if self._unpacker.decompress(self._packed, 1) or not self._unpacker.eof or self._unpacker.unused_data:
+        left = self._piece + bytes(self._packed)
+        if self._unpacker.decompress(left, 1) or not self._unpacker.eof or self._unpacker.unused_data:
             raise ValueError("it does not end where it should")
 
 
@@ -161,10 +196,10 @@ def _state(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> RunState:
     state = RunState(Created(header["created"]))
     state.spec = RunSpec.of(header["spec"])
     state.table = PromptTable.unpacked(arrays["words"], arrays["lengths"])
-    state.prompts.grow(state.table.size)
     size = state.table.size
     for name in PromptArrays.__slots__:
-        getattr(state.prompts, name)[:size] = arrays[name]
+        kind = getattr(state.prompts, name).dtype
+        setattr(state.prompts, name, _shaped(arrays[name], (size,)).astype(kind, copy=False))
     packed = {name: arrays[f"groups_{name}"] for name in RecentGroups.PACKED}
     state.groups = RecentGroups.unpacked(size, np.flatnonzero(arrays["visits"]), packed)
     state.streaks = StreakCounts.of(state.view.kind, state.view.streak)
@@ -183,6 +218,12 @@ def _state(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> RunState:
     state.progress = _progress(header["progress"])
     state.domains = [_domain(fields, arrays[_steps_of(number)]) for number, fields in enumerate(header["domains"])]
     return state
+
+
+def _shaped(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    if array.shape != shape:
+        raise ValueError(f"an array has the shape {array.shape} instead of {shape}")
+    return array
 
 
 def _written(domain: Domain) -> dict[str, Any]:

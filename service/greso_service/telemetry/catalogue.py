@@ -161,6 +161,7 @@ SERVICE: Final = (
     Metric("requests_refused", "counter", "sum", "Requests turned away because too many were in flight."),
     Metric("snapshot_interval_events", "gauge", "max", "Events of a run after which a snapshot is due (setting)."),
     Metric("runs_live", "gauge", "each", "Runs kept folded in memory."),
+    Metric("runs_live_bytes", "gauge", "each", "Memory that they take, about."),
     Metric(
         "access_expires_timestamp_seconds",
         "gauge",

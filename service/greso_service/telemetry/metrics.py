@@ -53,6 +53,7 @@ class Metrics:
         self._gauge("snapshot_interval_events").set(snapshot_every)
         self.overloaded = self._counter("requests_refused")
         self.runs_live = self._gauge("runs_live")
+        self.runs_live_bytes = self._gauge("runs_live_bytes")
         self._access_ends = self._labelled("access_expires_timestamp_seconds")
         self.access_ends(lambda: math.inf, lambda: math.inf)
         self.store_up = self._gauge("store_up")
