@@ -13,7 +13,7 @@ from greso_client._access import KeyRefusedError, tell
 from greso_client._checked import checked_groups, checked_items, checked_prompts, checked_seconds, checked_step
 from greso_client._contact import Contact
 from greso_client._counts import Counts
-from greso_client._errors import NotFoundError, RefusedError, UnavailableError, invalid
+from greso_client._errors import ForbiddenError, NotFoundError, RefusedError, UnavailableError, invalid
 from greso_client._fallback import Fallback
 from greso_client._harvest import Harvest
 from greso_client._io import IO
@@ -183,8 +183,10 @@ class Core:
         self._unanswered = request
         try:
             state, _ = await self._contact.ask(request, self._contact.read_state, gated=False, patience=REFOLD_SECONDS)
-        except RefusedError:
-            self._unanswered = None
+        except RefusedError as error:
+            # A refused key says nothing of what an earlier attempt may have done.
+            if not (error.repeated and isinstance(error, ForbiddenError)):
+                self._unanswered = None
             raise
         self._unanswered = None
         self._fence.take_over(state.generation)

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from greso_client import Client, ConflictError, Group, InvalidRequestError, UnavailableError
+from greso_client import Client, ConflictError, ForbiddenError, Group, InvalidRequestError, UnavailableError
 from greso_client._breaker import FIRST_PAUSE
 from greso_client._core import Core
 from greso_client._io import run
@@ -152,6 +152,21 @@ def test_a_rewind_whose_answer_was_lost_takes_effect_once_when_it_is_called_agai
     assert run(trained.rewind(2)).generation == 1
     assert (service.generation, trained.generation) == (1, 1)
     assert run(trained.rewind(1)).generation == 2
+
+
+def test_a_rewind_whose_answer_was_lost_before_its_key_was_refused_takes_effect_once_with_a_good_one(
+    trained: Core, service: FakeService
+) -> None:
+    def swallow(request: httpx.Request) -> httpx.Response:
+        service.serve(request)
+        service.script.append(problem(401, "there is no such key"))
+        raise httpx.ReadError("the answer was lost")
+
+    service.script.append(swallow)
+    with pytest.raises(ForbiddenError):
+        run(trained.rewind(2))
+    assert service.generation == 1
+    assert run(trained.rewind(2)).generation == service.generation == 1
 
 
 def test_a_rewind_may_take_longer_than_the_budget(trained: Core, io: ClockIO) -> None:
