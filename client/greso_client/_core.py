@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from greso_client import _answers as answers
-from greso_client._access import KeyRefusedError, tell
+from greso_client._access import tell
 from greso_client._checked import checked_groups, checked_items, checked_prompts, checked_seconds, checked_step
 from greso_client._contact import Contact
 from greso_client._counts import Counts
@@ -261,8 +261,7 @@ class Core:
         try:
             reported, _ = await self._contact.ask(request, answers.reported_of(step, len(checked)), reports_first=True)
         except UnavailableError as error:
-            # A key that is refused ends a strict training, which no next try of its own can go on without a new one.
-            if not self._strict or isinstance(error, KeyRefusedError):
+            if not self._strict:
                 await self._contact.keep(request, deadline)
             self._contact.without_service(error)
             return self.fallback.report(step, checked, final)

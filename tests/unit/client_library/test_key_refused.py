@@ -209,23 +209,37 @@ def test_a_key_that_is_refused_by_a_service_that_comes_back_is_told_as_that(
     assert "is back" not in caplog.text
 
 
-def test_strict_raises_as_ever_and_the_report_is_in_the_spool(
-    strict_core: Core, service: Door, io: ClockIO, spool_path: Path
-) -> None:
+def test_strict_raises_and_keeps_nothing(strict_core: Core, service: Door, io: ClockIO, spool_path: Path) -> None:
     run(strict_core.create_run({}))
     service.status = 401
     for call in LOOP.values():
         with pytest.raises(ForbiddenError, match="no such key") as caught:
             run(call(strict_core))
         assert type(caught.value) is ForbiddenError
-    assert (strict_core.counts.snapshot().spooled, strict_core.counts.snapshot().degraded) == (1, 0)
-    with pytest.raises(ForbiddenError):
-        run(strict_core.flush())
+    counters = strict_core.counts.snapshot()
+    assert (counters.spooled, counters.dropped, counters.degraded) == (0, 0, 0)
+    assert run(strict_core.flush())
     run(strict_core.finish())
     service.status = 0
-    next_one = make_core(io, spool_path, strict=True)
-    assert not run(next_one.report(2, GROUPS)).degraded
-    assert [step for step, _ in service.reported()] == [1, 2]
+    assert run(make_core(io, spool_path).flush())
+    assert (service.reported(), spool_path.exists()) == ([], False)
+
+
+def test_a_strict_client_leaves_alone_what_another_has_spooled(
+    let_in: Core, service: Door, io: ClockIO, spool_path: Path
+) -> None:
+    service.status = 401
+    assert run(let_in.report(1, GROUPS)).degraded
+    service.status = 0
+    strict = make_core(io, spool_path, strict=True)
+    run(strict.report(2, GROUPS))
+    assert run(strict.flush())
+    run(strict.fork("other"))
+    run(strict.finish())
+    assert service.reported() == [(2, ["a"])]
+    assert spool_path.exists()
+    assert run(make_core(io, spool_path).flush())
+    assert service.reported() == [(2, ["a"]), (1, ["a"])]
 
 
 def test_a_refusal_says_nothing_of_a_report_that_may_have_been_counted(
