@@ -81,6 +81,11 @@ class Breaker:
         self._degraded = 0
         self._trouble, self._reason = _AWAY, ""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether an outage goes on, as far as is known."""
+        return self._open
+
     def permit(self, now: float) -> Permit:
         """Whether a call that starts now may go to the service."""
         with self._lock:

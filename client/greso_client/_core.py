@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -141,8 +140,8 @@ class Core:
         """
         if self.past.is_in_doubt(step):
             # It is for a warning, so nothing may fail over it.
-            with contextlib.suppress(RefusedError, UnavailableError):
-                rows, _ = await self._contact.ask(self._requests.steps(step - 1, 1), answers.step_rows)
+            rows = await self._contact.look(self._requests.steps(step - 1, 1), answers.step_rows)
+            if rows is not None:
                 self.past.complete = any(row.step == step and row.complete for row in rows)
         return self.past.covers(step)
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
+
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greso_client import Group, Rollout
 from greso_client._breaker import FIRST_PAUSE
+from greso_client._contact import LOOK_SHARE
 from greso_client._core import Core
 from greso_client._io import run
 
-from .doubles import MIXED, ClockIO, FakeService, collect, make_core, mixed
+from .doubles import MIXED, ClockIO, FakeService, collect, make_core, mixed, problem
 
 WARNING = "calls client.rewind(step) first"
 
@@ -118,6 +123,54 @@ def test_what_cannot_be_asked_is_no_alarm(core: Core, trained: FakeService, capl
     trained.down = True
     assert collect(core, 5, mixed).reason == "complete"
     assert WARNING not in caplog.text
+
+
+Answering = Callable[[httpx.Request], httpx.Response]
+SILENT: dict[str, Answering] = {
+    "fails": lambda _: problem(500, "a mistake"),
+    "is busy": lambda _: problem(503, "busy"),
+    "is refused": lambda _: problem(403, "this key may not look"),
+    "is another program's": lambda _: httpx.Response(200, json={"steps": [{"step": 5}]}),
+}
+
+
+def failing_look(answer: Answering, service: FakeService) -> Answering:
+    def serve(request: httpx.Request) -> httpx.Response:
+        return answer(request) if request.url.path.endswith("/steps") else service.serve(request)
+
+    return serve
+
+
+@pytest.mark.parametrize("answer", SILENT.values(), ids=SILENT)
+def test_a_look_that_fails_costs_the_training_nothing(
+    core: Core, trained: FakeService, answer: Answering, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(core.create_run({}))
+    trained.script.extend([failing_look(answer, trained)] * 20)
+    got = [collect(core, step, mixed) for step in (5, 6)]
+    assert [each.degraded for each in got] == [False, False]
+    counters = core.counts.snapshot()
+    assert (counters.degraded, counters.retries, counters.spooled) == (0, 0, 0)
+    assert len(asked(trained)) == 1
+    assert "greso service" not in caplog.text
+
+
+def test_a_look_that_hangs_is_soon_given_up(core: Core, trained: FakeService, io: ClockIO) -> None:
+    run(core.create_run({}))
+    io.takes = deque([60.0])
+    began = io.now()
+    assert not collect(core, 5, mixed).degraded
+    assert io.now() - began == 2.0 * LOOK_SHARE
+
+
+def test_while_the_service_is_away_nobody_looks(core: Core, trained: FakeService, io: ClockIO) -> None:
+    run(core.create_run({}))
+    run(core.add_prompts(trained.pool))
+    trained.down = True
+    run(core.select(5, ["p0"]))
+    io.time += 2 * FIRST_PAUSE
+    collect(core, 5, mixed)
+    assert asked(trained) == []
 
 
 # Others at work on the same run
