@@ -117,7 +117,7 @@ class Client:
         """Prompts from the run's pool to roll out in this step; default count: the current rollout batch size.
 
         Raises `ConflictError` when the pool is empty. Service away: the prompts come from a shuffled walk over those
-        that this client added; raises `UnavailableError` when it added none.
+        that this client added; raises `UnavailableError` when it added none (`ForbiddenError` for a refused key).
         """
         return _run(self._core.draw(step, count))
 

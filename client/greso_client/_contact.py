@@ -170,6 +170,7 @@ class Contact:
         """Go on without the service, or don't."""
         if self._strict:
             tell(error)
+        self._exchange.access.went_on()
         self._counts.add(degraded=1)
         self._breaker.degraded(self._io.now())
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from greso_client import _answers as answers
-from greso_client._access import tell
+from greso_client._access import KeyRefusedError, tell
 from greso_client._checked import checked_groups, checked_items, checked_prompts, checked_seconds, checked_step
 from greso_client._contact import Contact
 from greso_client._counts import Counts
@@ -245,6 +245,8 @@ class Core:
             self._contact.without_service(error)
             local = self.fallback.draw(count)
             if local is None:
+                if isinstance(error, KeyRefusedError):
+                    raise error.without("a draw goes on without it only with prompts that this client added") from error
                 raise UnavailableError(f"{error}; without it a draw needs prompts that this client added") from error
             return local
         self._learn(drawn)

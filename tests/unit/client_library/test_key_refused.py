@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from greso_client import AsyncClient, ForbiddenError, Group, Seconds
-from greso_client._breaker import LINE_EVERY
+from greso_client._breaker import CHEAP_FAILURES, LINE_EVERY
 from greso_client._core import Core
 from greso_client._io import run
 
@@ -207,6 +207,55 @@ def test_a_key_that_is_refused_by_a_service_that_comes_back_is_told_as_that(
     assert "is away" in caplog.records[0].getMessage()
     assert "still refuses the API key" in caplog.records[1].getMessage()
     assert "is back" not in caplog.text
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("call", LOOP.values(), ids=LOOP)
+def test_refused_after_a_start_without_the_service_the_training_goes_on(
+    core: Core, service: Door, io: ClockIO, call: Call, status: int
+) -> None:
+    service.down = True
+    run(core.create_run({}))
+    run(core.add_prompts(["z"]))
+    assert run(core.report(1, GROUPS)).degraded
+    service.down = False
+    later(service, io, status)
+    assert run(call(core)).degraded
+    assert run(core.report(2, GROUPS)).degraded
+    later(service, io)
+    assert not run(core.report(3, GROUPS)).degraded
+    assert [step for step, _ in service.reported()][-2:] == [2, 3]
+    assert service.reported()[0] == (1, ["a"])
+
+
+def test_a_training_that_draws_from_a_pool_it_did_not_add_is_told_why_it_cannot_go_on(
+    core: Core, service: Door
+) -> None:
+    run(core.create_run({}))
+    assert collect(core, 0, mixed).complete
+    service.status = 401
+    with pytest.raises(ForbiddenError, match="no such key; a draw goes on without it only with prompts that"):
+        collect(core, 1, mixed)
+    assert run(core.report(1, GROUPS)).degraded
+
+
+def test_while_writes_are_refused_a_look_that_is_answered_is_no_end_of_it(
+    let_in: Core, service: Door, io: ClockIO, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "greso_client")
+    service.reads = True
+    service.requests.clear()
+    for step in range(8):
+        run(let_in.report(step, GROUPS))
+        run(let_in.state())
+    sent = [request.method for request in service.requests]
+    assert (sent.count("POST"), sent.count("GET")) == (CHEAP_FAILURES, 8), "the other writes did not even try"
+    assert "is back" not in caplog.text
+    assert len(caplog.records) == 1
+    service.reads = False
+    later(service, io)
+    assert not run(let_in.report(8, GROUPS)).degraded
+    assert "is back" in caplog.text
 
 
 def test_strict_raises_and_keeps_nothing(strict_core: Core, service: Door, io: ClockIO, spool_path: Path) -> None:
