@@ -109,12 +109,14 @@ class Contact:
     async def look(self, request: Request, reader: Callable[[Json], R]) -> R | None:
         """What nothing depends on: asked once, for a short share of the budget, and not at all during an outage.
 
-        None when it is not to be had; that is nobody's trouble.
+        None when it is not to be had; that is nobody's trouble. Spooled reports go first: they belong to what is seen.
         """
         if self._closed or self._breaker.is_open:
             return None
         deadline = self._io.now() + self._budget * LOOK_SHARE
         with contextlib.suppress(RefusedError, UnavailableError):
+            if not await self._delivery.deliver(deadline, deadline, once=True):
+                return None
             value, _ = await self._aside(request, reader, deadline, once=True)
             return value
         return None
@@ -181,6 +183,10 @@ class Contact:
     async def keep(self, request: Request, deadline: float) -> None:
         """Spool a report."""
         await self._delivery.keep(request, deadline, ahead=any(deferred.creates for deferred in self._deferred))
+
+    async def newest_spooled(self, generation: int) -> int | None:
+        """The newest step of the run's reports in the spool; None without any."""
+        return await self._delivery.newest_step(generation, self._io.now() + self._budget / 2)
 
     async def retire(self, created: Request, at: float, deadline: float) -> None:
         """Put aside what was spooled before `at` for an earlier run of the name that was just created."""

@@ -9,7 +9,14 @@ from typing import Any
 
 from greso_client import _answers as answers
 from greso_client._access import KeyRefusedError, tell
-from greso_client._checked import checked_groups, checked_items, checked_prompts, checked_seconds, checked_step
+from greso_client._checked import (
+    checked_flag,
+    checked_groups,
+    checked_items,
+    checked_prompts,
+    checked_seconds,
+    checked_step,
+)
 from greso_client._contact import Contact
 from greso_client._counts import Counts
 from greso_client._errors import ForbiddenError, NotFoundError, RefusedError, UnavailableError, invalid
@@ -74,14 +81,18 @@ class Core:
         except UnavailableError as error:
             self._contact.without_service(error)
             self._contact.defer(request, asked_at, creates=True)
+            self._deleting = False
             self.fallback.learn_spec(spec, known=False)
             return self.fallback.state()
         if status == 201 or state.generation != self._fence.generation:
             self._forget_steps()
         if status == 201:
             await self._contact.retire(request, asked_at, deadline)
+        elif self.past.known and self.past.is_of_another(state, await self._contact.newest_spooled(state.generation)):
+            self.past = Past()  # somebody deleted it and made it anew
         self._fence.take_over(state.generation)
-        self._learn_state(state)
+        self._deleting = False
+        await self._learn_state(state)
         return state
 
     async def add_prompts(
@@ -114,13 +125,13 @@ class Core:
         """See `Client.update_run`."""
         request = self._fence.stamp(self._requests.update(changes))
         state, _ = await self._contact.ask(request, self._contact.read_state, gated=False)
-        self._learn_state(state)
+        await self._learn_state(state)
         return state
 
     async def state(self, *, gated: bool = False) -> RunState:
         """See `Client.state`."""
         state, _ = await self._contact.ask(self._requests.state(), self._contact.read_state, gated=gated)
-        self._learn_state(state)
+        await self._learn_state(state)
         return state
 
     async def learn_run(self) -> None:
@@ -166,6 +177,10 @@ class Core:
         except NotFoundError as error:
             if not (error.repeated or self._deleting):
                 raise
+        except RefusedError as error:
+            # The run is there. Only a refused key says nothing of what an earlier attempt may have done.
+            self._deleting = isinstance(error, ForbiddenError) and (self._deleting or error.repeated)
+            raise
         self._deleting = False
         self._forget_steps()
 
@@ -209,10 +224,11 @@ class Core:
 
     # What answers teach
 
-    def _learn_state(self, state: RunState) -> None:
+    async def _learn_state(self, state: RunState) -> None:
         self._fence.learn(state.generation)
         self.fallback.learn_state(state)
-        self.past.found(state)
+        if not self.past.known:
+            self.past.found(state, await self._contact.newest_spooled(state.generation))
 
     def _learn(self, answer: Selection | Drawn | Reported) -> None:
         self.fallback.learn(answer)
@@ -256,7 +272,7 @@ class Core:
         self, step: int, groups: Iterable[Group], final: bool = False, seconds: Seconds | None = None
     ) -> Reported:
         """See `Client.report`."""
-        step, checked = checked_step(step), checked_groups(groups)
+        step, checked, final = checked_step(step), checked_groups(groups), checked_flag(final, "/final")
         request = self._fence.stamp(self._requests.report(step, checked, final, checked_seconds(seconds)))
         deadline = self._contact.deadline()
         try:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greso_client import Group, Rollout
+from greso_client import Group, Rollout, UnavailableError
 from greso_client._breaker import FIRST_PAUSE
 from greso_client._contact import LOOK_SHARE
 from greso_client._core import Core
+from greso_client._delivery import OLDEST
 from greso_client._io import run
+from greso_client._options import Options
 
 from .doubles import MIXED, ClockIO, FakeService, collect, make_core, mixed, problem
 
@@ -171,6 +174,75 @@ def test_while_the_service_is_away_nobody_looks(core: Core, trained: FakeService
     io.time += 2 * FIRST_PAUSE
     collect(core, 5, mixed)
     assert asked(trained) == []
+
+
+@pytest.mark.parametrize("begin", [4, 5, 6])
+def test_what_a_killed_trainer_left_in_the_spool_was_over_as_well(
+    core: Core, service: FakeService, io: ClockIO, spool_path: Path, begin: int
+) -> None:
+    service.pool = [f"p{index}" for index in range(100)]
+    run(core.create_run({}))
+    run(core.add_prompts(service.pool))
+    for step in range(7):
+        service.down = step > 3
+        assert collect(core, step, mixed).reason == "complete"
+    service.down = False
+    second = make_core(io, spool_path)
+    assert run(second.create_run({})).step == 3
+    got = [collect(second, step, mixed).reason for step in range(begin, 9)]
+    assert got == ["late"] * (7 - begin) + ["complete"] * 2
+
+
+def test_only_the_spooled_reports_of_this_run_are_a_past(
+    core: Core, trained: FakeService, io: ClockIO, spool_path: Path
+) -> None:
+    trained.down = True
+    run(core.report(9, [Group("a", MIXED)]))
+    trained.down = False
+    other = Core(io, "other", Options.make("http://service", "other", None, False, 2.0, spool_path, 1 << 20))
+    assert run(core._contact.newest_spooled(0)) == 9
+    assert run(other._contact.newest_spooled(0)) is None
+    io.time += OLDEST + 1
+    assert run(core._contact.newest_spooled(0)) is None
+
+
+def test_a_spooled_report_of_another_generation_is_no_past(core: Core, trained: FakeService) -> None:
+    run(core.create_run({}))
+    trained.down = True
+    run(core.report(9, [Group("a", MIXED)]))
+    assert [run(core._contact.newest_spooled(generation)) for generation in (0, 1)] == [9, None]
+
+
+def test_a_run_that_somebody_made_anew_has_no_past(core: Core, trained: FakeService) -> None:
+    run(core.create_run({}))
+    assert collect(core, 6, mixed).reason == "complete"
+    trained.newest, trained.closed_steps, trained.reports = -1, set(), []
+    run(core.create_run({}))
+    assert [collect(core, step, mixed).reason for step in (0, 1, 2)] == ["complete"] * 3
+    run(core.create_run({}))
+    assert [collect(core, step, mixed).reason for step in (1, 2)] == ["late"] * 2
+
+
+def test_a_run_that_lacks_only_what_is_in_the_spool_is_the_same(core: Core, trained: FakeService, io: ClockIO) -> None:
+    run(core.create_run({}))
+    run(core.add_prompts(trained.pool))
+    trained.down = True
+    assert [collect(core, step, mixed).reason for step in (6, 7)] == ["complete"] * 2
+    trained.down = False
+    io.time += 2 * FIRST_PAUSE
+    assert run(core.create_run({})).step == 5
+    assert core.past.ended == 7
+    assert collect(core, 7, mixed).reason == "late"
+
+
+def test_a_first_try_that_fails_before_the_rollouts_takes_no_warning_away(
+    strict_core: Core, trained: FakeService
+) -> None:
+    trained.down = True
+    with pytest.raises(UnavailableError):
+        collect(strict_core, 3, mixed)
+    trained.down = False
+    assert collect(strict_core, 3, mixed).reason == "late"
 
 
 # Others at work on the same run
