@@ -30,7 +30,6 @@ log = logging.getLogger("greso_client")
 
 R = TypeVar("R")
 
-
 # Share of the budget for a look that nothing depends on.
 LOOK_SHARE = 0.25
 
@@ -184,9 +183,9 @@ class Contact:
         """Spool a report."""
         await self._delivery.keep(request, deadline, ahead=any(deferred.creates for deferred in self._deferred))
 
-    async def newest_spooled(self, generation: int) -> int | None:
+    async def newest_spooled(self, generation: int, deadline: float) -> int | None:
         """The newest step of the run's reports in the spool; None without any."""
-        return await self._delivery.newest_step(generation, self._io.now() + self._budget / 2)
+        return await self._delivery.newest_step(generation, deadline)
 
     async def retire(self, created: Request, at: float, deadline: float) -> None:
         """Put aside what was spooled before `at` for an earlier run of the name that was just created."""

@@ -88,11 +88,13 @@ class Core:
             self._forget_steps()
         if status == 201:
             await self._contact.retire(request, asked_at, deadline)
-        elif self.past.known and self.past.is_of_another(state, await self._contact.newest_spooled(state.generation)):
-            self.past = Past()  # somebody deleted it and made it anew
+        elif self.past.known:
+            spooled = await self._contact.newest_spooled(state.generation, deadline)
+            if self.past.is_of_another(state, spooled):
+                self.past = Past()  # somebody deleted it and made it anew
         self._fence.take_over(state.generation)
         self._deleting = False
-        await self._learn_state(state)
+        await self._learn_state(state, deadline)
         return state
 
     async def add_prompts(
@@ -123,15 +125,16 @@ class Core:
 
     async def update_run(self, changes: Mapping[str, Any]) -> RunState:
         """See `Client.update_run`."""
-        request = self._fence.stamp(self._requests.update(changes))
+        request, deadline = self._fence.stamp(self._requests.update(changes)), self._contact.deadline()
         state, _ = await self._contact.ask(request, self._contact.read_state, gated=False)
-        await self._learn_state(state)
+        await self._learn_state(state, deadline)
         return state
 
     async def state(self, *, gated: bool = False) -> RunState:
         """See `Client.state`."""
-        state, _ = await self._contact.ask(self._requests.state(), self._contact.read_state, gated=gated)
-        await self._learn_state(state)
+        request, deadline = self._requests.state(), self._contact.deadline()
+        state, _ = await self._contact.ask(request, self._contact.read_state, gated=gated)
+        await self._learn_state(state, deadline)
         return state
 
     async def learn_run(self) -> None:
@@ -224,11 +227,11 @@ class Core:
 
     # What answers teach
 
-    async def _learn_state(self, state: RunState) -> None:
+    async def _learn_state(self, state: RunState, deadline: float) -> None:
         self._fence.learn(state.generation)
         self.fallback.learn_state(state)
         if not self.past.known:
-            self.past.found(state, await self._contact.newest_spooled(state.generation))
+            self.past.found(state, await self._contact.newest_spooled(state.generation, deadline))
 
     def _learn(self, answer: Selection | Drawn | Reported) -> None:
         self.fallback.learn(answer)

@@ -200,17 +200,17 @@ def test_only_the_spooled_reports_of_this_run_are_a_past(
     run(core.report(9, [Group("a", MIXED)]))
     trained.down = False
     other = Core(io, "other", Options.make("http://service", "other", None, False, 2.0, spool_path, 1 << 20))
-    assert run(core._contact.newest_spooled(0)) == 9
-    assert run(other._contact.newest_spooled(0)) is None
+    assert run(core._contact.newest_spooled(0, io.now())) == 9
+    assert run(other._contact.newest_spooled(0, io.now())) is None
     io.time += OLDEST + 1
-    assert run(core._contact.newest_spooled(0)) is None
+    assert run(core._contact.newest_spooled(0, io.now())) is None
 
 
-def test_a_spooled_report_of_another_generation_is_no_past(core: Core, trained: FakeService) -> None:
+def test_a_spooled_report_of_another_generation_is_no_past(core: Core, trained: FakeService, io: ClockIO) -> None:
     run(core.create_run({}))
     trained.down = True
     run(core.report(9, [Group("a", MIXED)]))
-    assert [run(core._contact.newest_spooled(generation)) for generation in (0, 1)] == [9, None]
+    assert [run(core._contact.newest_spooled(generation, io.now())) for generation in (0, 1)] == [9, None]
 
 
 def test_a_run_that_somebody_made_anew_has_no_past(core: Core, trained: FakeService) -> None:
