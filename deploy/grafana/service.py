@@ -161,10 +161,11 @@ def _saturation(made: dashboard.Dashboard) -> None:
     made.with_panel(
         lines(
             "Memory",
-            "Resident memory of each replica. It grows with the prompts of the runs held ready: lower "
-            "`--max-live-runs` if it is short.",
+            "Resident memory of each replica, and what of it the runs held ready take: give `--max-live-bytes` if it "
+            "is short.",
             "bytes",
             Shown(f"process_resident_memory_bytes{{{W}}}", "{{instance}}"),
+            Shown(f"greso_runs_live_bytes{{{W}}}", "runs of {{instance}}"),
             span=8,
         )
     )

@@ -11,8 +11,9 @@ import os
 from pathlib import Path
 from typing import Final
 
-_WORTH: Final = 16 * 2**20
-"""Bytes that the process has grown by before it is worth looking through what was freed: that may take 50 ms."""
+_WORTH: Final = 2**22
+"""Bytes that the process has grown or shrunk by, from which on it is worth looking through what was freed, for some
+milliseconds. What ends large work shrinks it, and leaves small blocks behind."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGE: Final = 2**20
@@ -35,10 +36,8 @@ class Heap:
         self._before = resident()
 
     def give_back(self) -> bool:
-        """Give freed memory back if the process has grown since the last time; whether it has. Best in a thread."""
-        now = resident()
-        self._before = min(self._before, now)
-        if self._trim is None or now - self._before < _WORTH:
+        """Give freed memory back if much was taken or freed since the last time; whether it was. Best in a thread."""
+        if self._trim is None or abs(resident() - self._before) < _WORTH:
             return False
         self._trim(0)
         self._before = resident()

@@ -136,7 +136,7 @@ def test_a_reward_whose_package_is_missing_is_one_line(
     monkeypatch.setitem(sys.modules, "math_verify", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "math_verify" else object())
     arguments = train_arguments(tiny, tmp_path / "out", UNREACHABLE, "r", "--reward", "math")
-    assert "math-verify is not installed; run: pip install" in complaint(capsys, arguments)
+    assert "math-verify is not installed; run in the checkout: pip install" in complaint(capsys, arguments)
 
 
 def test_another_spec_is_one_line(
