@@ -80,6 +80,12 @@ class Breaker:
         self._next_line = -math.inf
         self._degraded = 0
         self._trouble, self._reason = _AWAY, ""
+        self._only_writes = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an outage goes on, as far as is known."""
+        return self._open
 
     def permit(self, now: float) -> Permit:
         """Whether a call that starts now may go to the service."""
@@ -97,6 +103,8 @@ class Breaker:
         with self._lock:
             self._trouble = _trouble(error)
             self._reason = str(error)
+            # Of a key that may only look now: that it looks is no end of it.
+            self._only_writes = self._trouble is _REFUSES and error.status == 403
             if self._since is None:
                 self._since = now
                 self._failures = self._degraded = 0
@@ -116,10 +124,10 @@ class Breaker:
             asked = min(error.retry_after or 0.0, LONGEST_PAUSE)
             self._next_probe = now + max(self._pause, asked)
 
-    def answered(self, now: float) -> None:
-        """The service answered, if only to refuse."""
+    def answered(self, now: float, *, wrote: bool) -> None:
+        """The service answered, if only to refuse. `wrote`: it did what was asked, and that was no mere look."""
         with self._lock:
-            if self._since is None:
+            if self._since is None or (self._only_writes and not wrote):
                 return
             if self._announced:
                 log.warning(

@@ -17,6 +17,8 @@ from typing import Any
 from greso_client._errors import invalid
 from greso_client._types import Group, PoolPrompt, Seconds
 
+# The newest step of all (the contract's limit): JSON's integers end here (2**53 - 1).
+MOST_STEP = 9_007_199_254_740_991
 # Responses that a pass rate can have been measured on (the contract's limit).
 MOST_SAMPLES = 65_535
 # Seconds that one report can say (the contract's limit).
@@ -28,13 +30,10 @@ _WITH_RATE = "name a prompt with its pass rate or domain by PoolPrompt(prompt, p
 
 
 def checked_step(step: int) -> int:
-    """The step as an int (numpy's integers too), refused when negative."""
-    try:
-        number = operator.index(step)
-    except TypeError:
-        raise invalid("/step", f"must be a whole number, not {_kind(step)}") from None
-    if number < 0:
-        raise invalid("/step", f"{number} must be 0 or more")
+    """The step as an int (numpy's integers too), from 0 to `MOST_STEP`."""
+    number = checked_whole(step, "/step", 0)
+    if number > MOST_STEP:
+        raise invalid("/step", f"{number} must be at most {MOST_STEP}")
     return number
 
 
@@ -77,11 +76,11 @@ def _checked_item(item: PoolPrompt, pointer: str) -> PoolPrompt:
             raise invalid(f"{pointer}/samples", "says nothing without a pass_rate")
         return item
     rate = _number(item.pass_rate, f"{pointer}/pass_rate")
-    samples = None if item.samples is None else checked_whole(item.samples, f"{pointer}/samples")
+    samples = None if item.samples is None else checked_whole(item.samples, f"{pointer}/samples", 1)
     if not 0 <= rate <= 1:
         raise invalid(f"{pointer}/pass_rate", f"{rate} must be in [0, 1]")
-    if samples is not None and not 1 <= samples <= MOST_SAMPLES:
-        raise invalid(f"{pointer}/samples", f"{samples} must be 1 to {MOST_SAMPLES}")
+    if samples is not None and samples > MOST_SAMPLES:
+        raise invalid(f"{pointer}/samples", f"{samples} must be at most {MOST_SAMPLES}")
     return PoolPrompt(item.prompt, rate, samples, item.domain)
 
 
@@ -160,14 +159,24 @@ def _number(value: Any, pointer: str) -> float:
     raise invalid(pointer, f"must be a number, not {_kind(value)}")
 
 
-def checked_whole(value: Any, pointer: str) -> int:
-    """A whole number of any kind as an int; a truth value is none."""
-    if not isinstance(value, bool):
-        try:
-            return operator.index(value)
-        except TypeError:
-            pass
-    raise invalid(pointer, f"must be a whole number, not {_kind(value)}")
+def checked_whole(value: Any, pointer: str, least: int) -> int:
+    """A whole number of any kind as an int, `least` or more; a truth value is none."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise invalid(pointer, f"must be a whole number, not {_kind(value)}")
+    if number < least:
+        raise invalid(pointer, f"{number} must be {least} or more")
+    return number
+
+
+def checked_flag(value: Any, pointer: str) -> bool:
+    """A truth value (numpy's and tensors' too), and nothing that only counts as one."""
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")) in {"bool", "torch.bool"}:
+        return bool(value)
+    raise invalid(pointer, f"must be true or false, not {_kind(value)}")
 
 
 def _kind(value: object) -> str:

@@ -52,10 +52,10 @@ class Client:
     `spool_bytes`: its bound. `transport`: httpx transport, the seam for tests.
 
     While the service is away, the calls of the training loop go on without it and say so (`degraded=True`); calls
-    that only look or administer raise `UnavailableError`. With `strict=True` every call raises, and nothing is
-    spooled. A request that the service refuses (`RefusedError`, 4xx) always raises: it is a mistake in the caller. Only
-    a key that was good and is refused later (`ForbiddenError`) is to the training loop as if the service were away;
-    with `strict=True` it raises, and the report is in the spool.
+    that only look or administer raise `UnavailableError`. With `strict=True` every call raises, and the client has no
+    spool: it keeps no report, and delivers none that another client left. A request that the service refuses
+    (`RefusedError`, 4xx) always raises: it is a mistake in the caller. Only a key that was good and is refused later
+    (`ForbiddenError`) is to the training loop as if the service were away, unless `strict=True`.
 
     May be used by several threads (`collect` by one at a time). A process forked while no call is under way may use
     it too: it opens connections of its own.
@@ -117,7 +117,7 @@ class Client:
         """Prompts from the run's pool to roll out in this step; default count: the current rollout batch size.
 
         Raises `ConflictError` when the pool is empty. Service away: the prompts come from a shuffled walk over those
-        that this client added; raises `UnavailableError` when it added none.
+        that this client added; raises `UnavailableError` when it added none (`ForbiddenError` for a refused key).
         """
         return _run(self._core.draw(step, count))
 

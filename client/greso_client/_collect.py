@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from greso_client._checked import checked_seconds
+from greso_client._checked import checked_seconds, checked_step, checked_whole
 from greso_client._core import Core
 from greso_client._errors import invalid
 from greso_client._harvest import Harvest
@@ -89,11 +89,12 @@ class Session(Generic[T]):
         offer: int = 1,
         update_seconds: float = 0.0,
     ) -> None:
-        for name, number in (("max_rounds", max_rounds), ("offer", offer)):
-            if number < 1:
-                raise ValueError(f"{name} {number} must be 1 or more")
+        step = checked_step(step)
+        max_rounds, offer = checked_whole(max_rounds, "/max_rounds", 1), checked_whole(offer, "/offer", 1)
         if isinstance(prompts, str):
             raise invalid("/prompts", "one string was given where candidate ids are wanted")
+        if not isinstance(prompts, Iterable | None):
+            raise invalid("/prompts", f"must be candidate ids, not {type(prompts).__name__}")
         self._core = core
         self._roll_out = roll_out
         self._candidates = None if prompts is None else Candidates(prompts, core.leftover)
@@ -103,7 +104,6 @@ class Session(Generic[T]):
         self._updating = update_seconds  # until it is reported
         broken_off, core.broken_off = core.broken_off, None
         self._got = Harvest[T](step) if broken_off is None or broken_off.step != step else broken_off
-        self._resumed = self._got is broken_off
         if self._candidates is not None:
             self._candidates.pass_over(group.prompt for group in self._got.groups)
 
@@ -121,7 +121,7 @@ class Session(Generic[T]):
     async def _collect(self) -> Reason:
         got = self._got
         await self._timed(self._core.learn_run())
-        if not self._resumed and await self._timed(self._core.was_over(got.step)):
+        if not got.rounds and await self._timed(self._core.was_over(got.step)):
             got.was_over = True
             self._warn("was complete at the service before it began here, so its groups will count a second time")
         if got.size is None and self._candidates is not None:

@@ -30,6 +30,9 @@ log = logging.getLogger("greso_client")
 
 R = TypeVar("R")
 
+# Share of the budget for a look that nothing depends on.
+LOOK_SHARE = 0.25
+
 
 class BacklogError(UnavailableError):
     """The service is there, but older reports have to go first and used up their share of the time."""
@@ -56,6 +59,8 @@ class Contact:
         self._breaker = Breaker(options.url, _goes_on(options))
         # Half the budget per attempt: one attempt that hangs leaves time for a second.
         self._exchange = Exchange(io, self._breaker, chance, options.budget / 2, counts, expected=self._is_expected)
+        # Beside the training's own calls: its answers and failures are no news of the service.
+        self._aside = Exchange(io, Breaker(options.url, ""), chance, options.budget / 2, counts)
         self._delivery = Delivery(io, self._exchange, options.spool, counts, run_path)
         self.fence = Fence()
         self.read_state = answers.state_of(run_path.rpartition("/")[2])
@@ -99,6 +104,21 @@ class Contact:
             if not self._strict:
                 self._breaker.failed(self._io.now(), error)
             raise
+
+    async def look(self, request: Request, reader: Callable[[Json], R]) -> R | None:
+        """What nothing depends on: asked once, for a short share of the budget, and not at all during an outage.
+
+        None when it is not to be had; that is nobody's trouble. Spooled reports go first: they belong to what is seen.
+        """
+        if self._closed or self._breaker.is_open:
+            return None
+        deadline = self._io.now() + self._budget * LOOK_SHARE
+        with contextlib.suppress(RefusedError, UnavailableError):
+            if not await self._delivery.deliver(deadline, deadline, once=True):
+                return None
+            value, _ = await self._aside(request, reader, deadline, once=True)
+            return value
+        return None
 
     def _is_expected(self, request: Request) -> bool:
         """Whether a request of the training loop is about this client's run, and that was there before."""
@@ -151,6 +171,7 @@ class Contact:
         """Go on without the service, or don't."""
         if self._strict:
             tell(error)
+        self._exchange.access.went_on()
         self._counts.add(degraded=1)
         self._breaker.degraded(self._io.now())
 
@@ -161,6 +182,10 @@ class Contact:
     async def keep(self, request: Request, deadline: float) -> None:
         """Spool a report."""
         await self._delivery.keep(request, deadline, ahead=any(deferred.creates for deferred in self._deferred))
+
+    async def newest_spooled(self, generation: int, deadline: float) -> int | None:
+        """The newest step of the run's reports in the spool; None without any."""
+        return await self._delivery.newest_step(generation, deadline)
 
     async def retire(self, created: Request, at: float, deadline: float) -> None:
         """Put aside what was spooled before `at` for an earlier run of the name that was just created."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +9,14 @@ from typing import Any
 
 from greso_client import _answers as answers
 from greso_client._access import KeyRefusedError, tell
-from greso_client._checked import checked_groups, checked_items, checked_prompts, checked_seconds, checked_step
+from greso_client._checked import (
+    checked_flag,
+    checked_groups,
+    checked_items,
+    checked_prompts,
+    checked_seconds,
+    checked_step,
+)
 from greso_client._contact import Contact
 from greso_client._counts import Counts
 from greso_client._errors import ForbiddenError, NotFoundError, RefusedError, UnavailableError, invalid
@@ -75,14 +81,20 @@ class Core:
         except UnavailableError as error:
             self._contact.without_service(error)
             self._contact.defer(request, asked_at, creates=True)
+            self._deleting = False
             self.fallback.learn_spec(spec, known=False)
             return self.fallback.state()
         if status == 201 or state.generation != self._fence.generation:
             self._forget_steps()
         if status == 201:
             await self._contact.retire(request, asked_at, deadline)
+        elif self.past.known:
+            spooled = await self._contact.newest_spooled(state.generation, deadline)
+            if self.past.is_of_another(state, spooled):
+                self.past = Past()  # somebody deleted it and made it anew
         self._fence.take_over(state.generation)
-        self._learn_state(state)
+        self._deleting = False
+        await self._learn_state(state, deadline)
         return state
 
     async def add_prompts(
@@ -113,15 +125,16 @@ class Core:
 
     async def update_run(self, changes: Mapping[str, Any]) -> RunState:
         """See `Client.update_run`."""
-        request = self._fence.stamp(self._requests.update(changes))
+        request, deadline = self._fence.stamp(self._requests.update(changes)), self._contact.deadline()
         state, _ = await self._contact.ask(request, self._contact.read_state, gated=False)
-        self._learn_state(state)
+        await self._learn_state(state, deadline)
         return state
 
     async def state(self, *, gated: bool = False) -> RunState:
         """See `Client.state`."""
-        state, _ = await self._contact.ask(self._requests.state(), self._contact.read_state, gated=gated)
-        self._learn_state(state)
+        request, deadline = self._requests.state(), self._contact.deadline()
+        state, _ = await self._contact.ask(request, self._contact.read_state, gated=gated)
+        await self._learn_state(state, deadline)
         return state
 
     async def learn_run(self) -> None:
@@ -141,8 +154,8 @@ class Core:
         """
         if self.past.is_in_doubt(step):
             # It is for a warning, so nothing may fail over it.
-            with contextlib.suppress(RefusedError, UnavailableError):
-                rows, _ = await self._contact.ask(self._requests.steps(step - 1, 1), answers.step_rows)
+            rows = await self._contact.look(self._requests.steps(step - 1, 1), answers.step_rows)
+            if rows is not None:
                 self.past.complete = any(row.step == step and row.complete for row in rows)
         return self.past.covers(step)
 
@@ -167,6 +180,10 @@ class Core:
         except NotFoundError as error:
             if not (error.repeated or self._deleting):
                 raise
+        except RefusedError as error:
+            # The run is there. Only a refused key says nothing of what an earlier attempt may have done.
+            self._deleting = isinstance(error, ForbiddenError) and (self._deleting or error.repeated)
+            raise
         self._deleting = False
         self._forget_steps()
 
@@ -210,10 +227,11 @@ class Core:
 
     # What answers teach
 
-    def _learn_state(self, state: RunState) -> None:
+    async def _learn_state(self, state: RunState, deadline: float) -> None:
         self._fence.learn(state.generation)
         self.fallback.learn_state(state)
-        self.past.found(state)
+        if not self.past.known:
+            self.past.found(state, await self._contact.newest_spooled(state.generation, deadline))
 
     def _learn(self, answer: Selection | Drawn | Reported) -> None:
         self.fallback.learn(answer)
@@ -246,6 +264,8 @@ class Core:
             self._contact.without_service(error)
             local = self.fallback.draw(count)
             if local is None:
+                if isinstance(error, KeyRefusedError):
+                    raise error.without("a draw goes on without it only with prompts that this client added") from error
                 raise UnavailableError(f"{error}; without it a draw needs prompts that this client added") from error
             return local
         self._learn(drawn)
@@ -255,14 +275,13 @@ class Core:
         self, step: int, groups: Iterable[Group], final: bool = False, seconds: Seconds | None = None
     ) -> Reported:
         """See `Client.report`."""
-        step, checked = checked_step(step), checked_groups(groups)
+        step, checked, final = checked_step(step), checked_groups(groups), checked_flag(final, "/final")
         request = self._fence.stamp(self._requests.report(step, checked, final, checked_seconds(seconds)))
         deadline = self._contact.deadline()
         try:
             reported, _ = await self._contact.ask(request, answers.reported_of(step, len(checked)), reports_first=True)
         except UnavailableError as error:
-            # A key that is refused ends a strict training, which no next try of its own can go on without a new one.
-            if not self._strict or isinstance(error, KeyRefusedError):
+            if not self._strict:
                 await self._contact.keep(request, deadline)
             self._contact.without_service(error)
             return self.fallback.report(step, checked, final)

@@ -158,6 +158,18 @@ class Delivery:
         self._failures = (key, self._failures[1] + 1 if self._failures[0] == key else 1)
         return self._failures[1] >= MOST_FAILURES
 
+    async def newest_step(self, generation: int, deadline: float) -> int | None:
+        """The newest step of the reports that wait for the client's run, in this generation; None without any."""
+        spool = self._spool
+        if spool is None or self.is_empty():
+            return None
+        path, since = f"{self._run_path}/report", self._io.wall() - OLDEST
+        try:
+            return await self._locked(partial(spool.newest_step, path, generation, since), deadline)
+        except _DiskError as error:
+            self._say(str(error))
+            return None
+
     async def retire(self, run_path: str, before: float, deadline: float) -> None:
         """Put aside what was spooled for a run of the same name that is no more."""
         spool = self._spool

@@ -67,7 +67,7 @@ class Exchange:
         self._share = share
         self._counts = counts
         self._expected = expected
-        self._access = Access()
+        self.access = Access()
         # An older service refuses `seconds`. They are for show, so they must not cost a training its reports.
         self._without_seconds = False
         # Keys of reports with seconds that were sent and not answered: they may have been counted.
@@ -131,9 +131,9 @@ class Exchange:
                     self._unsure.discard(request.key)
                 if isinstance(error, NotFoundError) and self._expected(request):
                     raise run_gone(error.problem) from error
-                if isinstance(error, ForbiddenError) and (lost := self._access.lost(error)):
+                if isinstance(error, ForbiddenError) and (lost := self.access.lost(error)):
                     raise lost from error
-                self._breaker.answered(self._io.now())
+                self._breaker.answered(self._io.now(), wrote=False)
                 raise
             except UnavailableError as error:
                 error.sent = sent = sent or error.sent
@@ -144,8 +144,8 @@ class Exchange:
                     raise
             else:
                 self._unsure.discard(request.key)
-                self._access.granted(request)
-                self._breaker.answered(self._io.now())
+                self.access.granted(request)
+                self._breaker.answered(self._io.now(), wrote=request.method != "GET")
                 return value, answer.status
             await self._io.pause(wait)
             self._counts.add(retries=1)

@@ -129,7 +129,7 @@ def _unavailable(error: Exception, timeout: float) -> UnavailableError:
     if isinstance(error, httpx.HTTPError):
         if wrong := tls.mistake(error):
             return tls.NoTlsError(wrong, sent=False, transient=False)
-        reason += tls.suspicion(error)
+        reason = tls.with_suspicion(reason, error)
     return UnavailableError(reason, sent=not isinstance(error, httpx.ConnectError))
 
 

@@ -26,7 +26,7 @@ class Options:
     api_key: str | None
     strict: bool
     budget: float
-    spool: Spool | None
+    spool: Spool | None  # a strict client has none
 
     @classmethod
     def make(  # noqa: PLR0917 - the constructor of a client, argument by argument
@@ -53,7 +53,8 @@ class Options:
             raise SettingsError(f"budget {budget} must be more than 0 and at most {LONGEST_SECONDS:.0f} seconds: a day")
         if spool_bytes < 1:
             raise SettingsError(f"spool_bytes {spool_bytes} must be 1 or more; spool=False turns the spool off")
-        kept = None if spool is False else Spool(Path(spool) if spool else default_spool(url, run), spool_bytes)
+        without = strict or spool is False
+        kept = None if without else Spool(Path(spool) if spool else default_spool(url, run), spool_bytes)
         return cls(url.rstrip("/"), api_key, strict, budget, kept)
 
     def http(self, version: str) -> dict[str, Any]:

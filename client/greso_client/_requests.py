@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from greso_client._checked import checked_whole
+from greso_client._checked import checked_flag, checked_whole
 from greso_client._errors import SettingsError, invalid
 from greso_client._types import Group, PoolPrompt, Seconds
 
@@ -103,16 +103,16 @@ class RunRequests:
         """POST the candidates of a step."""
         body: dict[str, Any] = {"step": step, "prompts": prompts}
         if limit is not None:
-            body["limit"] = checked_whole(limit, "/limit")
-        if least := checked_whole(at_least, "/at_least"):
+            body["limit"] = checked_whole(limit, "/limit", 0)
+        if least := checked_whole(at_least, "/at_least", 0):
             body["at_least"] = least
-        if explain:
+        if checked_flag(explain, "/explain"):
             body["explain"] = True
         return _post(f"{self.path}/select", body)
 
     def draw(self, step: int, count: int | None) -> Request:
         """POST for prompts from the pool."""
-        body = {"step": step} if count is None else {"step": step, "count": checked_whole(count, "/count")}
+        body = {"step": step} if count is None else {"step": step, "count": checked_whole(count, "/count", 0)}
         return _post(f"{self.path}/draw", body)
 
     def report(self, step: int, groups: Sequence[Group], final: bool, seconds: Seconds | None = None) -> Request:

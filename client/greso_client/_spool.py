@@ -16,6 +16,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from greso_client._spool_lines import DONE, DUE, FLAG, header, identity_of, requ
 _KEEP_SHARE = 0.9
 # The longest wait for another process's access to the file, which takes milliseconds. Most callers wait less.
 LOCK_SECONDS = 5.0
+# How the body of a report begins.
+_STEP = re.compile(rb'\{"step":(\d{1,16}),')
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,13 @@ class Spool:
                 self._settle(entry, reason)
             self._passed = ("", 0)  # those between them are still due
         return len(old)
+
+    def newest_step(self, path: str, generation: int, since: float, patience: float = math.inf) -> int | None:
+        """The newest step of the reports to a path, kept since a moment under a run's generation; None without any."""
+        with self._locked(patience):
+            due = [entry.request for entry in self._due() if entry.at >= since and entry.request.path == path]
+        steps = [_STEP.match(request.body or b"") for request in due if request.generation in {None, generation}]
+        return max((int(step[1]) for step in steps if step), default=None)
 
     def delivering(self) -> int | None:
         """Take the right to deliver, to be `release`d; None while another thread or process has it."""

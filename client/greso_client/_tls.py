@@ -49,13 +49,13 @@ def mistake(error: httpx.HTTPError) -> str | None:
     return None
 
 
-def suspicion(error: httpx.HTTPError) -> str:
-    """What else may be wrong, to be said behind the error; empty if nothing."""
+def with_suspicion(reason: str, error: httpx.HTTPError) -> str:
+    """The reason, and behind it what else may be wrong, if anything."""
     if isinstance(error, httpx.RemoteProtocolError) and "without sending a response" in str(error):
         with contextlib.suppress(RuntimeError):  # it is of no request
             if error.request.url.scheme == "http":
-                return "; if it speaks TLS, the URL begins with https://"
-    return ""
+                return f"{reason.rstrip('.')}; if it speaks TLS, the URL begins with https://"
+    return reason
 
 
 def _remedy(code: int) -> str:
@@ -63,8 +63,8 @@ def _remedy(code: int) -> str:
         return ": give the URL by a name that the certificate has"
     if code in _OUT_OF_TIME:
         return ""
-    known = os.environ.get("SSL_CERT_FILE")
-    now = f"it is {known} now" if known else "it is not set"
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    now = f"it is {file} now" if file else f"it is not set, SSL_CERT_DIR is {folder}" if folder else "it is not set"
     return f"; SSL_CERT_FILE must name the file with the authority that signed it ({now})"
 
 

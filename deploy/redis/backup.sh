@@ -19,6 +19,7 @@ ask() { "${REDIS_CLI:-redis-cli}" -p "${REDIS_PORT:-6379}" ${REDIS_SOCKET:+-s "$
 # A rewrite would remove files while they are copied.
 before=$(ask CONFIG GET auto-aof-rewrite-percentage | tail -n 1)
 trap 'ask CONFIG SET auto-aof-rewrite-percentage "$before" >/dev/null' EXIT
+trap 'exit 1' INT TERM HUP
 ask CONFIG SET auto-aof-rewrite-percentage 0 >/dev/null
 while ask INFO persistence | grep -Eq '^aof_rewrite_(in_progress|scheduled):1'; do sleep 1; done
 

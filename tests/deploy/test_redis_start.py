@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.servers import eventually
 
 from greso_service.preflight import look
 from greso_service.settings import load
@@ -106,3 +108,31 @@ def test_the_compose_files_health_check_knows_a_redis_that_answers(started: Star
     assert healthy()
     started.kill()
     assert not healthy()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_backup_that_is_broken_off_leaves_redis_as_it_was(tmp_path: Path, number: signal.Signals) -> None:
+    said = tmp_path / "said"
+    said.touch()
+    program = tmp_path / "redis-cli"
+    program.write_text(f"""#!/bin/sh
+echo "$*" >>{said}
+case "$*" in
+*GET*) echo 77 ;;
+*INFO*) echo aof_rewrite_in_progress:1 ;;
+esac
+""")
+    program.chmod(0o755)
+    environment = os.environ | {"REDIS_SOCKET": str(tmp_path / "none"), "REDIS_CLI": str(program)}
+    backup = subprocess.Popen(
+        [DEPLOY / "redis" / "backup.sh", tmp_path / "copy"], env=environment, start_new_session=True
+    )
+    try:
+        eventually(lambda: "INFO" in said.read_text())
+        os.killpg(backup.pid, number)
+        assert backup.wait(20) != 0
+    finally:
+        backup.kill()
+        backup.wait()
+    assert said.read_text().splitlines()[-1].endswith("CONFIG SET auto-aof-rewrite-percentage 77")
+    assert not (tmp_path / "copy").exists()

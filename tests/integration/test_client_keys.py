@@ -99,30 +99,38 @@ def test_a_training_outlives_its_key_and_loses_nothing_when_it_is_back(
     assert not spool.exists()
 
 
-@pytest.mark.parametrize("strict", [False, True])
-def test_the_next_trainer_with_a_good_key_delivers_what_is_left(keys: Keys, tmp_path: Path, strict: bool) -> None:
-    run, spool = f"left-{strict}", tmp_path / "spool"
+def test_the_next_trainer_with_a_good_key_delivers_what_is_left(keys: Keys, tmp_path: Path) -> None:
+    run, spool = "left", tmp_path / "spool"
     key = good_key(keys, run)
-    with keys.client(key, run, spool, strict=strict) as client:
+    with keys.client(key, run, spool) as client:
         begin(client)
         client.report(1, [Group("p1", MIXED)] * 4)
         keys.file.revoke(run)
         keys.settle(key, good=False)
-        if strict:
-            with pytest.raises(ForbiddenError, match="no such key"):
-                client.report(2, [Group("p2", MIXED)] * 4)
-        else:
-            assert client.report(2, [Group("p2", MIXED)] * 4).degraded
+        assert client.report(2, [Group("p2", MIXED)] * 4).degraded
         with pytest.raises(ForbiddenError, match="no such key"):
             client.state()
         assert client.counters.spooled == 1
-    with keys.client(key, run, spool, strict=strict) as still, pytest.raises(ForbiddenError):
+    with keys.client(key, run, spool) as still, pytest.raises(ForbiddenError):
         still.create_run()
-    with keys.client(good_key(keys, f"{run}-2"), run, spool, strict=strict) as resumed:
+    with keys.client(good_key(keys, f"{run}-2"), run, spool) as resumed:
         begin(resumed)
         assert resumed.collect(3, roll_out).complete
         assert [(row.step, row.effective) for row in resumed.steps()] == [(1, 4), (2, 4), (3, 4)]
         assert resumed.counters.delivered == 1
+    assert not spool.exists()
+
+
+def test_a_strict_trainer_whose_key_goes_is_told_and_keeps_no_report(keys: Keys, tmp_path: Path) -> None:
+    run, spool = "strict", tmp_path / "spool"
+    key = good_key(keys, run)
+    with keys.client(key, run, spool, strict=True) as client:
+        begin(client)
+        keys.file.revoke(run)
+        keys.settle(key, good=False)
+        with pytest.raises(ForbiddenError, match="no such key"):
+            client.report(1, [Group("p1", MIXED)] * 4)
+        assert client.counters.spooled == client.counters.dropped == 0
     assert not spool.exists()
 
 

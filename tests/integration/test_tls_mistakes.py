@@ -77,7 +77,10 @@ MISTAKES = {
     "another name": Mistake(
         lambda pair: f"https://127.1:{pair.tls}", "give the URL by a name that the certificate has", trusts="its"
     ),
-    "no TLS spoken here": Mistake(lambda pair: f"http://127.0.0.1:{pair.tls}", "the URL begins with https://"),
+    "no TLS spoken here": Mistake(
+        lambda pair: f"http://127.0.0.1:{pair.tls}",
+        "without sending a response; if it speaks TLS, the URL begins with https://",
+    ),
     "no TLS there": Mistake(
         lambda pair: f"https://127.0.0.1:{pair.plain}", "should the URL begin with http:// and not https://?"
     ),
@@ -87,7 +90,8 @@ MISTAKES = {
 @pytest.fixture(params=MISTAKES)
 def mistake(request: pytest.FixtureRequest, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Mistake:
     found = MISTAKES[request.param]
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
     if found.trusts is not None:
         monkeypatch.setenv("SSL_CERT_FILE", str(pair.cert))
     return found
@@ -110,6 +114,15 @@ def test_a_client_says_what_is_wrong(
         assert told.levelno == logging.ERROR
         assert "can't be talked to" in told.getMessage()
         assert "greso serve" not in told.getMessage()
+
+
+def test_a_folder_of_authorities_that_lacks_this_one_is_named(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    with pytest.raises(UnavailableError, match=f"it is not set, SSL_CERT_DIR is {tmp_path}"):
+        blocking(f"https://127.0.0.1:{pair.tls}", strict=True)
 
 
 def command(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -151,7 +151,7 @@ class Service:
     def _unanswered(self, error: httpx.HTTPError) -> ServiceError:
         if wrong := tls.mistake(error):
             return ServiceError(f"the service at {self.url} can't be talked to: {wrong}")
-        reason = (str(error) or type(error).__name__) + tls.suspicion(error)
+        reason = tls.with_suspicion(str(error) or type(error).__name__, error)
         return ServiceError(
             f"no service answers at {self.url} ({reason}); start it with `greso serve`, or give another --url"
         )

@@ -94,7 +94,7 @@ def test_a_nan_reward_is_refused_with_its_place(core: Core, service: FakeService
 
 
 def test_max_rounds_must_allow_one(core: Core) -> None:
-    with pytest.raises(ValueError, match="max_rounds 0"):
+    with pytest.raises(ValueError, match="/max_rounds: 0 must be 1 or more"):
         collect(core, 0, mixed, max_rounds=0)
 
 

@@ -178,5 +178,5 @@ def test_a_large_offer_stays_below_what_one_request_takes(core: Core, service: F
 
 
 def test_an_offer_of_nothing_is_refused(core: Core) -> None:
-    with pytest.raises(ValueError, match="offer 0 must be 1 or more"):
+    with pytest.raises(ValueError, match="/offer: 0 must be 1 or more"):
         collect(core, 0, mixed, prompts=["a"], offer=0)

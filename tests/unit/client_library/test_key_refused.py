@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from greso_client import AsyncClient, ForbiddenError, Group, Seconds
-from greso_client._breaker import LINE_EVERY
+from greso_client._breaker import CHEAP_FAILURES, LINE_EVERY
 from greso_client._core import Core
 from greso_client._io import run
 
@@ -209,23 +209,86 @@ def test_a_key_that_is_refused_by_a_service_that_comes_back_is_told_as_that(
     assert "is back" not in caplog.text
 
 
-def test_strict_raises_as_ever_and_the_report_is_in_the_spool(
-    strict_core: Core, service: Door, io: ClockIO, spool_path: Path
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("call", LOOP.values(), ids=LOOP)
+def test_refused_after_a_start_without_the_service_the_training_goes_on(
+    core: Core, service: Door, io: ClockIO, call: Call, status: int
 ) -> None:
+    service.down = True
+    run(core.create_run({}))
+    run(core.add_prompts(["z"]))
+    assert run(core.report(1, GROUPS)).degraded
+    service.down = False
+    later(service, io, status)
+    assert run(call(core)).degraded
+    assert run(core.report(2, GROUPS)).degraded
+    later(service, io)
+    assert not run(core.report(3, GROUPS)).degraded
+    assert [step for step, _ in service.reported()][-2:] == [2, 3]
+    assert service.reported()[0] == (1, ["a"])
+
+
+def test_a_training_that_draws_from_a_pool_it_did_not_add_is_told_why_it_cannot_go_on(
+    core: Core, service: Door
+) -> None:
+    run(core.create_run({}))
+    assert collect(core, 0, mixed).complete
+    service.status = 401
+    with pytest.raises(ForbiddenError, match="no such key; a draw goes on without it only with prompts that"):
+        collect(core, 1, mixed)
+    assert run(core.report(1, GROUPS)).degraded
+
+
+def test_while_writes_are_refused_a_look_that_is_answered_is_no_end_of_it(
+    let_in: Core, service: Door, io: ClockIO, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "greso_client")
+    service.reads = True
+    service.requests.clear()
+    for step in range(8):
+        run(let_in.report(step, GROUPS))
+        run(let_in.state())
+    sent = [request.method for request in service.requests]
+    assert (sent.count("POST"), sent.count("GET")) == (CHEAP_FAILURES, 8), "the other writes did not even try"
+    assert "is back" not in caplog.text
+    assert len(caplog.records) == 1
+    service.reads = False
+    later(service, io)
+    assert not run(let_in.report(8, GROUPS)).degraded
+    assert "is back" in caplog.text
+
+
+def test_strict_raises_and_keeps_nothing(strict_core: Core, service: Door, io: ClockIO, spool_path: Path) -> None:
     run(strict_core.create_run({}))
     service.status = 401
     for call in LOOP.values():
         with pytest.raises(ForbiddenError, match="no such key") as caught:
             run(call(strict_core))
         assert type(caught.value) is ForbiddenError
-    assert (strict_core.counts.snapshot().spooled, strict_core.counts.snapshot().degraded) == (1, 0)
-    with pytest.raises(ForbiddenError):
-        run(strict_core.flush())
+    counters = strict_core.counts.snapshot()
+    assert (counters.spooled, counters.dropped, counters.degraded) == (0, 0, 0)
+    assert run(strict_core.flush())
     run(strict_core.finish())
     service.status = 0
-    next_one = make_core(io, spool_path, strict=True)
-    assert not run(next_one.report(2, GROUPS)).degraded
-    assert [step for step, _ in service.reported()] == [1, 2]
+    assert run(make_core(io, spool_path).flush())
+    assert (service.reported(), spool_path.exists()) == ([], False)
+
+
+def test_a_strict_client_leaves_alone_what_another_has_spooled(
+    let_in: Core, service: Door, io: ClockIO, spool_path: Path
+) -> None:
+    service.status = 401
+    assert run(let_in.report(1, GROUPS)).degraded
+    service.status = 0
+    strict = make_core(io, spool_path, strict=True)
+    run(strict.report(2, GROUPS))
+    assert run(strict.flush())
+    run(strict.fork("other"))
+    run(strict.finish())
+    assert service.reported() == [(2, ["a"])]
+    assert spool_path.exists()
+    assert run(make_core(io, spool_path).flush())
+    assert service.reported() == [(2, ["a"]), (1, ["a"])]
 
 
 def test_a_refusal_says_nothing_of_a_report_that_may_have_been_counted(

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greso_client import Group, Rollout
+from greso_client import Group, Rollout, UnavailableError
 from greso_client._breaker import FIRST_PAUSE
+from greso_client._contact import LOOK_SHARE
 from greso_client._core import Core
+from greso_client._delivery import OLDEST
 from greso_client._io import run
+from greso_client._options import Options
 
-from .doubles import MIXED, ClockIO, FakeService, collect, make_core, mixed
+from .doubles import MIXED, ClockIO, FakeService, collect, make_core, mixed, problem
 
 WARNING = "calls client.rewind(step) first"
 
@@ -120,6 +128,123 @@ def test_what_cannot_be_asked_is_no_alarm(core: Core, trained: FakeService, capl
     assert WARNING not in caplog.text
 
 
+Answering = Callable[[httpx.Request], httpx.Response]
+SILENT: dict[str, Answering] = {
+    "fails": lambda _: problem(500, "a mistake"),
+    "is busy": lambda _: problem(503, "busy"),
+    "is refused": lambda _: problem(403, "this key may not look"),
+    "is another program's": lambda _: httpx.Response(200, json={"steps": [{"step": 5}]}),
+}
+
+
+def failing_look(answer: Answering, service: FakeService) -> Answering:
+    def serve(request: httpx.Request) -> httpx.Response:
+        return answer(request) if request.url.path.endswith("/steps") else service.serve(request)
+
+    return serve
+
+
+@pytest.mark.parametrize("answer", SILENT.values(), ids=SILENT)
+def test_a_look_that_fails_costs_the_training_nothing(
+    core: Core, trained: FakeService, answer: Answering, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(core.create_run({}))
+    trained.script.extend([failing_look(answer, trained)] * 20)
+    got = [collect(core, step, mixed) for step in (5, 6)]
+    assert [each.degraded for each in got] == [False, False]
+    counters = core.counts.snapshot()
+    assert (counters.degraded, counters.retries, counters.spooled) == (0, 0, 0)
+    assert len(asked(trained)) == 1
+    assert "greso service" not in caplog.text
+
+
+def test_a_look_that_hangs_is_soon_given_up(core: Core, trained: FakeService, io: ClockIO) -> None:
+    run(core.create_run({}))
+    io.takes = deque([60.0])
+    began = io.now()
+    assert not collect(core, 5, mixed).degraded
+    assert io.now() - began == 2.0 * LOOK_SHARE
+
+
+def test_while_the_service_is_away_nobody_looks(core: Core, trained: FakeService, io: ClockIO) -> None:
+    run(core.create_run({}))
+    run(core.add_prompts(trained.pool))
+    trained.down = True
+    run(core.select(5, ["p0"]))
+    io.time += 2 * FIRST_PAUSE
+    collect(core, 5, mixed)
+    assert asked(trained) == []
+
+
+@pytest.mark.parametrize("begin", [4, 5, 6])
+def test_what_a_killed_trainer_left_in_the_spool_was_over_as_well(
+    core: Core, service: FakeService, io: ClockIO, spool_path: Path, begin: int
+) -> None:
+    service.pool = [f"p{index}" for index in range(100)]
+    run(core.create_run({}))
+    run(core.add_prompts(service.pool))
+    for step in range(7):
+        service.down = step > 3
+        assert collect(core, step, mixed).reason == "complete"
+    service.down = False
+    second = make_core(io, spool_path)
+    assert run(second.create_run({})).step == 3
+    got = [collect(second, step, mixed).reason for step in range(begin, 9)]
+    assert got == ["late"] * (7 - begin) + ["complete"] * 2
+
+
+def test_only_the_spooled_reports_of_this_run_are_a_past(
+    core: Core, trained: FakeService, io: ClockIO, spool_path: Path
+) -> None:
+    trained.down = True
+    run(core.report(9, [Group("a", MIXED)]))
+    trained.down = False
+    other = Core(io, "other", Options.make("http://service", "other", None, False, 2.0, spool_path, 1 << 20))
+    assert run(core._contact.newest_spooled(0, io.now())) == 9
+    assert run(other._contact.newest_spooled(0, io.now())) is None
+    io.time += OLDEST + 1
+    assert run(core._contact.newest_spooled(0, io.now())) is None
+
+
+def test_a_spooled_report_of_another_generation_is_no_past(core: Core, trained: FakeService, io: ClockIO) -> None:
+    run(core.create_run({}))
+    trained.down = True
+    run(core.report(9, [Group("a", MIXED)]))
+    assert [run(core._contact.newest_spooled(generation, io.now())) for generation in (0, 1)] == [9, None]
+
+
+def test_a_run_that_somebody_made_anew_has_no_past(core: Core, trained: FakeService) -> None:
+    run(core.create_run({}))
+    assert collect(core, 6, mixed).reason == "complete"
+    trained.newest, trained.closed_steps, trained.reports = -1, set(), []
+    run(core.create_run({}))
+    assert [collect(core, step, mixed).reason for step in (0, 1, 2)] == ["complete"] * 3
+    run(core.create_run({}))
+    assert [collect(core, step, mixed).reason for step in (1, 2)] == ["late"] * 2
+
+
+def test_a_run_that_lacks_only_what_is_in_the_spool_is_the_same(core: Core, trained: FakeService, io: ClockIO) -> None:
+    run(core.create_run({}))
+    run(core.add_prompts(trained.pool))
+    trained.down = True
+    assert [collect(core, step, mixed).reason for step in (6, 7)] == ["complete"] * 2
+    trained.down = False
+    io.time += 2 * FIRST_PAUSE
+    assert run(core.create_run({})).step == 5
+    assert core.past.ended == 7
+    assert collect(core, 7, mixed).reason == "late"
+
+
+def test_a_first_try_that_fails_before_the_rollouts_takes_no_warning_away(
+    strict_core: Core, trained: FakeService
+) -> None:
+    trained.down = True
+    with pytest.raises(UnavailableError):
+        collect(strict_core, 3, mixed)
+    trained.down = False
+    assert collect(strict_core, 3, mixed).reason == "late"
+
+
 # Others at work on the same run
 
 
@@ -140,8 +265,9 @@ def test_a_trainer_that_joins_later_in_a_step_under_way_or_the_next_is_not_late(
     assert WARNING not in caplog.text
 
 
-def test_looking_at_the_run_while_others_are_ahead_alarms_nobody(
-    core: Core, io: ClockIO, service: FakeService, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("step", [0, 1])
+def test_looking_at_the_run_while_others_are_ahead_alarms_nobody_before_the_rollouts(
+    core: Core, io: ClockIO, service: FakeService, step: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     service.pool = [f"p{index}" for index in range(100)]
     run(core.create_run({}))
@@ -149,9 +275,13 @@ def test_looking_at_the_run_while_others_are_ahead_alarms_nobody(
     run(other.report(1, [Group("p0", MIXED)] * 4))
     run(core.state())
     run(core.create_run({}))
-    assert not run(core.was_over(1))
-    assert not run(core.was_over(0))
-    assert caplog.text == ""
+
+    def roll_out(prompts: list[str]) -> list[Rollout[str]]:
+        assert WARNING not in caplog.text
+        return mixed(prompts)
+
+    collect(core, step, roll_out)
+    assert asked(service) == []
 
 
 def test_a_report_whose_answer_was_lost_and_spooled_ones_that_come_late_are_not_late(
@@ -160,11 +290,19 @@ def test_a_report_whose_answer_was_lost_and_spooled_ones_that_come_late_are_not_
     service.pool = [f"p{index}" for index in range(100)]
     run(core.create_run({}))
     run(core.add_prompts(service.pool))
+
+    def swallow(request: httpx.Request) -> httpx.Response:
+        service.serve(request)
+        service.down = True
+        raise httpx.ReadError("the answer was lost")
+
     reasons = []
     for step in range(6):
 
         def roll_out(prompts: list[str], step: int = step) -> list[Rollout[str]]:
             service.down = step in {2, 3}
+            if step == 1:
+                service.script.append(swallow)
             return mixed(prompts)
 
         reasons.append(collect(core, step, roll_out).reason)

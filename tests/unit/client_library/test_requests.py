@@ -211,7 +211,24 @@ def is_finite(reward: Any) -> bool:
         (lambda client: client.add_prompts(5), "/prompts"),
         (lambda client: client.report("1", []), "/step"),
         (lambda client: client.report(1, [], seconds=5.0), "/seconds"),
+        (lambda client: client.report(True, []), "/step"),
+        (lambda client: client.report(2**53, []), "/step"),
+        (lambda client: client.report(1, [], final="no"), "/final"),
+        (lambda client: client.report(1, [], final=None), "/final"),
+        (lambda client: client.select(0, ["a"], limit=-1), "/limit"),
+        (lambda client: client.select(0, ["a"], at_least=-1), "/at_least"),
+        (lambda client: client.select(0, ["a"], at_least=None), "/at_least"),
+        (lambda client: client.select(0, ["a"], explain="no"), "/explain"),
+        (lambda client: client.draw(0, count=-1), "/count"),
+        (lambda client: client.rewind(2**53), "/step"),
         (lambda client: client.collect(1, list, prompts="abc"), "/prompts"),
+        (lambda client: client.collect(1, list, prompts=5), "/prompts"),
+        (lambda client: client.collect(1, list, max_rounds="2"), "/max_rounds"),
+        (lambda client: client.collect(1, list, max_rounds=0), "/max_rounds"),
+        (lambda client: client.collect(1, list, offer=1.5), "/offer"),
+        (lambda client: client.collect("1", list), "/step"),
+        (lambda client: client.collect(None, list), "/step"),
+        (lambda client: client.collect(-1, list), "/step"),
     ],
 )
 def test_arguments_of_the_wrong_kind_are_refused_here_with_their_place(
@@ -223,11 +240,13 @@ def test_arguments_of_the_wrong_kind_are_refused_here_with_their_place(
     assert not service.requests
 
 
-def test_whole_numbers_may_be_numpys(client: Client, service: FakeService) -> None:
+def test_whole_numbers_and_truth_values_may_be_numpys(client: Client, service: FakeService) -> None:
     numpy = pytest.importorskip("numpy")
     service.pool = ["a", "b"]
     client.select(numpy.int64(0), ["a"], limit=numpy.int32(1), at_least=numpy.uint8(1))
     client.draw(0, numpy.int64(1))
+    client.report(0, [], final=numpy.bool_(True))
+    assert service.bodies("/report")[-1]["final"] is True
     assert service.bodies("/select")[-1] == {"step": 0, "prompts": ["a"], "limit": 1, "at_least": 1}
     assert service.bodies("/draw")[-1] == {"step": 0, "count": 1}
 

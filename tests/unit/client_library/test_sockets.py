@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -217,23 +218,33 @@ def test_the_async_client_spools_and_delivers(server: Server, spool_path: Path) 
 
 
 def test_the_event_loop_goes_on_while_the_service_hangs(server: Server, spool_path: Path) -> None:
-    server.misbehave = hang
-    ticks = 0
+    attempt = 1.5  # longer than a busy machine takes for a tick
+    ended, ticks = threading.Event(), [time.monotonic()]
+
+    def hang_till_the_end(_: socket.socket) -> None:
+        ended.wait(20 * attempt)
 
     async def tick() -> None:
-        nonlocal ticks
         while True:
             await asyncio.sleep(0.01)
-            ticks += 1
+            ticks.append(time.monotonic())
 
     async def main() -> None:
-        async with AsyncClient(server.url, run="test", budget=BUDGET, spool=spool_path) as client:
+        async with AsyncClient(server.url, run="test", budget=2 * attempt, spool=spool_path) as client:
             ticking = asyncio.create_task(tick())
             assert (await client.report(0, [Group("a", MIXED)])).degraded
+            ticks.append(time.monotonic())
             ticking.cancel()
+            server.misbehave = None
 
-    asyncio.run(main())
-    assert ticks >= 3  # none, if the call held the loop up
+    server.misbehave = hang_till_the_end
+    try:
+        asyncio.run(main())
+    finally:
+        ended.set()
+    assert ticks[-1] - ticks[0] >= attempt
+    # A call that held the loop up would have done so for a whole attempt.
+    assert max(later - earlier for earlier, later in itertools.pairwise(ticks)) < 0.9 * attempt
 
 
 def test_a_cancelled_call_leaves_the_async_client_usable(server: Server, spool_path: Path) -> None:
