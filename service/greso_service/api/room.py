@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-AHEAD: Final = 0.75
-"""Seconds within which all requests taken on should be answered. Clients wait for 2 s by default."""
+AHEAD: Final = 0.4
+"""Seconds within which all requests taken on should be answered. Clients wait for 2 s by default; and a reply of Redis,
+which waits its turn as well, must come within `redis_timeout`, 0.5 s by default, or an overload is taken for an outage.
+"""
 
-FEW: Final = 64
+FEW: Final = 16
 """Requests are taken on however long they take: so many trainers at once are no overload, on a slow machine neither."""
 
 BEHIND: Final = 0.003
