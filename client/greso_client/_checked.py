@@ -12,6 +12,7 @@ import math
 import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from greso_client._errors import invalid
@@ -25,6 +26,7 @@ MOST_SAMPLES = 65_535
 MOST_SECONDS = 1e9
 # Types of rewards that need no second look.
 _NUMBERS = {int, float, bool}
+_FLOATS, _LISTS, _TEXTS, _GROUPS = {float}, {list}, {str}, {Group}
 _DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _WITH_RATE = "name a prompt with its pass rate or domain by PoolPrompt(prompt, pass_rate, domain=...)"
 
@@ -42,8 +44,9 @@ def checked_prompts(prompts: Iterable[str]) -> list[str]:
     if isinstance(prompts, str):
         raise invalid("/prompts", "one string was given where a list of prompt ids is wanted")
     checked = _listed(prompts, "/prompts", "prompt ids")
-    for index, prompt in enumerate(checked):
-        _check_prompt(prompt, f"/prompts/{index}")
+    if not _plain_ids(checked):
+        for index, prompt in enumerate(checked):
+            _check_prompt(prompt, f"/prompts/{index}")
     return checked
 
 
@@ -86,8 +89,10 @@ def _checked_item(item: PoolPrompt, pointer: str) -> PoolPrompt:
 
 def checked_groups(groups: Iterable[Group]) -> list[Group]:
     """Groups with their rewards as lists of finite floats (from numpy arrays and tensors too)."""
-    checked = []
-    for index, group in enumerate(_listed(groups, "/results", "groups")):
+    checked, listed = [], _listed(groups, "/results", "groups")
+    if _plain_groups(listed):
+        return listed
+    for index, group in enumerate(listed):
         try:
             prompt, given = group.prompt, group.rewards
         except AttributeError:
@@ -95,6 +100,25 @@ def checked_groups(groups: Iterable[Group]) -> list[Group]:
         _check_prompt(prompt, f"/results/{index}/prompt")
         checked.append(Group(prompt, _rewards(given, f"/results/{index}/rewards")))
     return checked
+
+
+def _plain_groups(groups: list[Any]) -> bool:
+    """Whether all are what most are: plain ids with lists of finite floats. Looked at as a whole, many times faster."""
+    if not _GROUPS.issuperset(map(type, groups)) or not _plain_ids([group.prompt for group in groups]):
+        return False
+    rewards = [group.rewards for group in groups]
+    if not _LISTS.issuperset(map(type, rewards)):
+        return False
+    every = list(chain.from_iterable(rewards))
+    return _FLOATS.issuperset(map(type, every)) and math.isfinite(sum(every))
+
+
+def _plain_ids(prompts: list[Any]) -> bool:
+    """Whether all are ASCII strings of a good length; if not, they may be good all the same."""
+    if not _TEXTS.issuperset(map(type, prompts)) or not "".join(prompts).isascii():
+        return False
+    lengths = set(map(len, prompts))
+    return not lengths or 1 <= min(lengths) <= max(lengths) <= 256
 
 
 def _rewards(given: Any, pointer: str) -> list[float]:

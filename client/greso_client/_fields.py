@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from typing import Any
 
 Json = dict[str, Any]
@@ -65,7 +66,7 @@ def rows(body: Json, name: str) -> list[Json]:
 def texts(body: Json, name: str) -> list[str]:
     """A list of strings."""
     value = body[name]
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+    if not isinstance(value, list) or not {str}.issuperset(map(type, value)):
         raise _wrong(name, value, "a list of texts")
     return value
 
@@ -73,9 +74,9 @@ def texts(body: Json, name: str) -> list[str]:
 def indices(body: Json, name: str) -> list[int]:
     """A list of indices, ascending from 0 or more, each once."""
     value = body[name]
-    if not isinstance(value, list) or not all(type(each) is int for each in value):
+    if not isinstance(value, list) or not {int}.issuperset(map(type, value)):
         raise _wrong(name, value, "a list of whole numbers")
-    if value and (value[0] < 0 or any(one >= next_one for one, next_one in itertools.pairwise(value))):
+    if value and (value[0] < 0 or not all(map(operator.lt, value, itertools.islice(value, 1, None)))):
         raise ValueError(f"{name} are not ascending indices")
     return value
 
