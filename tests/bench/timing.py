@@ -15,6 +15,10 @@ from rich.table import Table
 Values = NDArray[np.float64]
 
 
+_AT_A_TIME = 10
+"""Calls of one kind before the next kind's turn: one alone would find the caches full of what the others did."""
+
+
 def in_turns(calls: Sequence[Callable[[], object]], rounds: int) -> list[Values]:
     """Milliseconds of each call, float64[rounds] each, after a warm-up.
 
@@ -22,11 +26,14 @@ def in_turns(calls: Sequence[Callable[[], object]], rounds: int) -> list[Values]
     """
     times = np.zeros((len(calls), rounds))
     gc.collect()
-    for place in range(-max(rounds // 10, 3), rounds):
-        for row, call in enumerate(calls):
-            began = time.perf_counter()
+    for call in calls:
+        for _ in range(3):
             call()
-            if place >= 0:
+    for start in range(0, rounds, _AT_A_TIME):
+        for row, call in enumerate(calls):
+            for place in range(start, min(start + _AT_A_TIME, rounds)):
+                began = time.perf_counter()
+                call()
                 times[row, place] = (time.perf_counter() - began) * 1e3
     return list(times)
 
