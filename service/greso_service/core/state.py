@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
-from weakref import WeakSet
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,7 @@ class RunState(Ledger):
         self.generation = 0
         self.past: tuple[Span, ...] = ()
         self.since: Mark = START
-        self.stills: WeakSet[Still] = WeakSet()  # those that somebody still reads
+        self.stills: list[ref[Still]] = []  # those that somebody may still read
         self._assessed: tuple[Reported, Assessment] | None = None
 
     @property
@@ -104,7 +104,8 @@ class RunState(Ledger):
         """What is known of the prompts now, whatever is folded later: the columns of `PromptArrays` and the groups'."""
         columns = {name: getattr(self.prompts, name) for name in PromptArrays.__slots__}
         still = Still({**columns, **self.groups.by_prompt}, self.table.size)
-        self.stills.add(still)
+        # Here only: a thread that folds must not find it changed by whoever drops one meanwhile.
+        self.stills = [*(kept for kept in self.stills if kept() is not None), ref(still)]
         return still
 
     @property

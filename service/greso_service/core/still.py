@@ -24,9 +24,9 @@ class Still:
         self._kept = np.zeros(size, np.bool_)
         self._before: list[tuple[Index, dict[str, NDArray[Any]]]] = []
 
-    def keep(self, index: Index | None) -> None:
-        """Keep the rows of prompts that are about to change; None: they may be any."""
-        rows = np.arange(self.size) if index is None else index[index < self.size]
+    def keep(self, index: Index) -> None:
+        """Keep the rows of prompts that are about to change."""
+        rows = index[index < self.size]
         rows = np.unique(rows[~self._kept[rows]])
         if rows.size:
             self._before.append((rows, {name: column[rows] for name, column in self._columns.items()}))
