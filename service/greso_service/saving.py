@@ -78,7 +78,9 @@ class Saver:
         self, key: RunKey, live: Saved, mark: Mark, frozen: snapshot.Frozen, cutting: Cutting | None
     ) -> None:
         try:
-            await self._history.save(key, mark, await asyncio.to_thread(frozen.encode))
+            content = await asyncio.to_thread(frozen.encode)
+            del frozen  # or it would be kept up to date while the store takes its time
+            await self._history.save(key, mark, content)
             live.lost_snapshots, live.saved = 0, mark.number
             if cutting is not None and key not in self._trims:
                 self._trims[key] = asyncio.create_task(self._trim(key, cutting))

@@ -39,11 +39,14 @@ class Still:
     def rows(self, name: str, index: Index | None = None) -> NDArray[Any]:
         """A copy of a column as it was; of the rows at `index`, ascending and distinct, or of all."""
         column = self._columns[name]
-        copy: NDArray[Any] = column.copy() if index is None else column[index]
+        if index is None:
+            whole: NDArray[Any] = column.copy()
+            for rows, before in list(self._before):
+                whole[rows] = before[name]
+            return whole
+        copy, asked = column[index], np.zeros(self.size, np.bool_)
+        asked[index] = True
         for rows, before in list(self._before):
-            if index is None:
-                copy[rows] = before[name]
-            else:
-                kept = np.flatnonzero(np.isin(rows, index))
-                copy[np.searchsorted(index, rows[kept])] = before[name][kept]
+            kept = asked[rows]
+            copy[np.searchsorted(index, rows[kept])] = before[name][kept]
         return copy
