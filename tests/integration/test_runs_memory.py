@@ -13,9 +13,9 @@ import pytest
 
 from greso_service import plans
 from greso_service.core.mark import Mark
-from greso_service.errors import KeyReused, NotFound
+from greso_service.errors import KeyReused, NotFound, Unavailable
 from greso_service.given import Given, Idempotency
-from greso_service.history.base import RunKey
+from greso_service.history.base import History, RunKey
 from greso_service.history.memory import MemoryHistory
 from greso_service.placing import LONG
 from greso_service.runs import Runs
@@ -104,6 +104,71 @@ def test_the_run_in_use_is_not_forgotten_under_its_user() -> None:
         )
         for number in range(8):
             assert json.loads((await runs.show(key(number))).body)["totals"]["groups"] == 20
+        await runs.close()
+
+    asyncio.run(story())
+
+
+def test_a_run_that_somebody_waits_for_is_not_forgotten() -> None:
+    """Its lock is free for a moment between two users. Who waited would go on with it beside whoever reads it anew."""
+
+    async def story() -> None:
+        runs = replica(MemoryHistory(), max_live_runs=1)
+        for number in range(2):
+            await runs.create(key(number), {})
+        async with runs._live.held(key(0)) as live:
+            waiting = asyncio.create_task(runs.show(key(0)))
+            await asyncio.sleep(0)
+            await runs.show(key(1))
+        assert runs._live._runs.get(key(0)) is live
+        await waiting
+        assert len(runs) == 1
+        await runs.close()
+
+    asyncio.run(story())
+
+
+def test_a_run_that_is_not_there_is_one_for_all_who_wait_for_it() -> None:
+    async def story() -> None:
+        runs = replica(MemoryHistory())
+        async with runs._live.held(key(0)) as live:
+            creating = asyncio.create_task(runs.create(key(0), {}))
+            await asyncio.sleep(0)
+        await creating
+        assert runs._live._runs[key(0)] is live
+        assert runs.size == live.bytes > 0
+        await runs.close()
+
+    asyncio.run(story())
+
+
+def test_a_run_that_could_not_be_caught_up_is_weighed_all_the_same() -> None:
+    """What was folded before the store went away is in memory."""
+
+    class Away(PassingHistory):
+        def __init__(self, inner: History) -> None:
+            super().__init__(inner)
+            self.left = 10**6
+
+        async def read(self, run: RunKey, after: Mark, limit: int) -> list[bytes] | None:
+            self.left -= 1
+            if self.left < 0:
+                raise Unavailable("away")
+            return await self.inner.read(run, after, 1)
+
+    async def story() -> None:
+        inner = MemoryHistory()
+        away = Away(inner)
+        runs, other = replica(away), replica(inner)
+        await runs.create(key(0), {})
+        await runs.show(key(0))
+        before = runs.size
+        for number in range(3):
+            await other.add_prompts(key(0), [f"{number}-{prompt}" for prompt in range(1_000)])
+        away.left = 2
+        with pytest.raises(Unavailable):
+            await runs.refresh()
+        assert runs.size > before + 1_000 * 100
         await runs.close()
 
     asyncio.run(story())
