@@ -210,7 +210,7 @@ class LiveRuns:
 
     def _forget_idle(self) -> None:
         """Drop states; each is folded again from its history when it is asked for."""
-        if len(self._runs) <= self._room.runs and (self._room.bytes is None or self.size <= self._room.bytes):
+        if self._room.has(len(self._runs), self.size):
             return
         for key in self._room.leaving(self._sizes()):
             live = self._runs[key]
