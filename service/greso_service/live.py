@@ -178,7 +178,7 @@ class LiveRuns:
     async def held(self, key: RunKey, *, use: bool = True) -> AsyncIterator[Live]:
         """The run as this replica knows it, for one caller at a time; forgotten again if it turns out not to exist.
 
-        Without `use` it counts no more as used than before.
+        Without `use` it counts no more as used than before, and leaves again if it was not here and has no room.
         """
         new = key not in self._runs
         live = self._runs.setdefault(key, Live())
@@ -192,8 +192,10 @@ class LiveRuns:
                 finally:
                     self._weigh(key, live)
         finally:
-            if live.state is None and not live.users and self._runs.get(key) is live:
-                del self._runs[key]
+            if not live.users and self._runs.get(key) is live:
+                looked_at = new and not use
+                if live.state is None or (looked_at and not self._room.has(len(self._runs), self.size)):
+                    self._forget(key)
             self._forget_idle()
 
     def _weigh(self, key: RunKey, live: Live) -> None:
@@ -215,8 +217,10 @@ class LiveRuns:
         for key in self._room.leaving(self._sizes()):
             live = self._runs[key]
             if not live.users and (live.saving is None or live.saving.done()):
-                del self._runs[key]
-                self.size -= live.bytes
+                self._forget(key)
+
+    def _forget(self, key: RunKey) -> None:
+        self.size -= self._runs.pop(key).bytes
 
     async def append(
         self, key: RunKey, live: Live, planned: Plan, once: Idempotency | None, size: int
