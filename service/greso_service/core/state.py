@@ -30,7 +30,7 @@ from greso_service.core.quotas import Scope
 from greso_service.core.recent import RECENT, RecentGroups
 from greso_service.core.sample import Sample
 from greso_service.core.spec import AUTO, RunSpec
-from greso_service.core.steps import LATELY, STEP_ROW
+from greso_service.core.steps import LATELY
 from greso_service.core.still import Still
 from greso_service.core.streaks import StreakCounts
 
@@ -97,8 +97,10 @@ class RunState(Ledger):
     @property
     def nbytes(self) -> int:
         """Memory of what it knows of prompts and steps, bytes; room to grow takes none."""
-        a_prompt = ROW_BYTES + self.groups.row_bytes + self.pool.itemsize
-        return _NOTHING + self.table.nbytes + self.table.size * a_prompt + self.steps.size * STEP_ROW.itemsize
+        prompts = self.table.nbytes + self.table.size * ROW_BYTES + self.groups.nbytes(self.table.size)
+        pool = self.pool_size * self.pool.itemsize
+        domains = sum(domain.nbytes for domain in self.domains)
+        return _NOTHING + prompts + pool + self.sample.nbytes + self.steps.nbytes + domains
 
     def still(self) -> Still:
         """What is known of the prompts now, whatever is folded later: the columns of `PromptArrays` and the groups'."""
