@@ -94,9 +94,10 @@ class Saver:
 
     async def _trim(self, key: RunKey, cutting: Cutting) -> None:
         try:
-            async with self._turn:
-                while await retention.trim(self._history, key, cutting):
-                    pass  # a long history piece by piece
+            more = True
+            while more:  # a long history piece by piece, and other runs' between them
+                async with self._turn:
+                    more = await retention.trim(self._history, key, cutting)
         except Unavailable as error:
             log.warning("run %s is not trimmed now: %s", key.run, error, extra=_named(key))
         except (CodecError, Unreadable) as error:

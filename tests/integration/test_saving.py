@@ -8,11 +8,12 @@ import weakref
 
 import pytest
 
-from greso_service import saving
-from greso_service.core.mark import Mark
+from greso_service import retention, saving
+from greso_service.core.mark import START, Mark
 from greso_service.history import snapshot
 from greso_service.history.base import History, RunKey
 from greso_service.history.memory import MemoryHistory
+from greso_service.retention import Cutting
 from greso_service.runs import Runs
 
 from ..stores import PassingHistory, state_of  # noqa: TID252
@@ -87,6 +88,26 @@ def test_a_replica_that_has_read_one_makes_the_next_as_late(monkeypatch: pytest.
         assert await saved(history, second) > number
 
     asyncio.run(story())
+
+
+def test_a_long_trim_lets_those_of_other_runs_between_its_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces, trimmed = {"long": 3, "short": 1}, list[str]()
+
+    async def trim(_history: History, key: RunKey, _cutting: Cutting) -> bool:
+        trimmed.append(key.run)
+        await asyncio.sleep(0)
+        pieces[key.run] -= 1
+        return pieces[key.run] >= 0
+
+    monkeypatch.setattr(retention, "trim", trim)
+
+    async def story() -> None:
+        saver = saving.Saver(MemoryHistory(), every=1, keep_steps=1)
+        cutting = Cutting(0, (), START)
+        await asyncio.gather(*(saver._trim(RunKey("default", run), cutting) for run in ("long", "short")))
+
+    asyncio.run(story())
+    assert trimmed == ["long", "short", "long", "short", "long", "long"]
 
 
 class Holding(PassingHistory):
