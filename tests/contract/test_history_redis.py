@@ -592,7 +592,7 @@ def test_usage_is_unknown_to_a_login_that_may_not_ask(redis_store: RedisStore) -
 def test_runs_are_listed_in_the_order_in_which_pages_go_on(
     redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also those of which no time is known, of which some are away: a page that ends among them would leave some out."""
+    """Also those of which no time is known and some are away: a page that ends among them would leave some out."""
     there = [Listed("z", 0), Listed("n", 7), Listed("a", 0, away=True), Listed("m", 7)]
 
     async def listed(*_: Any) -> list[Listed]:
