@@ -7,12 +7,16 @@ import contextlib
 import json
 import random
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from greso_service import live as live_module
 from greso_service import plans
+from greso_service.core.events import Event
 from greso_service.core.mark import Mark
+from greso_service.core.state import RunState
 from greso_service.errors import KeyReused, NotFound, Unavailable
 from greso_service.given import Given, Idempotency
 from greso_service.history.base import History, RunKey
@@ -225,6 +229,46 @@ def test_callers_that_hang_up_at_any_moment_leave_the_state_whole(seed: int) -> 
         assert 0 < states[0]["totals"]["groups"] <= 80
         for runs in replicas:
             await runs.close()
+
+    asyncio.run(story())
+
+
+def test_a_caller_that_hangs_up_leaves_a_large_report_to_be_folded_before_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The fold goes on in its thread. Who had read the run anew meanwhile would have found it put back as it was."""
+    go_on, folding, fold = threading.Event(), threading.Event(), live_module._fold_events
+
+    def slow(state: RunState, events: Sequence[Event]) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            folding.set()
+            assert go_on.wait(60)
+        fold(state, events)
+
+    monkeypatch.setattr(live_module, "_fold_events", slow)
+
+    async def story() -> None:
+        history = MemoryHistory()
+        one, two = replica(history), replica(history)
+        await one.create(key(0), {"train_batch_size": 10**6})
+        prompts = [f"p{number}" for number in range(LONG)]
+        large = asyncio.create_task(one.report(key(0), 0, prompts, [[0, 1]] * LONG, final=False))
+        await asyncio.to_thread(folding.wait, 60)
+        waiting = asyncio.create_task(one.report(key(0), 0, ["a"], [[0, 1]], final=False))
+        await asyncio.sleep(0)
+        monkeypatch.setattr(live_module, "_fold_events", fold)
+        await two.report(key(0), 0, ["b"], [[0, 1]], final=False)
+        for _ in range(2):
+            large.cancel()
+            await asyncio.sleep(0)
+        assert not large.done()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await large
+        await waiting
+        state = await state_of(one, key(0))
+        assert state["totals"]["groups"] == LONG + 2
+        assert state == await state_of(two, key(0))
 
     asyncio.run(story())
 
