@@ -17,7 +17,9 @@ from greso_service.telemetry.logs import SELDOM
 log = logging.getLogger(__name__)
 
 AGAIN = 60.0
-"""Seconds until a run that could not be read is tried again: it may have been mended, or this service upgraded."""
+"""Seconds until a run that could not be read is tried again: it may have been mended, or this service upgraded. And one
+for which there was no room: others may have left.
+"""
 
 
 class AtHand(NamedTuple):
@@ -35,11 +37,12 @@ class Cold:
         self._live = live
         self._clock = clock
         self._failed: dict[RunKey, float] = {}
+        self._left: dict[RunKey, float] = {}  # there was no room for them
         self._reading: asyncio.Task[None] | None = None
 
     async def sorted(self, keys: Sequence[RunKey], within: float) -> AtHand:
         """Sort runs, after `within` seconds at most for reading those that are not in memory; reading goes on then."""
-        wanted = [key for key in keys if not self._live.holds(key) and not self._is_unreadable(key)]
+        wanted = [key for key in keys if not (self._live.holds(key) or self._is_unreadable(key) or self._has_left(key))]
         if wanted and self._reading is None:
             self._reading = asyncio.create_task(self._read(wanted))
         if wanted and self._reading is not None:
@@ -52,6 +55,9 @@ class Cold:
 
     def _is_unreadable(self, key: RunKey) -> bool:
         return key in self._failed and self._clock() - self._failed[key] < AGAIN
+
+    def _has_left(self, key: RunKey) -> bool:
+        return key in self._left and self._clock() - self._left[key] < AGAIN
 
     async def _read(self, keys: Sequence[RunKey]) -> None:
         try:
@@ -69,6 +75,9 @@ class Cold:
             async with self._live.held(key, use=False) as live:
                 await self._live.current(key, live)
             self._failed.pop(key, None)
+            self._left.pop(key, None)
+            if not self._live.holds(key):
+                self._left[key] = self._clock()
         except NotFound:
             return
         except Unreadable as error:

@@ -52,10 +52,11 @@ _CANT_TELL = (
 class Live(Folded):
     """A run as this replica has folded it: `state` and then `unfolded` up to `mark`; `state` is None until loaded.
 
-    `floor`: how far back it could go when that was looked at last.
+    `users`: callers that have it or wait for it. `floor`: how far back it could go when that was looked at last.
     """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
     unfolded: Sequence[Event] = ()
     unsaved: int = 0
     covered: int = 0
@@ -138,9 +139,10 @@ class LiveRuns:
         """
         since, away = self.now_ms() - int(ACTIVE * 1000), list[Unavailable]()
         for key, live in list(self._runs.items()):
-            if live.state is None or live.written_ms < since or live.lock.locked():
+            gone = self._runs.get(key) is not live  # meanwhile
+            if gone or live.state is None or live.written_ms < since or live.lock.locked():
                 continue
-            async with live.lock:
+            async with _one_at_a_time(live):
                 try:
                     await self._refresh(key, live)
                 except Unreadable as error:
@@ -153,9 +155,11 @@ class LiveRuns:
     async def _refresh(self, key: RunKey, live: Live) -> None:
         self.settle(key, live)
         before = live.mark.number
-        await self._catch_up(key, live)
-        live.lag = max(live.mark.number - before, 0)
-        self._weigh(key, live)
+        try:
+            await self._catch_up(key, live)
+            live.lag = max(live.mark.number - before, 0)
+        finally:
+            self._weigh(key, live)
 
     async def close(self) -> None:
         """Wait for snapshots under way, and a little for trims."""
@@ -174,29 +178,32 @@ class LiveRuns:
     async def held(self, key: RunKey, *, use: bool = True) -> AsyncIterator[Live]:
         """The run as this replica knows it, for one caller at a time; forgotten again if it turns out not to exist.
 
-        Without `use` it counts no more as used than before.
+        Without `use` it counts no more as used than before, and leaves again if it was not here and has no room.
         """
         new = key not in self._runs
         live = self._runs.setdefault(key, Live())
         if use or new:
             self._runs.move_to_end(key, last=use)
-        async with live.lock:
-            self.settle(key, live)
-            try:
-                yield live
-            finally:
-                self._weigh(key, live)
-        self._forget_idle()
+        try:
+            async with _one_at_a_time(live):
+                self.settle(key, live)
+                try:
+                    yield live
+                finally:
+                    self._weigh(key, live)
+        finally:
+            if not live.users and self._runs.get(key) is live:
+                looked_at = new and not use
+                if live.state is None or (looked_at and not self._room.has(len(self._runs), self.size)):
+                    self._forget(key)
+            self._forget_idle()
 
     def _weigh(self, key: RunKey, live: Live) -> None:
-        """Note what a run takes now; one that has turned out not to be there is forgotten."""
-        if self._runs.get(key) is not live:
-            return
-        size = 0 if live.state is None else live.state.nbytes
-        self.size += size - live.bytes
-        live.bytes = size
-        if live.state is None:
-            del self._runs[key]
+        """Note what a run takes now."""
+        if self._runs.get(key) is live:
+            size = 0 if live.state is None else live.state.nbytes
+            self.size += size - live.bytes
+            live.bytes = size
 
     def _settle_and_weigh(self, key: RunKey, live: Live) -> None:
         if live.unfolded and live.state is not None:  # else somebody was faster, and may be at work on it
@@ -205,13 +212,15 @@ class LiveRuns:
 
     def _forget_idle(self) -> None:
         """Drop states; each is folded again from its history when it is asked for."""
-        if len(self._runs) <= self._room.runs and (self._room.bytes is None or self.size <= self._room.bytes):
+        if self._room.has(len(self._runs), self.size):
             return
         for key in self._room.leaving(self._sizes()):
             live = self._runs[key]
-            if not live.lock.locked() and (live.saving is None or live.saving.done()):
-                del self._runs[key]
-                self.size -= live.bytes
+            if not live.users and (live.saving is None or live.saving.done()):
+                self._forget(key)
+
+    def _forget(self, key: RunKey) -> None:
+        self.size -= self._runs.pop(key).bytes
 
     async def append(
         self, key: RunKey, live: Live, planned: Plan, once: Idempotency | None, size: int
@@ -323,6 +332,16 @@ class LiveRuns:
     def named(self, once: Idempotency | None, answer: bytes) -> Once | None:
         """The key as the history keeps it."""
         return Once(once.key, once.digest, answer, self._ttl) if once else None
+
+
+@asynccontextmanager
+async def _one_at_a_time(live: Live) -> AsyncIterator[None]:
+    live.users += 1
+    try:
+        async with live.lock:
+            yield
+    finally:
+        live.users -= 1
 
 
 def _fold_events(state: RunState, events: Sequence[Event]) -> None:

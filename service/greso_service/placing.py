@@ -13,8 +13,22 @@ LONG: Final = 20_000
 
 
 async def placed(size: int, work: Callable[[], T]) -> T:
-    """Do short work at once and long work in a thread."""
-    return work() if size < LONG else await asyncio.to_thread(work)
+    """Do short work at once and long work in a thread.
+
+    A caller who is cancelled waits for the thread all the same: others may have what it works on when he has left.
+    """
+    if size < LONG:
+        return work()
+    task, cancelled = asyncio.create_task(asyncio.to_thread(work)), None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        task.exception()  # nobody asks for it any more
+        raise cancelled
+    return task.result()
 
 
 async def end(*tasks: asyncio.Task[None]) -> None:

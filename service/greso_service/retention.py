@@ -23,7 +23,9 @@ from greso_service.history.base import Base, History, RunKey
 from greso_service.replay import HistoryGone, Way
 
 PIECE: Final = 20_000
-"""Events trimmed at once, or a few more: Redis does nothing else meanwhile, for about a microsecond each."""
+"""Events trimmed at once, or a few more: Redis does nothing else meanwhile, for about a microsecond each. What a rewind
+has left out is trimmed whole, however much it is: in the middle of it is no place to go on from.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,9 @@ class Saver:
         self, key: RunKey, live: Saved, mark: Mark, frozen: snapshot.Frozen, cutting: Cutting | None
     ) -> None:
         try:
-            await self._history.save(key, mark, await asyncio.to_thread(frozen.encode))
+            content = await asyncio.to_thread(frozen.encode)
+            del frozen  # or it would be kept up to date while the store takes its time
+            await self._history.save(key, mark, content)
             live.lost_snapshots, live.saved = 0, mark.number
             if cutting is not None and key not in self._trims:
                 self._trims[key] = asyncio.create_task(self._trim(key, cutting))
@@ -92,9 +94,10 @@ class Saver:
 
     async def _trim(self, key: RunKey, cutting: Cutting) -> None:
         try:
-            async with self._turn:
-                while await retention.trim(self._history, key, cutting):
-                    pass  # a long history piece by piece
+            more = True
+            while more:  # a long history piece by piece, and other runs' between them
+                async with self._turn:
+                    more = await retention.trim(self._history, key, cutting)
         except Unavailable as error:
             log.warning("run %s is not trimmed now: %s", key.run, error, extra=_named(key))
         except (CodecError, Unreadable) as error:

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from greso_service.api.shared import page_of
 from greso_service.core.mark import START, Mark
 from greso_service.errors import Unavailable
-from greso_service.history.base import Appended, History, Moved, Once, RunKey, Seen
+from greso_service.history import redis as redis_module
+from greso_service.history.base import Appended, History, Listed, Moved, Once, RunKey, Seen
 from greso_service.history.connect import connect
 from greso_service.history.redis import RedisHistory
 from greso_service.history.redis_wire import Script
@@ -583,5 +585,25 @@ def test_usage_is_unknown_to_a_login_that_may_not_ask(redis_store: RedisStore) -
             await history.ping()
         finally:
             redis_store.redis.execute_command("ACL", "SETUSER", "default", "+info")
+
+    over(redis_store, story)
+
+
+def test_runs_are_listed_in_the_order_in_which_pages_go_on(
+    redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those of which no time is known and some are away: a page that ends among them would leave some out."""
+    there = [Listed("z", 0), Listed("n", 7), Listed("a", 0, away=True), Listed("m", 7)]
+
+    async def listed(*_: Any) -> list[Listed]:
+        return there
+
+    monkeypatch.setattr(redis_module, "listed", listed)
+
+    async def story(history: History) -> None:
+        whole = await history.runs("default")
+        assert [run.run for run in whole] == ["m", "n", "a", "z"]
+        first, cursor = page_of(whole, 3, None)
+        assert [*first, *page_of(whole, 3, cursor)[0]] == whole
 
     over(redis_store, story)

@@ -11,6 +11,7 @@ import uvloop
 from redis.asyncio import RedisCluster
 from redis.exceptions import ConnectionError  # noqa: A004
 
+from greso_service.history import closed
 from greso_service.history.connect import connect
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -93,3 +94,15 @@ def test_connections_of_every_kind_say_so(url: str) -> None:
             await client.aclose()
 
     assert all("send_packed_command" in vars(kind) for kind in asyncio.run(kinds()))
+
+
+@pytest.mark.parametrize(("writer", "told"), [(None, ConnectionError), (object(), AttributeError)])
+def test_a_mistake_on_an_open_connection_is_told_as_it_is(writer: object, told: type[Exception]) -> None:
+    class Mistaken:
+        _writer = writer
+
+        async def send_packed_command(self) -> None:
+            raise AttributeError("a mistake")
+
+    with pytest.raises(told, match="a mistake"):
+        asyncio.run(closed._telling(Mistaken)().send_packed_command())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import RedisCluster
 from redis.crc import key_slot
 
 from greso_service.core.mark import START
@@ -111,6 +112,51 @@ def test_a_slot_that_no_node_has_yet_is_a_refusal_and_looked_for_again(node: Nod
         await in_the_end(history)
 
     over(node, story)
+
+
+def test_for_a_slot_that_no_node_has_the_map_is_made_anew_once_a_second(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others' commands lose their connections to the nodes each time."""
+    node.ask("ADDSLOTS", *(slot for slot in range(16_384) if slot != SLOT))
+    eventually(node.is_well)
+    maps, now, close = 0, 10.0, RedisCluster.aclose
+
+    async def counted(cluster: Any) -> None:
+        nonlocal maps
+        maps += 1
+        await close(cluster)
+
+    monkeypatch.setattr(RedisCluster, "aclose", counted)
+
+    async def story(client: Any, history: RedisHistory) -> None:
+        nonlocal now
+        client._clock = lambda: now
+        for _ in range(5):
+            await refused(history)
+        assert maps == 1
+        now += 1
+        await refused(history)
+        assert maps == 2
+
+    over(node, story)
+
+
+@pytest.mark.parametrize("error", [KeyError("field"), IndexError(3), KeyError()])
+def test_a_mistake_about_a_reply_is_told_as_it_is(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def mistaken(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(RedisCluster, "execute_command", mistaken)
+
+    async def story() -> None:
+        client: Any = connect("redis+cluster://127.0.0.1:1", 1.0)
+        with pytest.raises(type(error)) as caught:
+            await client.get("key")
+        assert caught.value is error
+        await client.aclose()
+
+    asyncio.run(story())
 
 
 def test_a_cluster_without_any_slot_is_a_refusal_and_found_when_it_has_them(node: Node) -> None:

@@ -86,6 +86,32 @@ def test_looking_pushes_out_no_run() -> None:
     over(story, most=3)
 
 
+def test_looking_pushes_out_no_run_where_room_is_in_bytes() -> None:
+    """How much a run takes is known when it is read: then it leaves itself, and is not read again at once."""
+
+    async def told() -> None:
+        history = MemoryHistory()
+        first = Runs(history, idempotency_ttl=86_400, snapshot_every=1000)
+        used, seen = RunKey("a", "used"), RunKey("b", "seen")
+        for key in (used, seen):
+            await first.create(key, {})
+            await first.add_prompts(key, [f"p{number}" for number in range(5_000)])
+            await first.show(key)
+        watched, now = Watched(history), 0.0
+        runs = Runs(watched, idempotency_ttl=86_400, snapshot_every=1000, max_live_bytes=first.size - 1)
+        runs._cold = Cold(runs._live, clock=lambda: now)
+        await runs.add_prompts(used, ["one"])
+        for _ in range(3):
+            assert await runs.at_hand([used, seen], within=30) == ([used], [seen], [])
+        assert watched.read_anew["seen"] == 1
+        await runs.delete(used)
+        now = AGAIN
+        assert (await runs.at_hand([seen], within=30)).ready == [seen]
+        await runs.close()
+
+    asyncio.run(told())
+
+
 def test_a_run_that_cannot_be_read_is_told_and_tried_again_later() -> None:
     async def story(runs: Runs, watched: Watched) -> None:
         now = 0.0

@@ -7,15 +7,19 @@ import contextlib
 import json
 import random
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from greso_service import live as live_module
 from greso_service import plans
+from greso_service.core.events import Event
 from greso_service.core.mark import Mark
-from greso_service.errors import KeyReused, NotFound
+from greso_service.core.state import RunState
+from greso_service.errors import KeyReused, NotFound, Unavailable
 from greso_service.given import Given, Idempotency
-from greso_service.history.base import RunKey
+from greso_service.history.base import History, RunKey
 from greso_service.history.memory import MemoryHistory
 from greso_service.placing import LONG
 from greso_service.runs import Runs
@@ -109,6 +113,71 @@ def test_the_run_in_use_is_not_forgotten_under_its_user() -> None:
     asyncio.run(story())
 
 
+def test_a_run_that_somebody_waits_for_is_not_forgotten() -> None:
+    """Its lock is free for a moment between two users. Who waited would go on with it beside whoever reads it anew."""
+
+    async def story() -> None:
+        runs = replica(MemoryHistory(), max_live_runs=1)
+        for number in range(2):
+            await runs.create(key(number), {})
+        async with runs._live.held(key(0)) as live:
+            waiting = asyncio.create_task(runs.show(key(0)))
+            await asyncio.sleep(0)
+            await runs.show(key(1))
+        assert runs._live._runs.get(key(0)) is live
+        await waiting
+        assert len(runs) == 1
+        await runs.close()
+
+    asyncio.run(story())
+
+
+def test_a_run_that_is_not_there_is_one_for_all_who_wait_for_it() -> None:
+    async def story() -> None:
+        runs = replica(MemoryHistory())
+        async with runs._live.held(key(0)) as live:
+            creating = asyncio.create_task(runs.create(key(0), {}))
+            await asyncio.sleep(0)
+        await creating
+        assert runs._live._runs[key(0)] is live
+        assert runs.size == live.bytes > 0
+        await runs.close()
+
+    asyncio.run(story())
+
+
+def test_a_run_that_could_not_be_caught_up_is_weighed_all_the_same() -> None:
+    """What was folded before the store went away is in memory."""
+
+    class Away(PassingHistory):
+        def __init__(self, inner: History) -> None:
+            super().__init__(inner)
+            self.left = 10**6
+
+        async def read(self, run: RunKey, after: Mark, limit: int) -> list[bytes] | None:
+            self.left -= 1
+            if self.left < 0:
+                raise Unavailable("away")
+            return await self.inner.read(run, after, 1)
+
+    async def story() -> None:
+        inner = MemoryHistory()
+        away = Away(inner)
+        runs, other = replica(away), replica(inner)
+        await runs.create(key(0), {})
+        await runs.show(key(0))
+        before = runs.size
+        for number in range(3):
+            await other.add_prompts(key(0), [f"{number}-{prompt}" for prompt in range(1_000)])
+        away.left = 2
+        with pytest.raises(Unavailable):
+            await runs.refresh()
+        assert runs.size > before + 1_000 * 100
+        await runs.close()
+
+    asyncio.run(story())
+
+
 def test_asking_for_runs_that_are_not_there_costs_no_memory() -> None:
     async def story() -> None:
         runs = replica(MemoryHistory())
@@ -160,6 +229,46 @@ def test_callers_that_hang_up_at_any_moment_leave_the_state_whole(seed: int) -> 
         assert 0 < states[0]["totals"]["groups"] <= 80
         for runs in replicas:
             await runs.close()
+
+    asyncio.run(story())
+
+
+def test_a_caller_that_hangs_up_leaves_a_large_report_to_be_folded_before_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The fold goes on in its thread. Who had read the run anew meanwhile would have found it put back as it was."""
+    go_on, folding, fold = threading.Event(), threading.Event(), live_module._fold_events
+
+    def slow(state: RunState, events: Sequence[Event]) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            folding.set()
+            assert go_on.wait(60)
+        fold(state, events)
+
+    monkeypatch.setattr(live_module, "_fold_events", slow)
+
+    async def story() -> None:
+        history = MemoryHistory()
+        one, two = replica(history), replica(history)
+        await one.create(key(0), {"train_batch_size": 10**6})
+        prompts = [f"p{number}" for number in range(LONG)]
+        large = asyncio.create_task(one.report(key(0), 0, prompts, [[0, 1]] * LONG, final=False))
+        await asyncio.to_thread(folding.wait, 60)
+        waiting = asyncio.create_task(one.report(key(0), 0, ["a"], [[0, 1]], final=False))
+        await asyncio.sleep(0)
+        monkeypatch.setattr(live_module, "_fold_events", fold)
+        await two.report(key(0), 0, ["b"], [[0, 1]], final=False)
+        for _ in range(2):
+            large.cancel()
+            await asyncio.sleep(0)
+        assert not large.done()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await large
+        await waiting
+        state = await state_of(one, key(0))
+        assert state["totals"]["groups"] == LONG + 2
+        assert state == await state_of(two, key(0))
 
     asyncio.run(story())
 

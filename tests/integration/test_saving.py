@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 
 import pytest
 
-from greso_service import saving
+from greso_service import retention, saving
+from greso_service.core.mark import START, Mark
 from greso_service.history import snapshot
-from greso_service.history.base import RunKey
+from greso_service.history.base import History, RunKey
 from greso_service.history.memory import MemoryHistory
+from greso_service.retention import Cutting
 from greso_service.runs import Runs
 
-from ..stores import state_of  # noqa: TID252
+from ..stores import PassingHistory, state_of  # noqa: TID252
 
 KEY = RunKey("default", "r")
 
@@ -83,6 +86,61 @@ def test_a_replica_that_has_read_one_makes_the_next_as_late(monkeypatch: pytest.
         await report(second, 0, 0, 30)
         await report(second, 0, 0, 30)
         assert await saved(history, second) > number
+
+    asyncio.run(story())
+
+
+def test_a_long_trim_lets_those_of_other_runs_between_its_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces, trimmed = {"long": 3, "short": 1}, list[str]()
+
+    async def trim(_history: History, key: RunKey, _cutting: Cutting) -> bool:
+        trimmed.append(key.run)
+        await asyncio.sleep(0)
+        pieces[key.run] -= 1
+        return pieces[key.run] >= 0
+
+    monkeypatch.setattr(retention, "trim", trim)
+
+    async def story() -> None:
+        saver = saving.Saver(MemoryHistory(), every=1, keep_steps=1)
+        cutting = Cutting(0, (), START)
+        await asyncio.gather(*(saver._trim(RunKey("default", run), cutting) for run in ("long", "short")))
+
+    asyncio.run(story())
+    assert trimmed == ["long", "short", "long", "short", "long", "long"]
+
+
+class Holding(PassingHistory):
+    """Takes a snapshot when it may."""
+
+    def __init__(self, inner: History) -> None:
+        super().__init__(inner)
+        self.asked, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
+        self.asked.set()
+        await self.go_on.wait()
+        await super().save(key, mark, snapshot)
+
+
+def test_while_the_store_takes_a_snapshot_no_rows_are_kept_for_it() -> None:
+    async def story() -> None:
+        history = Holding(MemoryHistory())
+        runs = Runs(history, idempotency_ttl=86_400, snapshot_every=2)
+        await runs.create(KEY, {})
+        await report(runs, 0, 0, 10)
+        await report(runs, 0, 0, 10)
+        await asyncio.wait_for(history.asked.wait(), 60)
+        state = runs._live.known(KEY)
+        assert state is not None
+        [still] = state.stills
+        if (kept := still()) is not None:  # the thread drops its task behind the result
+            gone = asyncio.Event()
+            weakref.finalize(kept, asyncio.get_running_loop().call_soon_threadsafe, gone.set)
+            del kept
+            await asyncio.wait_for(gone.wait(), 20)
+        history.go_on.set()
+        await runs.close()
 
     asyncio.run(story())
 

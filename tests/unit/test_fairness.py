@@ -68,10 +68,13 @@ def test_no_tenant_ends_with_two_fewer_than_another_that_lost_one(held: list[tup
         ("a1=4 a2=4", Room(9, 8), ""),
         ("a1=4 a2=4", Room(9, 7), "a1"),
         ("a1=4 a2=4 a3=1", Room(9, 1), "a1 a2"),
-        ("a1=1 a2=40", Room(9, 8), "a1"),  # the one used last stays
+        ("a1=1 a2=40", Room(9, 8), "a1"),  # the last one stays
+        ("a1=1 b1=40", Room(9, 8), "b1"),  # of the tenant that holds most, also when it is the one used last
+        ("a1=4 b1=1 b2=2 c1=4 c2=1", Room(9, 8), "c1"),
+        ("a1=4 b1=4", Room(9, 4), "a1"),  # as much each: the oldest
         ("a1=40", Room(9, 8), ""),
         ("b1=2 a1=9 a2=1", Room(9, 8), "a1"),  # of two that were used longer ago the larger tenant's
-        ("b1=2 a1=3 a2=3", Room(9, 2), "a1 b1"),
+        ("b1=2 a1=3 a2=3", Room(9, 2), "a1 a2"),
         ("a1=9 b1=1 b2=1", Room(2, 8), "b1 a1"),  # in number one has too many, in bytes the other
         ("", Room(0, 1), ""),
     ],
@@ -88,12 +91,57 @@ def test_what_is_left_has_room_unless_it_is_one(held: list[tuple[str, int, int]]
     left = {key: size for key, size in present.items() if key not in gone}
     assert sum(left.values()) <= 12 or len(left) == 1
     assert not gone or sum(left.values()) + present[gone[-1]] > 12, "no more than needed"
-    assert not present or next(reversed(present)) in left
+    holds = {tenant: sum(size for key, size in left.items() if key.tenant == tenant) for tenant in "abc"}
+    last_lost = {key.tenant: present[key] for key in gone}
+    for tenant, lost in last_lost.items():
+        assert holds[tenant] + lost >= max(holds.values()), "whoever gives way held most"
+
+
+def test_who_leaves_is_found_without_looking_at_all_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = 0
+
+    class Counted(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            nonlocal looked
+            looked += 1
+            return super().__hash__()
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal looked
+            looked += 1
+            return super().__eq__(other)
+
+    held = {RunKey(Counted(f"t{number % 50}"), str(number)): 1 for number in range(1_000)}
+    looked = 0
+    assert len(Room(500, 250).leaving(held)) == 750
+    assert looked < 50_000  # for each of them it would be a million
 
 
 @pytest.mark.parametrize(("sizes", "full"), [((3, 4), False), ((4, 4), True)])
 def test_a_look_reads_no_run_when_the_bytes_are_taken(sizes: tuple[int, int], full: bool) -> None:
     assert Room(9, 8).is_full(dict(zip(keys("a1 a2"), sizes, strict=True)), "b") is full
+
+
+def test_a_tenant_with_a_large_run_in_use_pushes_out_no_others() -> None:
+    async def story() -> None:
+        history = MemoryHistory()
+        small, large = RunKey("small", "r"), RunKey("large", "r")
+        alone = Runs(history, idempotency_ttl=86_400, snapshot_every=256)
+        await alone.create(small, {})
+        await alone.create(large, {})
+        await alone.add_prompts(large, [f"p{number}" for number in range(10_000)])
+        await alone.show(large)
+        runs = Runs(history, idempotency_ttl=86_400, snapshot_every=256, max_live_bytes=alone.size - 1)
+        await runs.show(small)
+        for _ in range(3):
+            await runs.show(large)
+            assert list(runs._live._runs) == [small]
+        await alone.close()
+        await runs.close()
+
+    asyncio.run(story())
 
 
 def test_a_tenant_with_many_runs_does_not_push_out_anothers_one() -> None:

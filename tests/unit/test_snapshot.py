@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from greso_service.core.events import Rewound, Span
+from greso_service.core.events import Forked, Patched, Rewound, Span
+from greso_service.core.fold import fold as fold_one
 from greso_service.core.fold import rewound
 from greso_service.core.mark import START, Mark
 from greso_service.core.state import RunState
@@ -94,10 +95,31 @@ def test_a_thread_reads_what_was_frozen_while_the_fold_goes_on() -> None:
 def test_what_nobody_reads_any_more_is_kept_no_longer() -> None:
     state = grown_state()
     frozen = snapshot.Frozen(state)
-    assert len(state.stills) == 1
+    stills = state.stills
     del frozen
     gc.collect()
-    assert len(state.stills) == 0
+    assert [still() for still in stills] == [None], "no more than that changes: a thread may be folding"
+    again = snapshot.Frozen(state)
+    assert len(state.stills) == 1
+    assert state.stills[0]() is again._still
+
+
+def test_beside_a_snapshot_a_change_of_the_spec_keeps_what_it_touches_only() -> None:
+    """All rows of a large run would hold up the event loop, where it is folded."""
+    state = run(audit_share=1.0)
+    pool(state, [f"{number}" for number in range(50)])
+    report(state, 0, [(f"{number}", [0, 0]) for number in range(40)], final=True)
+    select(state, 1, [f"{number}" for number in range(10)])
+    audited = np.flatnonzero(state.prompts.audited)
+    assert 0 < audited.size < 20
+    frozen, before = snapshot.Frozen(state), kept(state)
+    fold_one(state, Patched({"p_easy": 0.3}))
+    fold_one(state, Forked("another", 0))
+    assert frozen._still._before == []
+    fold_one(state, Patched({"reward_tolerance": 0.1}))
+    [(rows, _)] = frozen._still._before
+    assert rows.tolist() == audited.tolist()
+    assert frozen.encode() == before
 
 
 def test_equal_states_have_equal_snapshots() -> None:

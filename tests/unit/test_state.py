@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from greso_service.core.controller import Exploration
 from greso_service.core.draws import Ids
@@ -14,6 +18,7 @@ from greso_service.core.fold import fold
 from greso_service.core.outcome import Outcome, Rewards
 from greso_service.core.recent import RECENT
 from greso_service.core.state import RunState
+from greso_service.history import snapshot
 
 from ..folding import mixed, pool, report, run, select  # noqa: TID252
 
@@ -121,6 +126,58 @@ def test_candidates_of_a_select_are_not_registered() -> None:
     assert state.table.size == 0
     pool(state, ["b"])
     assert state.table.texts([0]) == ["b"]
+
+
+def arrays_of(part: Any, met: dict[int, NDArray[Any]]) -> dict[int, NDArray[Any]]:
+    """Every array that a part of a state refers to, by what it is part of."""
+    if isinstance(part, np.ndarray):
+        met[id(part)] = part
+    elif isinstance(part, list):
+        for each in part:
+            arrays_of(each, met)
+    else:
+        for kind in type(part).__mro__:
+            for name in getattr(kind, "__slots__", ()):
+                arrays_of(getattr(part, name), met)
+    return met
+
+
+def test_the_memory_of_a_state_is_that_of_all_its_arrays() -> None:
+    """Graded rewards, which hardly ever say the same twice, and domains with steps of their own."""
+    state = run(train_batch_size=10**6)
+    prompts = [f"dapo/{number:08d}" for number in range(1_000)]
+    pool(state, prompts, domains=[f"domain {number % 30}" for number in range(1_000)])
+    earned = np.random.default_rng(0).random((60, 200, 4)).tolist()
+    for step, groups in enumerate(earned):
+        report(state, step, list(zip(prompts[step * 7 :][:200], groups, strict=True)), final=True)
+    again = snapshot.decode(snapshot.Frozen(state).encode())  # which has no room to grow
+    for each in (state, again):
+        each.members(1)
+    total = sum(array.nbytes for array in arrays_of(again, {}).values())
+    assert total > 800_000
+    assert total < again.nbytes < total + 600_000
+    assert again.nbytes == pytest.approx(state.nbytes, rel=0.01)
+
+
+def test_the_memory_of_a_state_is_about_that_of_the_process() -> None:
+    """Of small runs, of which there may be many."""
+
+    def small() -> RunState:
+        state = run()
+        pool(state, [f"dapo/{number:08d}" for number in range(400)])
+        for step in range(5):
+            report(state, step, mixed(20, 5, 5), final=True)
+        return state
+
+    small()
+    tracemalloc.start()
+    try:
+        states = [small() for _ in range(5)]
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0] / 5
+    finally:
+        tracemalloc.stop()
+    assert states[0].nbytes == pytest.approx(taken, rel=0.25)
 
 
 def test_thousands_of_groups_of_one_prompt_at_once() -> None:

@@ -24,6 +24,9 @@ from greso_service.core.spec import RunSpec
 from greso_service.core.steps import StepLog
 from greso_service.core.target import NOTHING
 
+_NOTHING: Final = 2**11
+"""Bytes of a domain without steps."""
+
 REST: Final = ""
 """The name of the prompts without a domain."""
 
@@ -42,6 +45,11 @@ class Domain(Ledger):
         self.pooled = pooled
         self.walk = Walk()
         self.members: NDArray[np.uint32] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its steps and members."""
+        return _NOTHING + self.steps.nbytes + (0 if self.members is None else self.members.nbytes)
 
     @property
     def told(self) -> bool:

@@ -38,8 +38,10 @@ from greso_service.core.state import RunState
 
 def fold(state: RunState, event: Event) -> None:
     """Move a state on by one event."""
-    for still in state.stills:
-        still.keep(_about(event))
+    if stills := [still for still in (kept() for kept in state.stills) if still is not None]:
+        about = _about(state, event)
+        for still in stills:
+            still.keep(about)
     match event:
         case Reported():
             _fold_reported(state, event)
@@ -62,8 +64,8 @@ def fold(state: RunState, event: Event) -> None:
     state.forget_assessment()
 
 
-def _about(event: Event) -> Index | None:
-    """int64: the prompts of which the event changes what is known; None: it may be any."""
+def _about(state: RunState, event: Event) -> Index:
+    """int64: the prompts of which the event changes what is known."""
     match event:
         case Reported() | Pooled() | Joined() | Priors():
             return event.index
@@ -71,8 +73,10 @@ def _about(event: Event) -> Index | None:
             ranked = () if event.ranked is None else event.ranked.index
             audited = () if event.audited is None else event.audited.easy + event.audited.hard
             return np.array(ranked + audited, np.int64)
+        case Patched() if event.changes.keys() & set(RESTARTS):
+            return np.flatnonzero(state.prompts.audited[: state.table.size])
         case _:
-            return None
+            return np.zeros(0, np.int64)
 
 
 def rewound(state: RunState, event: Rewound, mark: Mark) -> None:

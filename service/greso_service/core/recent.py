@@ -28,6 +28,9 @@ _LOOKED_UP: Final = 4_096
 """Entries of the list that groups are compared with. Graded rewards hardly ever say the same twice, and an index of all
 they say would take more memory than it saves."""
 
+_ENTRY: Final = 100
+"""Bytes of an entry of the index."""
+
 _ROOM: Final = 2**16
 """Entries that the list may have before those that no prompt refers to any more are dropped: what 16 bits can tell."""
 
@@ -57,10 +60,10 @@ class RecentGroups:
         self._known = dict(zip(reversed(keys), range(len(keys), 0, -1), strict=True))
         self._most = max(_ROOM, 3 * self.size // 2)
 
-    @property
-    def row_bytes(self) -> int:
-        """Memory of a prompt's groups."""
-        return RECENT * (self._steps.itemsize + self._codes.itemsize)
+    def nbytes(self, prompts: int) -> int:
+        """Memory of so many prompts' groups, without room to grow."""
+        by_prompt = RECENT * (self._steps.itemsize + self._codes.itemsize)
+        return prompts * by_prompt + self.size * SAID_ROW.itemsize + len(self._known) * _ENTRY
 
     def grow(self, size: int) -> None:
         """Make room for `size` prompts."""

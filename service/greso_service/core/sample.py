@@ -48,6 +48,11 @@ class Sample:
         self.index, self._hashes, self.count, self.rows = index, hashes, count, rows
         self._largest = hashes.max() if index.size == SAMPLE else _ALL
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the sample."""
+        return self.index.nbytes + self._hashes.nbytes + self.count.nbytes + self.rows.nbytes
+
     def admit(self, first: int, hashes: U64) -> None:
         """Consider prompts that are new to the run: those of index `first` and on. A prompt pushed out is forgotten."""
         coming = np.flatnonzero(hashes <= self._largest)

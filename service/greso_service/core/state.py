@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
-from weakref import WeakSet
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ from greso_service.core.quotas import Scope
 from greso_service.core.recent import RECENT, RecentGroups
 from greso_service.core.sample import Sample
 from greso_service.core.spec import AUTO, RunSpec
-from greso_service.core.steps import LATELY, STEP_ROW
+from greso_service.core.steps import LATELY
 from greso_service.core.still import Still
 from greso_service.core.streaks import StreakCounts
 
@@ -91,20 +91,23 @@ class RunState(Ledger):
         self.generation = 0
         self.past: tuple[Span, ...] = ()
         self.since: Mark = START
-        self.stills: WeakSet[Still] = WeakSet()  # those that somebody still reads
+        self.stills: list[ref[Still]] = []  # those that somebody may still read
         self._assessed: tuple[Reported, Assessment] | None = None
 
     @property
     def nbytes(self) -> int:
         """Memory of what it knows of prompts and steps, bytes; room to grow takes none."""
-        a_prompt = ROW_BYTES + self.groups.row_bytes + self.pool.itemsize
-        return _NOTHING + self.table.nbytes + self.table.size * a_prompt + self.steps.size * STEP_ROW.itemsize
+        prompts = self.table.nbytes + self.table.size * ROW_BYTES + self.groups.nbytes(self.table.size)
+        pool = self.pool_size * self.pool.itemsize
+        domains = sum(domain.nbytes for domain in self.domains)
+        return _NOTHING + prompts + pool + self.sample.nbytes + self.steps.nbytes + domains
 
     def still(self) -> Still:
         """What is known of the prompts now, whatever is folded later: the columns of `PromptArrays` and the groups'."""
         columns = {name: getattr(self.prompts, name) for name in PromptArrays.__slots__}
         still = Still({**columns, **self.groups.by_prompt}, self.table.size)
-        self.stills.add(still)
+        # Here only: a thread that folds must not find it changed by whoever drops one meanwhile.
+        self.stills = [*(kept for kept in self.stills if kept() is not None), ref(still)]
         return still
 
     @property

@@ -45,6 +45,11 @@ class StepLog:
         self.size = len(self._rows)
 
     @property
+    def nbytes(self) -> int:
+        """Memory of the rows, without room to grow."""
+        return self.size * STEP_ROW.itemsize
+
+    @property
     def rows(self) -> NDArray[Any]:
         """All rows, sorted by step."""
         return self._rows[: self.size]

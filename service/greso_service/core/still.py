@@ -24,9 +24,9 @@ class Still:
         self._kept = np.zeros(size, np.bool_)
         self._before: list[tuple[Index, dict[str, NDArray[Any]]]] = []
 
-    def keep(self, index: Index | None) -> None:
-        """Keep the rows of prompts that are about to change; None: they may be any."""
-        rows = np.arange(self.size) if index is None else index[index < self.size]
+    def keep(self, index: Index) -> None:
+        """Keep the rows of prompts that are about to change."""
+        rows = index[index < self.size]
         rows = np.unique(rows[~self._kept[rows]])
         if rows.size:
             self._before.append((rows, {name: column[rows] for name, column in self._columns.items()}))
@@ -39,11 +39,14 @@ class Still:
     def rows(self, name: str, index: Index | None = None) -> NDArray[Any]:
         """A copy of a column as it was; of the rows at `index`, ascending and distinct, or of all."""
         column = self._columns[name]
-        copy: NDArray[Any] = column.copy() if index is None else column[index]
+        if index is None:
+            whole: NDArray[Any] = column.copy()
+            for rows, before in list(self._before):
+                whole[rows] = before[name]
+            return whole
+        copy, asked = column[index], np.zeros(self.size, np.bool_)
+        asked[index] = True
         for rows, before in list(self._before):
-            if index is None:
-                copy[rows] = before[name]
-            else:
-                kept = np.flatnonzero(np.isin(rows, index))
-                copy[np.searchsorted(index, rows[kept])] = before[name][kept]
+            kept = asked[rows]
+            copy[np.searchsorted(index, rows[kept])] = before[name][kept]
         return copy

@@ -33,6 +33,8 @@ def _telling(kind: Any) -> Any:
         try:
             await kind.send_packed_command(self, *args, **options)
         except (AttributeError, RuntimeError) as error:
+            if isinstance(error, AttributeError) and self._writer is not None:
+                raise
             raise ConnectionError(f"the connection has closed: {error}") from error
 
     return type(kind.__name__, (kind,), {"send_packed_command": send_packed_command})

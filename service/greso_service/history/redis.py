@@ -226,7 +226,7 @@ class RedisHistory:
         async with self._reached(index_of(tenant)):
             names = run_names(await self._redis.smembers(index_of(tenant)))
             found = await listed(self._redis, tenant, names, self._deadline / 3)
-        return sorted(found, key=lambda run: -run.active_ms)
+        return sorted(found, key=lambda run: (-run.active_ms, run.run))  # as pages go on
 
     def where(self, key: RunKey) -> str:
         """See `History.where`."""

@@ -8,13 +8,17 @@ primary for all commands that there are: if that one is away, nothing goes on an
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import Any, Final
 
 from redis._parsers import AsyncCommandsParser
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.cluster import PRIMARY
 from redis.exceptions import RedisClusterException, SlotNotCoveredError
+
+_PATIENCE: Final = 1.0
+"""Seconds between new maps for want of a slot: each takes the connections to all nodes away from whoever uses them."""
 
 
 class _Keys(AsyncCommandsParser):
@@ -34,6 +38,8 @@ class Cluster(RedisCluster):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.commands_parser = _Keys()
+        self._clock = time.monotonic
+        self._mapped_anew = -_PATIENCE
 
     async def initialize(self, *args: Any, **options: Any) -> RedisCluster:
         """Learn which node has which slots, unless that is known."""
@@ -50,8 +56,13 @@ class Cluster(RedisCluster):
         """The reply to a command."""
         try:
             return await super().execute_command(*args, **options)
-        except LookupError as error:
-            await self.aclose()  # the next command looks for a new map
+        except KeyError as error:
+            if not error.args or not isinstance(error.args[0], int):
+                raise  # it is no slot that is missed
+            now = self._clock()
+            if now - self._mapped_anew >= _PATIENCE:
+                self._mapped_anew = now
+                await self.aclose()  # the next command looks for a new map
             raise SlotNotCoveredError(f"no node is known to have the slot of {args[0]}'s key") from error
 
     def get_node(

@@ -31,6 +31,8 @@ OPERATIONS = (
     "drop", "runs", "ping", "usage",
 )  # fmt: skip
 
+_WRITES = frozenset({"append", "begin", "draft", "remember"})
+"""Those without which a request can't be answered."""
 
 LATELY = 30.0
 """Seconds that a refused write is told of; when others come meanwhile, the last of them counts."""
@@ -48,22 +50,27 @@ class MeteredHistory:
             metrics.expect_operation(operation)
 
     def refused_writes(self) -> str:
-        """Why the last append was refused, if the store answered so lately; else empty."""
+        """Why the last write was refused, if the store answered so lately; else empty."""
         refused = self._refused
         return refused[1] if refused is not None and self._clock() - refused[0] <= LATELY else ""
 
     async def _timed(self, operation: str, work: Awaitable[T]) -> T:
         began, result = time.perf_counter(), "ok"
         try:
-            return await work
-        except Unavailable:
+            answer = await work
+        except Unavailable as error:
             result = "unavailable"
+            if isinstance(error, Unwritable) and operation in _WRITES:
+                self._refused = self._clock(), str(error)
             raise
         except Exception:
             result = "error"
             raise
         finally:
             self._metrics.operated(operation, result, time.perf_counter() - began)
+        if isinstance(answer, Appended):  # other answers need no room
+            self._refused = None
+        return answer
 
     async def append(
         self,
@@ -77,14 +84,7 @@ class MeteredHistory:
     ) -> Appended | Moved | Seen:
         """See `History.append`."""
         written = self._history.append(key, after, payloads, at_ms=at_ms, once=once, base=base)
-        try:
-            answer = await self._timed("append", written)
-        except Unwritable as error:
-            self._refused = (self._clock(), str(error))
-            raise
-        if isinstance(answer, Appended):  # others need no room
-            self._refused = None
-        return answer
+        return await self._timed("append", written)
 
     async def read(self, key: RunKey, after: Mark, limit: int) -> list[bytes] | None:
         """See `History.read`."""
