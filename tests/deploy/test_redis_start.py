@@ -124,9 +124,11 @@ esac
 """)
     program.chmod(0o755)
     environment = os.environ | {"REDIS_SOCKET": str(tmp_path / "none"), "REDIS_CLI": str(program)}
+    before = signal.signal(number, signal.SIG_DFL)  # who runs the tests may have it ignored, and a shell leaves that so
     backup = subprocess.Popen(
         [DEPLOY / "redis" / "backup.sh", tmp_path / "copy"], env=environment, start_new_session=True
     )
+    signal.signal(number, before)
     try:
         eventually(lambda: "INFO" in said.read_text())
         os.killpg(backup.pid, number)

@@ -149,7 +149,11 @@ def test_a_mistake_about_a_reply_is_told_as_it_is(
     async def mistaken(*_: Any, **__: Any) -> None:
         raise kind(*about)
 
+    async def known(*_: Any, **__: Any) -> None:
+        """There is a map."""
+
     monkeypatch.setattr(RedisCluster, "execute_command", mistaken)
+    monkeypatch.setattr(RedisCluster, "initialize", known)
 
     async def story() -> None:
         client: Any = connect("redis+cluster://127.0.0.1:1", 1.0)

@@ -54,6 +54,7 @@ class Cluster(RedisCluster):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """The reply to a command."""
+        await self.initialize()  # without a map redis-py asks any node, which may be one that is away
         try:
             return await super().execute_command(*args, **options)
         except KeyError as error:
