@@ -44,13 +44,13 @@ def free_port() -> int:
 
 def redis_server() -> str:
     """The redis-server of this machine."""
-    return _tool("redis-server", "install Redis 7 to run this on it too")
+    return tool("redis-server", "install Redis 7 to run this on it too")
 
 
 def certificate(folder: Path, days: int = 30) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1, signed by itself, and its key. It ends in `days`; -1 is a day ago."""
     cert, key = folder / "cert.pem", folder / "key.pem"
-    openssl = _tool("openssl", "it makes a certificate")
+    openssl = tool("openssl", "it makes a certificate")
     command = [openssl, "req", "-x509", "-newkey", "ec", "-nodes", "-days", str(abs(days))]
     command += ["-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=greso"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
@@ -61,7 +61,7 @@ def certificate(folder: Path, days: int = 30) -> tuple[Path, Path]:
     return cert, key
 
 
-def _tool(name: str, why: str) -> str:
+def tool(name: str, why: str) -> str:
     """A program of this machine; skips the test where it is missing, except on CI, which must have it."""
     found = shutil.which(name)
     if found is None:

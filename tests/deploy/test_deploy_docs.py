@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.servers import Service
+from tests.servers import Service, tool
 
 from greso_service.access import key_file
 
@@ -133,8 +133,8 @@ def test_a_backup_is_put_in_the_place_of_what_is_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_the_embedded_redis_is_backed_up_and_restored(tmp_path: Path, stopped: bool) -> None:
-    if not stopped and shutil.which("redis-cli") is None:
-        pytest.skip("no redis-cli on PATH")
+    if not stopped:
+        tool("redis-cli", "it comes with the distribution's Redis")
     home, work = tmp_path / "home", tmp_path / "work"
     work.mkdir()
     (work / "deploy").symlink_to(DEPLOY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -22,6 +23,21 @@ async def asked(connection: Any) -> None:
     await connection.read_response()
 
 
+def over(url: str, loop: str, story: Callable[[Any], Awaitable[None]]) -> None:
+    """Run a story of a client, whose next command then finds a new connection."""
+
+    async def told() -> None:
+        client: Any = connect(url, 1.0)
+        try:
+            await story(client)
+            assert await client.ping(), "and the next command finds a new connection"
+        finally:
+            await client.aclose()
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(told())
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("server", ["valkey", "redis7"])
 def test_writing_to_a_closed_connection_is_a_connection_error(
@@ -30,20 +46,14 @@ def test_writing_to_a_closed_connection_is_a_connection_error(
     """By a unix socket and by TCP. On uvloop it was a RuntimeError, and a 500 for the client."""
     url, _ = request.getfixturevalue(server)
 
-    async def story() -> None:
-        client: Any = connect(url, 1.0)
-        try:
-            connection = await client.connection_pool.get_connection()
-            connection._writer.transport.abort()
-            with pytest.raises(ConnectionError):
-                await asked(connection)
-            await client.connection_pool.release(connection)
-            assert await client.ping(), "and the next command finds a new connection"
-        finally:
-            await client.aclose()
+    async def story(client: Any) -> None:
+        connection = await client.connection_pool.get_connection()
+        connection._writer.transport.abort()
+        with pytest.raises(ConnectionError):
+            await asked(connection)
+        await client.connection_pool.release(connection)
 
-    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
-        runner.run(story())
+    over(url, loop, story)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -54,24 +64,18 @@ def test_a_connection_that_is_closed_while_it_is_written_to_is_a_connection_erro
     500 for the client.
     """
 
-    async def story() -> None:
-        client: Any = connect(redis7[0], 1.0)
-        try:
-            for turns in range(10):  # of the event loop until the writer is gone
-                connection = await client.connection_pool.get_connection()
-                closing = asyncio.create_task(connection.disconnect())
-                for _ in range(turns):
-                    await asyncio.sleep(0)
-                with contextlib.suppress(ConnectionError):
-                    await asked(connection)
-                await closing
-                await client.connection_pool.release(connection)
-            assert await client.ping(), "and the next command finds a new connection"
-        finally:
-            await client.aclose()
+    async def story(client: Any) -> None:
+        for turns in range(10):  # of the event loop until the writer is gone
+            connection = await client.connection_pool.get_connection()
+            closing = asyncio.create_task(connection.disconnect())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            with contextlib.suppress(ConnectionError):
+                await asked(connection)
+            await closing
+            await client.connection_pool.release(connection)
 
-    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
-        runner.run(story())
+    over(redis7[0], loop, story)
 
 
 @pytest.mark.parametrize(
