@@ -59,7 +59,7 @@ def by_candidates(served: Served, sizes: Sequence[int], prompts: int, rounds: in
                 echo({"step": 1, "prompts": names}),
                 bare(select()),
                 select,
-                partial(own.select, names),
+                partial(own.select, [filled.place(name) for name in names]),
             ]
             called, *others = in_turns(calls, _rounds(rounds, size))
             beside = dict(zip(("echo", "bare Redis", "decision", loop.NAME), others, strict=True))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import httpx
 from tests import folding
-from tests.bench.loop import Loop
+from tests.bench.loop import Loop, Place
 from tests.bench.serving import prompt_id
 
 from greso_service.core.state import RunState
@@ -35,6 +35,12 @@ def rewards(dice: random.Random) -> list[float]:
     return [float(dice.random() < solved) for _ in range(GROUP_SIZE)]
 
 
+def place(name: str) -> Place:
+    """Source and number of a prompt, as the rows of a data set have them."""
+    source, _, number = name.rpartition("/")
+    return source, int(number)
+
+
 def at_service(http: httpx.Client, run: str, prompts: int, reported: int) -> None:
     """Make the run; `reported`: how many of its prompts have a group."""
     http.put(f"/v1/runs/{run}", json=SPEC).raise_for_status()
@@ -54,5 +60,5 @@ def in_memory(prompts: int) -> tuple[RunState, Loop]:
     for some in groups(prompts):
         folding.report(state, 0, some)
         for name, earned in some:
-            loop.report(name, earned)
+            loop.report(place(name), earned)
     return state, loop
