@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import queue
-import threading
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from greso_client import _tls as tls
 from greso_client._errors import BudgetExceededError, ProtocolError, UnavailableError
 from greso_client._reply import Answer
 from greso_client._requests import Request
+from greso_client._threads import Threads
 
 R = TypeVar("R")
 
@@ -136,14 +135,15 @@ def _unavailable(error: Exception, timeout: float) -> UnavailableError:
 class BlockingIO:
     """Blocking I/O over kept-alive connections. Safe between threads; a forked child opens connections of its own.
 
-    Each attempt runs in a thread of its own which is left behind when its time is up: httpx bounds each phase of a
-    request but not their sum, and nothing bounds the name resolver. (A thread costs some 0.1 ms.)
+    Each attempt runs in a thread which is left behind when its time is up: httpx bounds each phase of a request but not
+    their sum, and nothing bounds the name resolver.
     """
 
     def __init__(self, make: Callable[[], httpx.Client]) -> None:
         self.clock = Clock()
         self._make = make
         self._http = make()
+        self._threads = Threads()
         self._owner = os.getpid()
         # Connections inherited over a fork are the parent's: neither used nor closed, so that its TLS state stays
         # whole.
@@ -162,23 +162,22 @@ class BlockingIO:
         timeout = min(timeout, LONGEST_SECONDS)
         if self._owner != os.getpid():
             self._inherited.append(self._http)
-            self._http, self._owner = self._make(), os.getpid()
-        http, outcome = self._http, queue.SimpleQueue[Answer | Exception]()
+            self._http, self._threads, self._owner = self._make(), Threads(), os.getpid()
+        http = self._http
 
-        def attempt() -> None:
+        def attempt() -> Answer | Exception:
             try:
                 with http.stream(**_arguments(request, timeout)) as response:
                     body = _Body(response, timeout)
                     for piece in response.iter_bytes():
                         body.add(piece)
-                outcome.put(body.whole())
+                return body.whole()
             except Exception as error:  # noqa: BLE001 - handed over to the calling thread, which judges it
-                outcome.put(error)
+                return error
 
         try:
-            threading.Thread(target=attempt, name="greso-request", daemon=True).start()
-            result = outcome.get(timeout=timeout)
-        except queue.Empty:
+            result = self._threads.call(attempt, timeout)
+        except TimeoutError:
             raise BudgetExceededError(f"no answer within {timeout:.2g} s") from None
         except RuntimeError as error:  # no more threads
             raise UnavailableError(f"{type(error).__name__}: {error}", sent=False) from error
