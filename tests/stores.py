@@ -134,6 +134,10 @@ class PassingHistory:
         """See `History`."""
         await self.inner.remember(key, once)
 
+    async def confirm(self, key: RunKey) -> None:
+        """See `History`."""
+        await self.inner.confirm(key)
+
     async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
         """See `History`."""
         await self.inner.save(key, mark, snapshot)

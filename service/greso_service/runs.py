@@ -108,6 +108,7 @@ class Runs:
             fence(key, state, given)
             if spec != state.created and (differences := spec.differences(state.spec)):
                 raise Conflict(f"run {key.run} exists with another spec; asked for {'; '.join(differences)}")
+            await self._history.confirm(key)  # whoever made it may have been told that no replica has it
             return answers.run(key.run, state), False
 
     async def change(self, key: RunKey, changes: dict[str, Any], given: Given = BARE) -> Answer:

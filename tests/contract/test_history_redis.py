@@ -506,6 +506,8 @@ async def unconfirmed(url: str) -> None:
             assert await history.read(KEY, START, 10) == [b"a"]
         with pytest.raises(Unavailable, match="0 of 1 replicas"):
             await history.recall(KEY, once().key)
+        with pytest.raises(Unavailable, match="0 of 1 replicas"):
+            await history.confirm(KEY)
     finally:
         await history.close()
 
@@ -536,6 +538,7 @@ def test_a_write_counts_when_its_replica_confirms_also_a_repeated_one(tmp_path: 
                 with pytest.raises(Unavailable, match="0 of 1 replicas"):
                     await history.append(KEY, mark, [b"b"], at_ms=1, once=once())
             replica.signal(signal.SIGCONT)
+            await history.confirm(KEY)
             assert await history.append(KEY, mark, [b"b"], at_ms=1, once=once()) == once_seen()
             with replica.client() as reader:
                 assert reader.xlen("greso:{default/run}:log") == 2

@@ -44,7 +44,7 @@ def test_without_replicas_every_write_but_a_deletion_is_503_and_the_same_again_c
     looking = start_service("--redis-url", redis.url)
     assert service.call("PUT", RUN, {}).status_code == 503
     assert looking.call("GET", RUN).status_code == 200, "the primary has it"
-    assert service.call("PUT", RUN, {}).status_code == 200, "which is not confirmed by anybody"
+    assert service.call("PUT", RUN, {}).status_code == 503, "it is there, and confirmed by nobody"
     assert service.call("PATCH", RUN, {"train_batch_size": 2}).status_code == 503
     refused = service.call(*KEYED["pool"], key="pool")
     assert refused.status_code == 503
@@ -53,6 +53,7 @@ def test_without_replicas_every_write_but_a_deletion_is_503_and_the_same_again_c
     replica.start()
     with redis.client() as asked:
         eventually(lambda: asked.info("replication").get("slave0", {}).get("state") == "online")
+    eventually(lambda: service.call("PUT", RUN, {}).status_code == 200)
     assert service.call("PATCH", RUN, {"train_batch_size": 2}).status_code == 200
     answers = {name: service.json(*call, key=name) for name, call in KEYED.items() if name != "rewind"}
     replica.kill()
@@ -65,6 +66,7 @@ def test_without_replicas_every_write_but_a_deletion_is_503_and_the_same_again_c
     replica.start()
     with redis.client() as asked:
         eventually(lambda: asked.info("replication").get("slave0", {}).get("state") == "online")
+    eventually(lambda: service.call("PUT", RUN, {}).status_code == 200)
     for name, answer in answers.items():
         again = service.call(*KEYED[name], key=name)
         assert again.headers["Idempotent-Replayed"] == "true"

@@ -31,7 +31,7 @@ class Full(PassingHistory):
     async def refuse(self, *_args: Any, **_options: Any) -> Any:
         raise Unwritable("full")
 
-    append = begin = remember = extend = drop = ping = refuse
+    append = begin = remember = confirm = extend = drop = ping = refuse
 
     def draft(self, *_: Any) -> Any:
         return self
@@ -47,6 +47,7 @@ WRITES: dict[str, Callable[[MeteredHistory], Awaitable[Any]]] = {
     "begin": lambda history: history.begin(KEY, events(), at_ms=1),
     "draft": lambda history: history.draft(KEY).extend([b"x"]),
     "remember": lambda history: history.remember(KEY, ONCE),
+    "confirm": lambda history: history.confirm(KEY),
 }
 
 

@@ -217,6 +217,10 @@ class History(Readable, Protocol):
         """Keep an idempotency key of a run that exists, for what was done elsewhere; one in use stays as it is."""
         ...
 
+    async def confirm(self, key: RunKey) -> None:
+        """Return when all that was written of a run until now is kept as well as what is written now."""
+        ...
+
     async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
         """Keep a snapshot of the state folded up to `mark`, in place of an earlier one."""
         ...

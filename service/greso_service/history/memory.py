@@ -143,6 +143,9 @@ class MemoryHistory:
         if (log := self._logs.get(key)) and not await self.recall(key, once.key):
             log.once[once.key] = (Seen(once.digest, once.answer), self._clock() + once.ttl)
 
+    async def confirm(self, key: RunKey) -> None:
+        """See `History.confirm`."""
+
     async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
         """See `History.save`."""
         if log := self._logs.get(key):

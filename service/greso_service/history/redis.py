@@ -67,6 +67,7 @@ class RedisHistory:
         self._parts = Parts(redis, self._reached, self._evaluate)
         self._append = Script("append.lua")
         self._recall = Script("recall.lua")
+        self._confirm = Script("confirm.lua")
         self._read = Script("read.lua")
         self._remember = Script("remember.lua")
         self._keep = Script("keep.lua")
@@ -181,6 +182,13 @@ class RedisHistory:
         keys = [key_of(key, "head"), once_key(key, once), key_of(key, "onces")]
         async with self._reached(*keys):
             await self._evaluate(self._remember, keys, named(once), durable=True)
+
+    async def confirm(self, key: RunKey) -> None:
+        """See `History.confirm`."""
+        if self._confirmed is not None:
+            head = key_of(key, "head")
+            async with self._reached(head):
+                await self._confirmed.evaluate(self._confirm, [head], [])
 
     async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
         """See `History.save`."""

@@ -27,11 +27,11 @@ from greso_service.telemetry.metrics import Metrics
 T = TypeVar("T")
 
 OPERATIONS = (
-    "append", "read", "extent", "mark_at", "base", "trim", "begin", "draft", "recall", "remember", "save", "load",
-    "drop", "runs", "ping", "usage",
+    "append", "read", "extent", "mark_at", "base", "trim", "begin", "draft", "recall", "remember", "confirm", "save",
+    "load", "drop", "runs", "ping", "usage",
 )  # fmt: skip
 
-_WRITES = frozenset({"append", "begin", "draft", "remember"})
+_WRITES = frozenset({"append", "begin", "draft", "remember", "confirm"})
 """Those without which a request can't be answered."""
 
 LATELY = 30.0
@@ -129,6 +129,10 @@ class MeteredHistory:
     async def remember(self, key: RunKey, once: Once) -> None:
         """See `History.remember`."""
         await self._timed("remember", self._history.remember(key, once))
+
+    async def confirm(self, key: RunKey) -> None:
+        """See `History.confirm`."""
+        await self._timed("confirm", self._history.confirm(key))
 
     async def save(self, key: RunKey, mark: Mark, snapshot: bytes) -> None:
         """See `History.save`."""
