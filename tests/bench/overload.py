@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -171,14 +172,30 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=8, help="that are asked about (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=20, help="of each load (default %(default)s)")
     parser.add_argument("--times", type=float, nargs="+", default=[1, 2, 3], help="of what saturates it")
+    parser.add_argument(
+        "--apart", action="store_true", help="the service and its Redis on one core, the load on the others (Linux)"
+    )
     parser.add_argument("options", nargs="*", help="of the service, behind --")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         service = Service(Path(folder), *asked.options)
         try:
-            uvloop.run(measure(service.start(), asked))
+            with on_one_core() if asked.apart else nullcontext():
+                service.start()
+            uvloop.run(measure(service, asked))
         finally:
             service.close()
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """What is started meanwhile has a core of its own from then on, and this process the others."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {first})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, others)
 
 
 async def measure(service: Service, asked: argparse.Namespace) -> None:
