@@ -69,7 +69,11 @@ class Needs:
 
     async def __call__(self, request: Request) -> str:
         """Give the tenant."""
-        caller: Caller = request.scope[CALLER]
+        return self.tenant(request.scope)
+
+    def tenant(self, scope: Scope) -> str:
+        """The tenant of who asks, in an ASGI scope."""
+        caller: Caller = scope[CALLER]
         if SCOPES.index(caller.scope) < SCOPES.index(self.scope):
             raise Forbidden(f"this needs a key with the scope {self.scope}; the key given has {caller.scope}")
         return caller.tenant
