@@ -32,7 +32,7 @@ class Begun(Generic[T]):
         while not self.done:
             try:
                 step = partial(self._steps.send, (yield self._waits_for))
-            except BaseException as error:  # whoever is cancelled while he waits learns it there
+            except BaseException as error:  # noqa: BLE001  # a cancellation, too, belongs to the work
                 step = partial(self._steps.throw, error)
             try:
                 self._waits_for = step()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greso_service.core.events import Audited, Reported
-from greso_service.core.outcome import Outcome
+from greso_service.core.outcome import EFFECTIVE, UNDETERMINED
 from greso_service.core.prompt_arrays import PromptArrays
 
 Bools = NDArray[np.bool_]
@@ -141,8 +141,8 @@ def told(prompts: PromptArrays, event: Reported, outcome: NDArray[np.int8], info
     """
     noted, judged, effective = (
         prompts.audited[event.index],
-        outcome != Outcome.UNDETERMINED,
-        outcome == Outcome.EFFECTIVE,
+        outcome != UNDETERMINED,
+        outcome == EFFECTIVE,
     )
     rollouts = event.rewards.lengths.astype(np.int64)
     due = np.flatnonzero(judged & brought(noted, event.step) & ~prompts.heard[event.index])

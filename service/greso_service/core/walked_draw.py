@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from greso_service.core import policy
 from greso_service.core.events import Audited
-from greso_service.core.policy import PromptView, Reason, Selection
+from greso_service.core.policy import SKIP_EASY, SKIP_HARD, PromptView, Selection
 from greso_service.core.prompts import UNKNOWN, Index
 from greso_service.core.quotas import Scope
 from greso_service.core.state import RunState
@@ -55,7 +55,7 @@ class Walker:
 
 def tally(state: RunState, index: Index, selection: Selection) -> Tally:
     """What was selected and skipped of the examined candidates, by domain."""
-    easy, hard = selection.reason == Reason.SKIP_EASY, selection.reason == Reason.SKIP_HARD
+    easy, hard = selection.reason == SKIP_EASY, selection.reason == SKIP_HARD
     rows = (np.ones(selection.examined, np.bool_), selection.keep, easy, hard)
     if not state.domains:
         return np.array([[np.count_nonzero(row) for row in rows]], np.int64)
@@ -72,5 +72,5 @@ def sampled(state: RunState, index: Index, selection: Selection) -> tuple[int, .
 
 def audited(index: Index, selection: Selection) -> Audited | None:
     """The audited candidates by what they would have been skipped as; None if there are none."""
-    rows = np.flatnonzero(selection.audited)
+    [rows] = selection.audited.nonzero()
     return Audited.of(index[rows], selection.easy[rows]) if rows.size else None
