@@ -12,7 +12,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from greso_service import bases, replay, saving
@@ -261,7 +261,7 @@ class LiveRuns:
         if not events or live.state is None:
             return
         state, live.state = live.state, None  # if folding fails the run is loaded anew
-        before = replace(state.totals)
+        before = state.totals.copy()
         _fold_events(state, events)
         live.state = state
         self._observe(key, events, state.totals.since(before), state.spec)

@@ -6,23 +6,25 @@ A command goes into the socket's buffer, and is sent. Up to Python 3.11 a time-o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from typing import Any
 
-from redis.connection import HiredisRespSerializer
+import hiredis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from greso_service.begun import Begun
-
-_PACKER = HiredisRespSerializer()
 
 
 @functools.cache
 def quickly(kind: Any) -> Any:
     """A class of redis-py's connections that does so."""
 
-    def pack_command(_self: Any, *args: Any) -> Any:
-        return _PACKER.pack(*args)
+    def pack_command(self: Any, *args: Any) -> Any:
+        if isinstance(args[0], str) and " " not in args[0]:  # else it is several words
+            with contextlib.suppress(TypeError):  # what it does not know
+                return [hiredis.pack_command(args)]
+        return kind.pack_command(self, *args)
 
     async def send_packed_command(self: Any, *args: Any, **options: Any) -> None:
         within = self.socket_timeout
