@@ -77,14 +77,14 @@ class PromptTable:
 
     def _equal(self, ids: Ids, rows: Index, candidates: NDArray[np.int32] | Index) -> NDArray[np.bool_]:
         """bool[rows]: whether the ids in these rows have the bytes of these candidates."""
-        same: NDArray[np.bool_] = self._lengths[candidates] == ids.lengths[rows]
-        used = -(-ids.lengths[rows] // 8)
+        lengths, width = ids.lengths[rows], ids.words.shape[1]
+        same: NDArray[np.bool_] = self._lengths[candidates] == lengths
+        used = -(-lengths // 8)
         offsets = self._offsets[candidates].astype(np.int64)
-        least = int(used.min(initial=ids.words.shape[1]))
-        for column in range(ids.words.shape[1]):
-            if column < least and _all(same):  # as all ids are, mostly, of data sets: nothing to pick out
-                same = self._words[offsets + column] == ids.words[rows, column]
-                continue
+        if _all(same) and _all(used == width):  # as all ids are, mostly, of data sets: nothing to pick out
+            alike = self._words[offsets[:, None] + np.arange(width)] == ids.words[rows]
+            return same if _all(alike) else alike.all(axis=1)
+        for column in range(width):
             [compare] = (same & (column < used)).nonzero()
             same[compare] = self._words[offsets[compare] + column] == ids.words[rows[compare], column]
         return same
