@@ -146,8 +146,9 @@ def told(prompts: PromptArrays, event: Reported, outcome: NDArray[np.int8], info
     )
     rollouts = event.rewards.lengths.astype(np.int64)
     due = np.flatnonzero(judged & brought(noted, event.step) & ~prompts.heard[event.index])
-    due = due[np.unique(event.index[due], return_index=True)[1]]
-    prompts.heard[event.index[due]] = True
+    if due.size:
+        due = due[np.unique(event.index[due], return_index=True)[1]]
+        prompts.heard[event.index[due]] = True
     # Whether a group of a step before the last audit was one itself is no longer known.
     kept = np.flatnonzero(judged & informed & (np.abs(noted) <= event.step))
     found = AuditCounts()
