@@ -79,9 +79,15 @@ def logistic(x: NDArray[F]) -> NDArray[F]:
 
 
 def powers(base: NDArray[F], exponent: NDArray[Any]) -> NDArray[F]:
-    """base ** exponent, element by element, for whole exponents from 0 on, by repeated squaring."""
+    """base ** exponent, element by element, for whole exponents from 0 on, by repeated squaring.
+
+    If all are 1 it is `base` itself.
+    """
+    most = int(exponent.max(initial=0))
+    if most == exponent.min(initial=most):  # as the sizes of groups mostly are
+        return power(base, most)
     result = np.ones_like(base)
-    for bit in range(int(exponent.max(initial=0)).bit_length()):
+    for bit in range(most.bit_length()):
         result = np.where(exponent >> bit & 1, result * base, result)
         base = base * base
     return result
