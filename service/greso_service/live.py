@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
+import random
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from greso_service import bases, replay, saving
@@ -92,6 +92,7 @@ class LiveRuns:
         self._clock = clock
         self._room = room
         self._runs: OrderedDict[RunKey, Live] = OrderedDict()  # the most recently used last
+        self._nonces = random.Random()  # noqa: S311  # seeded here; they need to differ, not to be secret
         self.size = 0  # bytes of all of them, about
 
     def __len__(self) -> int:
@@ -261,7 +262,7 @@ class LiveRuns:
         if not events or live.state is None:
             return
         state, live.state = live.state, None  # if folding fails the run is loaded anew
-        before = replace(state.totals)
+        before = state.totals.copy()
         _fold_events(state, events)
         live.state = state
         self._observe(key, events, state.totals.since(before), state.spec)
@@ -323,7 +324,7 @@ class LiveRuns:
 
     def payload(self, event: Event) -> bytes:
         """The event as it is written now."""
-        return codec.encode(Recorded(event, self.now_ms(), secrets.randbits(64)))
+        return codec.encode(Recorded(event, self.now_ms(), self._nonces.getrandbits(64)))
 
     def now_ms(self) -> int:
         """Milliseconds since 1970."""

@@ -15,7 +15,6 @@ from greso_service.core.draws import IdError, Ids
 from greso_service.core.events import Event, Pooled, Priors, Reported, Seconds, Selected
 from greso_service.core.mark import Mark
 from greso_service.core.outcome import Rewards
-from greso_service.core.policy import Reason
 from greso_service.core.prompts import Index
 from greso_service.core.state import RunState
 from greso_service.errors import Conflict, Fault, InvalidInput
@@ -53,15 +52,17 @@ def select(
     ids = _ids(prompts, "/prompts/{}")
     index = state.table.find(ids)
     selection = policy.select(state.question(step, index, ids), limit=limit, at_least=at_least)
+    tally = walked_draw.tally(state, index, selection)
+    examined, selected, easy, hard = tally.sum(axis=0).tolist()
     event = Selected(
         step,
-        selection.examined,
-        selection.selected,
-        selection.skipped(Reason.SKIP_EASY),
-        selection.skipped(Reason.SKIP_HARD),
+        examined,
+        selected,
+        easy,
+        hard,
         skipped=walked_draw.sampled(state, index, selection),
         audited=walked_draw.audited(index, selection),
-        parts=drawing.parts(walked_draw.tally(state, index, selection)),
+        parts=drawing.parts(tally),
     )
     answer = answers.select(state, event, selection, explain=explain, stale=stale)
     return Plan([event], answer)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -69,7 +70,11 @@ class Needs:
 
     async def __call__(self, request: Request) -> str:
         """Give the tenant."""
-        caller: Caller = request.scope[CALLER]
+        return self.tenant(request.scope)
+
+    def tenant(self, scope: Scope) -> str:
+        """The tenant of who asks, in an ASGI scope."""
+        caller: Caller = scope[CALLER]
         if SCOPES.index(caller.scope) < SCOPES.index(self.scope):
             raise Forbidden(f"this needs a key with the scope {self.scope}; the key given has {caller.scope}")
         return caller.tenant
@@ -236,6 +241,7 @@ def _place(origin: str) -> str:
         return ""
 
 
+@lru_cache(maxsize=64)
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

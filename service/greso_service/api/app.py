@@ -129,7 +129,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
         *([page.router()] if settings.dashboard else []),
     ]
     for router in routers:
-        app.include_router(router)
+        app.router.routes += router.routes  # they are whole; included they would be matched twice for each request
     routes = list(every_route(app.routes))
     require_scopes(routes)
     problems.install(app, routes)

@@ -108,7 +108,7 @@ def _key(request: Request) -> str | None:
 
 def _head(request: Request) -> bytes:
     """What a key is bound to beside the body."""
-    return f"{request.method} {request.url.path}\n".encode()
+    return f"{request.method} {request.scope['path']}\n".encode()
 
 
 class Streamed:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from greso_service.api import body, reports, uploads, wire, wire_requests
 from greso_service.api.access import Writer
 from greso_service.api.shared import KNOWN_QUERY, PROBLEMS, RunName, json_response, keyed
+from greso_service.api.straight import Straight
 from greso_service.errors import Fault, InvalidInput
 from greso_service.history.base import RunKey
 from greso_service.runs import Runs
@@ -15,7 +16,7 @@ from greso_service.settings import Settings, set_by
 
 def router(runs: Runs, settings: Settings) -> APIRouter:
     """The routes, bound to the use cases they call."""
-    routes = APIRouter(prefix="/v1/runs", responses=PROBLEMS, dependencies=KNOWN_QUERY)
+    routes = APIRouter(prefix="/v1/runs", responses=PROBLEMS, dependencies=KNOWN_QUERY, route_class=Straight)
 
     def limited(pointer: str, count: int, limit: int, setting: str) -> None:
         if count > limit:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+from greso_service.begun import Begun
+
 T = TypeVar("T")
 
 SENDER: Final = 10.0
@@ -37,8 +39,11 @@ class Pace:
         loop = asyncio.get_running_loop()
         self._began, self._due = loop.time(), size / RATE
         try:
-            async with asyncio.timeout(self._patience + self._due - self._late) as self._waiting:
-                return await step()
+            begun = Begun(step())
+            if begun.done:
+                return begun.value
+            async with asyncio.timeout_at(self._began + self._patience + self._due - self._late) as self._waiting:
+                return await begun
         finally:
             self._waiting = None
             self._late = max(0.0, self._late + loop.time() - self._began - self._due)

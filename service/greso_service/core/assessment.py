@@ -13,7 +13,7 @@ from greso_service.core.controller import Counts, Exploration, Progress
 from greso_service.core.domains import Domain, bases, targets
 from greso_service.core.events import Reported
 from greso_service.core.ledger import Entry, Ledger
-from greso_service.core.outcome import Outcome, Outcomes, classify
+from greso_service.core.outcome import EASY, EFFECTIVE, HARD, UNDETERMINED, Outcome, Outcomes, classify
 from greso_service.core.policy import RANKINGS, PromptView
 from greso_service.core.prompts import UNKNOWN, Index
 from greso_service.core.spec import RunSpec
@@ -62,7 +62,7 @@ def assess(
         steering = groups.steering
         before = _named(report.index[steering], known)
         in_force = bases(before, now.exploration, domains)
-        evidence = tried(before, outcomes.outcome[steering] == Outcome.EFFECTIVE, in_force, spec)
+        evidence = tried(before, outcomes.outcome[steering] == EFFECTIVE, in_force, spec)
         counts = replace(counts, tried=evidence)
     after, closed_with = controller.observe(now, spec, report.step, counts, final=report.final, stock=stock)
     entry = Entry(groups.index.size, groups.rollouts, counts, after, closed_with)
@@ -107,7 +107,7 @@ class _Groups:
     @property
     def steering(self) -> NDArray[np.bool_]:
         """bool[n]: the judged groups that are not set aside."""
-        steering: NDArray[np.bool_] = (self.outcome != Outcome.UNDETERMINED) & ~self.aside
+        steering: NDArray[np.bool_] = (self.outcome != UNDETERMINED) & ~self.aside
         return steering
 
     def of(self, rows: Index) -> _Groups:
@@ -120,16 +120,16 @@ class _Groups:
         number = np.bincount(self.outcome, minlength=len(Outcome))
         set_aside = np.bincount(self.outcome[self.aside], minlength=len(Outcome))
         steering = self.steering
-        new = self.index[steering & (self.named.kind == Outcome.UNDETERMINED)]
+        new = self.index[steering & (self.named.kind == UNDETERMINED)]
         first_judged = int(np.unique(new).size) if new.size else 0
         return Counts(
-            effective=int(number[Outcome.EFFECTIVE]),
-            easy=int(number[Outcome.EASY]),
-            hard=int(number[Outcome.HARD]),
+            effective=int(number[EFFECTIVE]),
+            easy=int(number[EASY]),
+            hard=int(number[HARD]),
             seen_before=int(np.count_nonzero(steering)) - first_judged,
-            aside_effective=int(set_aside[Outcome.EFFECTIVE]),
-            aside_easy=int(set_aside[Outcome.EASY]),
-            aside_hard=int(set_aside[Outcome.HARD]),
+            aside_effective=int(set_aside[EFFECTIVE]),
+            aside_easy=int(set_aside[EASY]),
+            aside_hard=int(set_aside[HARD]),
         )
 
 

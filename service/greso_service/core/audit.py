@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greso_service.core.events import Audited, Reported
-from greso_service.core.outcome import Outcome
+from greso_service.core.outcome import EFFECTIVE, UNDETERMINED
 from greso_service.core.prompt_arrays import PromptArrays
 
 Bools = NDArray[np.bool_]
@@ -141,13 +141,14 @@ def told(prompts: PromptArrays, event: Reported, outcome: NDArray[np.int8], info
     """
     noted, judged, effective = (
         prompts.audited[event.index],
-        outcome != Outcome.UNDETERMINED,
-        outcome == Outcome.EFFECTIVE,
+        outcome != UNDETERMINED,
+        outcome == EFFECTIVE,
     )
     rollouts = event.rewards.lengths.astype(np.int64)
     due = np.flatnonzero(judged & brought(noted, event.step) & ~prompts.heard[event.index])
-    due = due[np.unique(event.index[due], return_index=True)[1]]
-    prompts.heard[event.index[due]] = True
+    if due.size:
+        due = due[np.unique(event.index[due], return_index=True)[1]]
+        prompts.heard[event.index[due]] = True
     # Whether a group of a step before the last audit was one itself is no longer known.
     kept = np.flatnonzero(judged & informed & (np.abs(noted) <= event.step))
     found = AuditCounts()

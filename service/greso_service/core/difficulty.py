@@ -121,17 +121,17 @@ def aged(variance: NDArray[exact.F], steps: NDArray[np.int64]) -> NDArray[exact.
 
 def laplace(mean: Floats, variance: Floats, ability: float, passed: Floats, tried: Floats) -> tuple[Floats, Floats]:
     """Mean and variance of difficulties after `passed` of `tried` responses: Laplace's approximation at the mode."""
-    mode = mean.copy()
+    mode, sure = mean.copy(), 1 / variance
     for _ in range(_MOST_NEWTON_STEPS):  # about four for a group as expected; more the more it surprises
         rate = exact.logistic(ability - mode)
         slope = (mean - mode) / variance - (passed - tried * rate)
-        curve = 1 / variance + tried * rate * (1 - rate)
+        curve = sure + tried * rate * (1 - rate)
         move = np.clip(slope / curve, -_MOST_NEWTON_MOVE, _MOST_NEWTON_MOVE)
         mode += move
         if np.abs(move).max(initial=0) < _CONVERGED:
             break
     rate = exact.logistic(ability - mode)
-    return mode, 1 / (1 / variance + tried * rate * (1 - rate))
+    return mode, 1 / (sure + tried * rate * (1 - rate))
 
 
 def responses(belief: Belief, ability: float, most: int) -> tuple[Floats, Floats]:

@@ -72,7 +72,7 @@ def rest(run: Ledger, pooled: int) -> Domain:
     domain = Domain(REST, dataclasses.replace(run.progress, counts=counts, tuning=None), pooled)
     domain.steps = StepLog(run.steps.rows)
     domain.steps.rows["rollout_s"] = domain.steps.rows["update_s"] = 0.0
-    domain.totals = dataclasses.replace(run.totals)
+    domain.totals = run.totals.copy()
     return domain
 
 

@@ -65,17 +65,7 @@ class _Taken:
 
 def _walked(state: RunState, step: int, count: int, scopes: Sequence[Scope]) -> _Taken:
     walkers = [Walker(state, step, scope) for scope in scopes]
-    share, due = quotas.shares_of(scopes)
-    room = np.array([scope.size for scope in scopes])
-    taken = np.zeros(len(scopes), np.int64)
-    numbers, due = quotas.divided(count, share, due, room)
-    while numbers.any():
-        for walker, number in zip(walkers, numbers.tolist(), strict=True):
-            walker.take(number)
-        taken = np.array([walker.taken.size for walker in walkers])
-        room = np.array([0 if walker.done else count for walker in walkers])
-        # What some skip to their ends, the others give.
-        numbers, _ = quotas.divided(count - int(taken.sum()), share, np.zeros(len(scopes)), room)
+    due = _take(walkers, scopes, count)
     tally = sum((walker.tally for walker in walkers), np.zeros_like(walkers[0].tally))
     examined, selected, easy, hard = tally.sum(axis=0).tolist()
     audited = Audited(
@@ -91,6 +81,25 @@ def _walked(state: RunState, step: int, count: int, scopes: Sequence[Scope]) -> 
         for place, (scope, walker) in enumerate(zip(scopes, walkers, strict=True))
     }
     return _Taken(_in_turns([walker.taken for walker in walkers]), event, tally, walks)
+
+
+def _take(walkers: Sequence[Walker], scopes: Sequence[Scope], count: int) -> quotas.Floats:
+    """Walk on for `count` prompts, each scope for its share of them; what is due from each then."""
+    if scopes[0].number is None:
+        walkers[0].take(count)
+        return np.zeros(1)
+    share, due = quotas.shares_of(scopes)
+    room = np.array([scope.size for scope in scopes])
+    taken = np.zeros(len(scopes), np.int64)
+    numbers, due = quotas.divided(count, share, due, room)
+    while numbers.any():
+        for walker, number in zip(walkers, numbers.tolist(), strict=True):
+            walker.take(number)
+        taken = np.array([walker.taken.size for walker in walkers])
+        room = np.array([0 if walker.done else count for walker in walkers])
+        # What some skip to their ends, the others give.
+        numbers, _ = quotas.divided(count - int(taken.sum()), share, np.zeros(len(scopes)), room)
+    return due
 
 
 def _by_rank(state: RunState, step: int, count: int, scopes: Sequence[Scope]) -> _Taken:
@@ -127,5 +136,7 @@ def _by_rank(state: RunState, step: int, count: int, scopes: Sequence[Scope]) ->
 
 def _in_turns(parts: Sequence[Index]) -> Index:
     """One sequence of the domains' prompts, in which they take turns."""
+    if len(parts) == 1:
+        return parts[0]
     turns: Index = np.concatenate(parts)[quotas.mixed([part.size for part in parts])]
     return turns

@@ -22,22 +22,27 @@ _LN2_LOW: Final = 1.4286068203094173e-06
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How a float type is handled. `terms`: of exp's series on +-ln 2 / 2; the next one is below the type's last bit.
+    """How a float type is handled. `series`: exp's on +-ln 2 / 2, the coefficients of its highest powers first; that of
+    the next one is below the type's last bit.
 
     `largest`: arguments beyond are taken for this: far from overflow, and as good as infinite for a probability.
     `bias`, `shift`: of the exponent in the type's bits.
     """
 
-    terms: int
+    series: tuple[Any, ...]
     largest: float
     integer: type[np.signedinteger[Any]]
     bias: int
     shift: int
 
 
+def _series(number: Any, terms: int) -> tuple[Any, ...]:
+    return tuple(number(1 / math.factorial(term)) for term in range(terms, 0, -1))
+
+
 _KINDS: Final = {
-    np.dtype(np.float32): _Kind(7, 80.0, np.int32, 127, 23),
-    np.dtype(np.float64): _Kind(13, 700.0, np.int64, 1023, 52),
+    np.dtype(np.float32): _Kind(_series(np.float32, 7), 80.0, np.int32, 127, 23),
+    np.dtype(np.float64): _Kind(_series(np.float64, 13), 700.0, np.int64, 1023, 52),
 }
 
 
@@ -54,9 +59,10 @@ def exp(x: NDArray[F]) -> NDArray[F]:
     np.subtract(x, rest, out=rest)
     series: Any = twos * number(_LN2_LOW)
     rest -= series
-    np.multiply(rest, number(1 / math.factorial(kind.terms)), out=series)
-    for term in range(kind.terms - 1, 0, -1):
-        series += number(1 / math.factorial(term))
+    highest, *lower = kind.series
+    np.multiply(rest, highest, out=series)
+    for coefficient in lower:
+        series += coefficient
         series *= rest
     series += number(1)
     exponent = twos.astype(kind.integer)
@@ -73,9 +79,15 @@ def logistic(x: NDArray[F]) -> NDArray[F]:
 
 
 def powers(base: NDArray[F], exponent: NDArray[Any]) -> NDArray[F]:
-    """base ** exponent, element by element, for whole exponents from 0 on, by repeated squaring."""
+    """base ** exponent, element by element, for whole exponents from 0 on, by repeated squaring.
+
+    If all are 1 it is `base` itself.
+    """
+    most = int(exponent.max(initial=0))
+    if most == exponent.min(initial=most):  # as the sizes of groups mostly are
+        return power(base, most)
     result = np.ones_like(base)
-    for bit in range(int(exponent.max(initial=0)).bit_length()):
+    for bit in range(most.bit_length()):
         result = np.where(exponent >> bit & 1, result * base, result)
         base = base * base
     return result

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greso_service.core import exact
-from greso_service.core.outcome import Outcome
+from greso_service.core.outcome import EASY
 from greso_service.core.question import Bases, Bools, Floats, Question, beta_mean, known
 from greso_service.core.spec import RunSpec
 
@@ -60,7 +60,7 @@ def band(question: Question) -> Decisions:
 
 def keep_probability(streak: NDArray[np.int32], kind: NDArray[np.int8], exploration: Bases, spec: RunSpec) -> Floats:
     """float64[n]: max(p ** z, min_keep_probability); 1 where z = 0."""
-    base = np.where(kind == Outcome.EASY, exploration.easy, exploration.hard)
+    base = np.where(kind == EASY, exploration.easy, exploration.hard)
     return np.where(streak == 0, 1.0, np.maximum(exact.powers(base, streak), spec.min_keep_probability))
 
 

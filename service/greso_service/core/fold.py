@@ -26,7 +26,7 @@ from greso_service.core.events import (
     Selected,
 )
 from greso_service.core.mark import Mark
-from greso_service.core.outcome import Outcome, Outcomes
+from greso_service.core.outcome import EFFECTIVE, UNDETERMINED, Outcomes
 from greso_service.core.passes import Passes
 from greso_service.core.policy import RANKINGS, PromptView, as_easy, known
 from greso_service.core.pool import Cursor
@@ -206,7 +206,7 @@ def _fold_groups(state: RunState, event: Reported, outcomes: Outcomes, rows: Ind
     weight = count / prompts.rewards[seen]
     prompts.mean[seen] = weight * mean + (1 - weight) * prompts.mean[seen]
     streak = outcomes.streak[rows]
-    judged = streak != Outcome.UNDETERMINED
+    judged = streak != UNDETERMINED
     _fold_streaks(state, index[judged], streak[judged])
     sampled = state.sampled(index)
     if sampled.size:
@@ -218,7 +218,7 @@ def _fold_streaks(state: RunState, index: Index, kind: NDArray[np.int8]) -> None
     going = streak + 1
     if state.spec.streak_rule == "same_kind":
         going = np.where(before == kind, going, 1)
-    now = np.where(kind == Outcome.EFFECTIVE, 0, going)
+    now = np.where(kind == EFFECTIVE, 0, going)
     state.streaks.move(before, streak, kind, now)
     state.prompts.streak[index], state.prompts.kind[index] = now, kind
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greso_service.core.arrays import distinct
 from greso_service.core.outcome import Rewards
 from greso_service.core.spec import RunSpec
 
@@ -43,11 +44,11 @@ class Passes:
     def together(self, index: NDArray[np.int64], rows: NDArray[Any]) -> tuple[NDArray[np.int64], Passes]:
         """Those of some groups, of the prompts at `index`, added up by prompt: the distinct prompts and theirs."""
         some = self.of(rows)
-        distinct, place = np.unique(index, return_inverse=True)
-        if distinct.size == index.size:
+        if distinct(index):
             return index, some
-        passed, tried = (np.bincount(place, weights=each) for each in (some.passed, some.tried))
-        return distinct, Passes(passed.astype(np.float64), tried.astype(np.float64))
+        each, place = np.unique(index, return_inverse=True)
+        passed, tried = (np.bincount(place, weights=part) for part in (some.passed, some.tried))
+        return each, Passes(passed.astype(np.float64), tried.astype(np.float64))
 
 
 def _counted(rewards: Rewards, passed: NDArray[np.float64] | NDArray[np.bool_]) -> Floats:

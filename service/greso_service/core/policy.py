@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greso_service.core.filters import FILTERS, Decisions
-from greso_service.core.outcome import Outcome
+from greso_service.core.outcome import EASY, UNDETERMINED
 from greso_service.core.prompts import Index
 from greso_service.core.question import Bools, Floats, PromptView, Question, beta_mean, known
 from greso_service.core.rankings import RANKINGS
@@ -41,6 +41,10 @@ class Reason(IntEnum):
     SKIP_HARD = 5
 
 
+# For arrays, as in `outcome`.
+_NEW, _EFFECTIVE, _EXPLORE, _FILL, _SKIP_EASY, _SKIP_HARD = (int(reason) for reason in Reason)
+
+
 def decide(question: Question) -> Decisions:
     """What the run's policy says of each candidate by itself; a ranking keeps nobody before all are known."""
     name = question.spec.policy
@@ -59,7 +63,7 @@ def as_easy(spec: RunSpec, candidates: PromptView) -> Bools:
         return beta_mean(candidates) >= _EVEN
     if spec.policy == "band":
         return beta_mean(candidates) > spec.pass_rate_band[1]
-    easy: Bools = candidates.kind == Outcome.EASY
+    easy: Bools = candidates.kind == EASY
     return easy
 
 
@@ -67,15 +71,17 @@ def as_easy(spec: RunSpec, candidates: PromptView) -> Bools:
 class Selection:
     """The outcome for the candidates that were examined, in order; every array has `examined` rows.
 
-    `audited`: kept although the policy would skip them.
+    `easy`: to be skipped as easy, if at all, else as hard; `audited`: kept although the policy would skip them;
+    `filled`: the rows of those kept so that there are enough.
     """
 
     keep: Bools
-    reason: NDArray[np.int8]
     keep_probability: Floats
     streak: NDArray[np.int32]
+    kind: NDArray[np.int8]
     easy: Bools
     audited: Bools
+    filled: Index
 
     @property
     def examined(self) -> int:
@@ -89,7 +95,16 @@ class Selection:
 
     def skipped(self, reason: Reason) -> int:
         """Candidates skipped as easy or as hard."""
-        return int(np.count_nonzero(self.reason == reason))
+        easy = int(np.count_nonzero(self.easy & ~self.keep))
+        return easy if reason is Reason.SKIP_EASY else self.examined - self.selected - easy
+
+    @property
+    def reason(self) -> NDArray[np.int8]:
+        """int8[examined]: the `Reason` of each."""
+        kept = np.where(self.streak > 0, _EXPLORE, np.where(self.kind == UNDETERMINED, _NEW, _EFFECTIVE))
+        reason = np.where(self.keep, kept, np.where(self.easy, _SKIP_EASY, _SKIP_HARD)).astype(np.int8)
+        reason[self.audited], reason[self.filled] = _EXPLORE, _FILL
+        return reason
 
 
 def select(question: Question, *, limit: int | None = None, at_least: int = 0) -> Selection:
@@ -119,24 +134,22 @@ def select(question: Question, *, limit: int | None = None, at_least: int = 0) -
     easy = as_easy(question.spec, question.candidates)[:examined]
     probability = decisions.keep_probability[:examined]
     streak, kind = question.candidates.streak[:examined], question.candidates.kind[:examined]
-    reason = _reasons(keep, streak, kind, easy)
-    reason[audited] = Reason.EXPLORE
-    lacking = min(at_least, examined) - int(np.count_nonzero(keep))
-    if lacking > 0:
+    filled = np.zeros(0, np.int64)
+    if (lacking := min(at_least, examined) - int(np.count_nonzero(keep))) > 0:
         skipped = np.flatnonzero(~keep)
         distance = question.draws[skipped] / np.maximum(probability[skipped], np.finfo(np.float64).tiny)
         filled = skipped[np.argsort(distance, kind="stable")[:lacking]]
-        keep[filled], reason[filled] = True, Reason.FILL
-    return Selection(keep, reason, probability, streak, easy, audited)
+        keep[filled] = True
+    return Selection(keep, probability, streak, kind, easy, audited, filled)
 
 
 def _audit(question: Question) -> Bools:
     """bool[n]: whether a candidate is rolled out even if it is to be skipped; one that nothing is known of is not."""
+    if not question.spec.shadow and not question.spec.audit_share:
+        return np.zeros(question.candidates.kind.size, np.bool_)
     informed = known(question.candidates)
     if question.spec.shadow:
         return informed
-    if not question.spec.audit_share:
-        return np.zeros(informed.size, np.bool_)
     return informed & (question.audits() < question.spec.audit_share)
 
 
@@ -153,12 +166,6 @@ def _examined(keep: Bools, limit: int) -> int:
         return 0
     kept = np.flatnonzero(keep)
     return int(kept[limit - 1]) + 1 if kept.size >= limit else keep.size
-
-
-def _reasons(keep: Bools, streak: NDArray[np.int32], kind: NDArray[np.int8], easy: Bools) -> NDArray[np.int8]:
-    kept = np.where(streak > 0, Reason.EXPLORE, np.where(kind == Outcome.UNDETERMINED, Reason.NEW, Reason.EFFECTIVE))
-    skipped = np.where(easy, Reason.SKIP_EASY, Reason.SKIP_HARD)
-    return np.where(keep, kept, skipped).astype(np.int8)
 
 
 def best(scores: NDArray[Any], count: int, draws: Callable[[Index], Floats]) -> Index:

@@ -49,43 +49,43 @@ class PromptTable:
 
     def find(self, ids: Ids) -> Index:
         """int64[n]: the index of each id, `UNKNOWN` where it was never added."""
+        if not self.size:
+            return np.full(len(ids), UNKNOWN, np.int64)
         found = self._probe(ids, np.arange(len(ids)), exact=False)
-        rows = np.flatnonzero(found != UNKNOWN)
+        [rows] = (found != UNKNOWN).nonzero()
         same = self._equal(ids, rows, found[rows])
-        if not same.all():  # two ids with one 64-bit hash: probe on behind the first, comparing bytes
+        if not _all(same):  # two ids with one 64-bit hash: probe on behind the first, comparing bytes
             rows = rows[~same]
             found[rows] = self._probe(ids, rows, exact=True)
         return found
 
     def _probe(self, ids: Ids, rows: Index, *, exact: bool) -> Index:
         """int64[rows]: the first index in each row's probe sequence with its hash and, if `exact`, its bytes."""
-        found = np.full(rows.size, UNKNOWN, dtype=np.int64)
-        mask = len(self._slots) - 1
-        hashes = ids.hashes[rows]
+        found = np.empty(rows.size, np.int64)
+        mask, hashes = len(self._slots) - 1, ids.hashes[rows]
         slots = (hashes & np.uint64(mask)).astype(np.int64)
         open_ = np.arange(rows.size)
         while open_.size:
-            candidates = self._slots[slots]
-            taken = candidates != UNKNOWN
-            same = taken & (self._hashes[candidates] == hashes[open_]) if self.size else taken
+            found[open_] = candidates = self._slots[slots]
+            taken, other = candidates != UNKNOWN, self._hashes[candidates] != hashes
             if exact:
-                same[same] = self._equal(ids, rows[open_[same]], candidates[same])
-            found[open_[same]] = candidates[same]
-            going = taken & ~same
-            open_, slots = open_[going], (slots[going] + 1) & mask
+                met = taken & ~other
+                other[met] = ~self._equal(ids, rows[open_[met]], candidates[met])
+            going = taken & other
+            open_, hashes, slots = open_[going], hashes[going], (slots[going] + 1) & mask
         return found
 
     def _equal(self, ids: Ids, rows: Index, candidates: NDArray[np.int32] | Index) -> NDArray[np.bool_]:
         """bool[rows]: whether the ids in these rows have the bytes of these candidates."""
-        same: NDArray[np.bool_] = self._lengths[candidates] == ids.lengths[rows]
-        used = -(-ids.lengths[rows] // 8)
+        lengths, width = ids.lengths[rows], ids.words.shape[1]
+        same: NDArray[np.bool_] = self._lengths[candidates] == lengths
+        used = -(-lengths // 8)
         offsets = self._offsets[candidates].astype(np.int64)
-        least = int(used.min(initial=ids.words.shape[1]))
-        for column in range(ids.words.shape[1]):
-            if column < least and same.all():  # as all ids are, mostly, of data sets: nothing to pick out
-                same = self._words[offsets + column] == ids.words[rows, column]
-                continue
-            compare = np.flatnonzero(same & (column < used))
+        if _all(same) and _all(used == width):  # as all ids are, mostly, of data sets: nothing to pick out
+            alike = self._words[offsets[:, None] + np.arange(width)] == ids.words[rows]
+            return same if _all(alike) else alike.all(axis=1)
+        for column in range(width):
+            [compare] = (same & (column < used)).nonzero()
             same[compare] = self._words[offsets[compare] + column] == ids.words[rows[compare], column]
         return same
 
@@ -199,6 +199,11 @@ class PromptTable:
             table._hashes[part] = Words.padded(counts[part], padded).hashes
             table._claim_slots(np.arange(part.start, part.stop))
         return table
+
+
+def _all(array: NDArray[np.bool_]) -> bool:
+    """As `array.all()`, in a tenth of its time for few."""
+    return int(np.count_nonzero(array)) == array.size
 
 
 def _empty_slots(size: int) -> NDArray[np.int32]:

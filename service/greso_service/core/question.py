@@ -28,6 +28,7 @@ class PromptView:
 
     rows: PromptArrays
     index: Index | slice
+    _gathered: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
 
     def column(self, name: str) -> NDArray[Any]:
         """A column of `PromptArrays` at `index`."""
@@ -47,12 +48,18 @@ class PromptView:
     @property
     def streak(self) -> NDArray[np.int32]:
         """int32[n]: z."""
-        return self.column("streak")
+        return self._once("streak")
 
     @property
     def kind(self) -> NDArray[np.int8]:
         """int8[n]: the `Outcome` of the latest judged group, 0 before any."""
-        return self.column("kind")
+        return self._once("kind")
+
+    def _once(self, name: str) -> NDArray[Any]:
+        """A column that is asked for several times in a decision."""
+        if name not in self._gathered:
+            self._gathered[name] = self.column(name)
+        return self._gathered[name]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ right-or-wrong rewards says one of nine things), so what a group says is kept on
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Any, Final
 
 import numpy as np
@@ -79,22 +80,22 @@ class RecentGroups:
             self._sweep()
 
     def _coded(self, said: NDArray[np.void]) -> NDArray[np.int64]:
-        keys, first, which = np.unique(_keys(said), return_index=True, return_inverse=True)
-        codes = np.empty(keys.size, np.int64)
-        fresh = list[int]()
-        for row, (key, at) in enumerate(zip(keys.tolist(), first.tolist(), strict=True)):
-            code = self._known.get(key)
-            if code is None:
-                code = self.size + len(fresh)
-                fresh.append(at)
-                if code < _LOOKED_UP:
-                    self._known[key] = code
-            codes[row] = code
-        if fresh:
-            self._said = grown(self._said, self.size + len(fresh))
-            self._said[self.size : self.size + len(fresh)] = said[fresh]
-            self.size += len(fresh)
-        return codes[which]
+        keys = _keys(said)
+        codes = np.fromiter(map(self._known.get, keys.tolist(), repeat(0)), np.int64, keys.size)
+        [new] = (codes == 0).nonzero()
+        if new.size:
+            codes[new] = self._admitted(keys[new], said[new])
+        return codes
+
+    def _admitted(self, every: U64, said: NDArray[np.void]) -> NDArray[np.int64]:
+        """New codes for what was not said before, or is not looked up."""
+        keys, first, which = np.unique(every, return_index=True, return_inverse=True)
+        begin, self.size = self.size, self.size + keys.size
+        self._known.update(zip(keys.tolist(), range(begin, _LOOKED_UP), strict=False))
+        self._said = grown(self._said, self.size)
+        self._said[begin : self.size] = said[first]
+        codes: NDArray[np.int64] = begin + which
+        return codes
 
     def _sweep(self) -> None:
         """Drop what no prompt refers to any more."""

@@ -58,7 +58,7 @@ class StepLog:
         return self._holds(self._place(step), step)
 
     def _place(self, step: int) -> int:
-        return int(np.searchsorted(self.rows["step"], step))
+        return int(self.rows["step"].searchsorted(step))
 
     def _holds(self, place: int, step: int) -> bool:
         return place < self.size and bool(self._rows["step"][place] == step)

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from greso_service.core.outcome import Outcome
+from greso_service.core.outcome import UNDETERMINED, Outcome
 
 LONGEST: Final = 16
 """Streaks from here on are counted together: with p <= 0.75 their keep probability is below every usual floor."""
@@ -26,7 +26,7 @@ class StreakCounts:
 
     def join(self, prompts: int) -> None:
         """Count prompts that are new to the run."""
-        self.table[Outcome.UNDETERMINED, 0] += prompts
+        self.table[UNDETERMINED, 0] += prompts
 
     def move(self, kind: Kinds, streak: Streaks, to_kind: Kinds, to_streak: Streaks) -> None:
         """Count prompts of these kinds and streaks as such of those."""

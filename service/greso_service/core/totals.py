@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter, sub
 
 from greso_service.core.audit import AuditCounts
 from greso_service.core.controller import Counts
@@ -38,7 +39,11 @@ class Totals:
 
     def since(self, before: Totals) -> Totals:
         """What was added since `before`."""
-        return Totals(*(getattr(self, name) - getattr(before, name) for name in self.__slots__))
+        return Totals(*map(sub, _values(self), _values(before)))
+
+    def copy(self) -> Totals:
+        """The same, which what is added to this does not change."""
+        return Totals(*_values(self))
 
     def add(self, **amounts: int) -> None:
         """Add amounts, by their names."""
@@ -66,3 +71,6 @@ class Totals:
         """Add what a report said of audits."""
         self.add(audited_easy=found.easy.groups, audited_hard=found.hard.groups)
         self.add(false_easy=found.easy.effective, false_hard=found.hard.effective)
+
+
+_values = attrgetter(*Totals.__slots__)

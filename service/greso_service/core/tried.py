@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greso_service.core.filters import keep_probability
-from greso_service.core.outcome import Outcome
+from greso_service.core.outcome import EASY, HARD, UNDETERMINED
 from greso_service.core.question import Bases, PromptView
 from greso_service.core.spec import RunSpec
 from greso_service.core.target import Tried
@@ -17,6 +17,6 @@ def tried(prompts: PromptView, effective: NDArray[np.bool_], exploration: Bases,
     streak, kind = prompts.streak, prompts.kind
     explored = keep_probability(streak, kind, exploration, spec) > spec.min_keep_probability
     weight = np.where(explored, streak, 0)
-    kept = (streak == 0) & (kind != Outcome.UNDETERMINED)
-    parts = (np.where(kind == Outcome.EASY, weight, 0), np.where(kind == Outcome.HARD, weight, 0), kept)
+    kept = (streak == 0) & (kind != UNDETERMINED)
+    parts = (np.where(kind == EASY, weight, 0), np.where(kind == HARD, weight, 0), kept)
     return Tried(*(float(rows.sum()) for part in parts for rows in (part, part[effective])))

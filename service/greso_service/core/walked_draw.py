@@ -55,10 +55,12 @@ class Walker:
 
 def tally(state: RunState, index: Index, selection: Selection) -> Tally:
     """What was selected and skipped of the examined candidates, by domain."""
-    easy, hard = selection.reason == Reason.SKIP_EASY, selection.reason == Reason.SKIP_HARD
-    rows = (np.ones(selection.examined, np.bool_), selection.keep, easy, hard)
     if not state.domains:
-        return np.array([[np.count_nonzero(row) for row in rows]], np.int64)
+        row = [selection.examined, selection.selected, selection.skipped(Reason.SKIP_EASY)]
+        return np.array([[*row, row[0] - row[1] - row[2]]], np.int64)
+    skipped = ~selection.keep
+    easy, hard = skipped & selection.easy, skipped & ~selection.easy
+    rows = (np.ones(selection.examined, np.bool_), selection.keep, easy, hard)
     number = PromptView(state.prompts, index[: selection.examined]).column("domain")
     return np.stack([np.bincount(number[row], minlength=len(state.domains)) for row in rows], axis=1)
 
@@ -72,5 +74,5 @@ def sampled(state: RunState, index: Index, selection: Selection) -> tuple[int, .
 
 def audited(index: Index, selection: Selection) -> Audited | None:
     """The audited candidates by what they would have been skipped as; None if there are none."""
-    rows = np.flatnonzero(selection.audited)
+    [rows] = selection.audited.nonzero()
     return Audited.of(index[rows], selection.easy[rows]) if rows.size else None

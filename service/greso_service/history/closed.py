@@ -13,18 +13,20 @@ from typing import Any
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ConnectionError  # noqa: A004
 
+from greso_service.history.sending import quickly
+
 
 def told(client: Redis | RedisCluster) -> None:
     """Let a new client's connections tell it."""
     if isinstance(client, RedisCluster):
-        kind = _telling(client.connection_kwargs["connection_class"])
+        kind = _telling(quickly(client.connection_kwargs["connection_class"]))
         client.connection_kwargs["connection_class"] = kind
         client.nodes_manager.connection_kwargs["connection_class"] = kind
         for node in client.startup_nodes:
             node.connection_class = kind
     else:
         pool: Any = client.connection_pool
-        pool.connection_class = _telling(pool.connection_class)
+        pool.connection_class = _telling(quickly(pool.connection_class))
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Final
 
 from prometheus_client import (
@@ -59,6 +60,9 @@ class Metrics:
         self.store_up = self._gauge("store_up")
         self._operations = self._counter("store_operations")
         self._operation_time = self._histogram("store_operation_duration_seconds")
+        # The library takes longer to find a child than to add to it.
+        self._of_requests = cache(lambda *of: (self._requests.labels(*of), self._duration.labels(*of[:2])))
+        self._of_operations = cache(lambda *of: (self._operations.labels(*of), self._operation_time.labels(of[0])))
         self.runs = RunMetrics(self._registry, most_runs, seen)
         self._memory: tuple[Gauge, Gauge] | None = None
 
@@ -85,8 +89,9 @@ class Metrics:
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an HTTP request."""
-        self._requests.labels(method, route, status).inc()
-        self._duration.labels(method, route).observe(seconds)
+        count, duration = self._of_requests(method, route, status)
+        count.inc()
+        duration.observe(seconds)
 
     def expect_operation(self, operation: str) -> None:
         """Let the series of an operation on the store begin at 0."""
@@ -96,8 +101,9 @@ class Metrics:
 
     def operated(self, operation: str, result: str, seconds: float) -> None:
         """Count an operation on the store; `result` is one of `RESULTS`."""
-        self._operations.labels(operation, result).inc()
-        self._operation_time.labels(operation).observe(seconds)
+        count, duration = self._of_operations(operation, result)
+        count.inc()
+        duration.observe(seconds)
 
     def store_memory(self, used: int, limit: int) -> None:
         """Show the store's memory, in bytes; until first called there are no such series."""

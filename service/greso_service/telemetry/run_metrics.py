@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
+from operator import attrgetter
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter
@@ -48,8 +49,8 @@ class RunMetrics:
     def wrote(self, key: RunKey, events: Iterable[Event], added: Totals, group_size: int) -> None:
         """Count a write to a run: what it added to the run's totals, a rewind, changes of the spec."""
         counters = self._claim(label(key), self._clock())
-        for name, labels in _TOTALS.items():
-            if amount := getattr(added, name):
+        for labels, amount in zip(_TOTALS.values(), _amounts(added), strict=True):
+            if amount:
                 counters[labels].inc(amount)
         if skipped := added.skipped_easy + added.skipped_hard:
             counters["rollouts_avoided",].inc(skipped * group_size)
@@ -207,6 +208,8 @@ _TOTALS: Final[Mapping[str, tuple[str, ...]]] = {
     **{f"false_{kind}": ("false_skips", kind) for kind in KINDS},
 }
 """Field of `Totals` -> the counter it is added to."""
+
+_amounts: Final = attrgetter(*_TOTALS)
 
 _TOLD: Final[Mapping[str, str]] = {
     "degraded": "client_degraded_answers",
