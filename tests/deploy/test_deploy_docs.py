@@ -137,6 +137,7 @@ def test_a_backup_is_put_in_the_place_of_what_is_there(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "data" / "appendonlydir").iterdir()] == ["of-backup"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [False, True])
 def test_the_embedded_redis_is_backed_up_and_restored(tmp_path: Path, stopped: bool) -> None:
     if not stopped:
