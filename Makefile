@@ -6,6 +6,9 @@ EXTRAS ?= service
 VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet
 MANIFEST := pyproject.toml requirements.lock
 
+# Bytecode is kept: without it each of the thousand processes that the tests start compiles the checkout anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo trainer serve test test-slow test-vllm lint bench lock audit sbom clean
 
