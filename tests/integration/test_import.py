@@ -197,6 +197,7 @@ def test_an_import_whose_reply_was_lost_is_found_there(redis_store: RedisStore) 
 
 def test_a_draft_is_kept_alive_while_a_rewind_in_it_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importing, "_LATE", -1.0)
+    monkeypatch.setattr("greso_service.replay.PAGE", 64)
     told_of: list[str] = []
 
     class Watching(PassingHistory):
@@ -216,7 +217,7 @@ def test_a_draft_is_kept_alive_while_a_rewind_in_it_is_folded(monkeypatch: pytes
             told_of.append("read")
             return await self.read_inner(after, limit)
 
-    text = export_of(2 * LONG, back_to=2 * LONG - 1)
+    text = export_of(LONG, back_to=LONG - 1)
 
     async def told() -> None:
         runs = replica(Watching(MemoryHistory()))
