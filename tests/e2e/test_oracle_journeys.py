@@ -41,7 +41,7 @@ def test_many_random_journeys(served: Service, name: str, seed: int) -> None:
 
 @pytest.mark.slow
 def test_one_long_journey(served: Service, name: str) -> None:
-    journey = travel(served, 4000, name, 1200)
+    journey = travel(served, 4000, name, 800)
     # A journey that did none of this would pass for nothing.
     assert min(journey.rewinds, journey.forks, journey.fenced_off) >= 10
 

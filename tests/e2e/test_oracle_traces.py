@@ -38,5 +38,5 @@ def test_many_random_traces(served: Service, name: str, seed: int) -> None:
 def test_one_long_trace(served: Service, name: str) -> None:
     trace = Trace(served, 2000, name)
     for _ in range(5):
-        trace.play(400)
+        trace.play(300)
         trace.look()
