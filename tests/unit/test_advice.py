@@ -115,7 +115,7 @@ HAVE: list[tuple[str, str, Callable[[], RunState]]] = [
     ("ids_never_repeat", "problem", lambda: Trainer(USUAL, draws=False, named=anew).train(20).state),
     ("ids_never_repeat", "problem", lambda: Trainer(USUAL, named=lambda prompt, _: f"q{prompt}").train(12).state),
     ("ids_never_repeat", "hint", lambda: Trainer(USUAL, draws=False, named=made_by_dice).train(20).state),
-    ("ids_all_the_same", "problem", lambda: Trainer(USUAL, draws=False, named=lambda *_: "gsm8k").train(8).state),
+    ("ids_all_the_same", "problem", lambda: Trainer(USUAL, draws=False, named=lambda *_: "gsm8k").train(12).state),
     ("shaped_rewards", "problem", lambda: Trainer(USUAL, reward=with_bonus).train(30).state),
     ("shaped_rewards", "problem", lambda: Trainer(USUAL, reward=with_format(0.8)).train(60).state),
     ("shaped_rewards", "problem", lambda: Trainer(USUAL, reward=with_format(0.8)).train(120).state),
