@@ -6,6 +6,9 @@ EXTRAS ?= service
 VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet
 MANIFEST := pyproject.toml requirements.lock
 
+# Bytecode is kept: without it each of the thousand processes that the tests start compiles the checkout anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo trainer serve test test-slow test-vllm lint bench lock audit sbom clean
 
@@ -20,7 +23,7 @@ serve: .venv/.service ## the service at http://127.0.0.1:8080 with a Redis of it
 	@$(BIN)/greso serve $(ARGS)
 test: .venv/.dev ## the fast tests (ARGS="-k codec" for some)
 	@$(BIN)/pytest -n auto --dist worksteal -m "not slow" --durations=15 $(ARGS)
-test-slow: .venv/.dev ## the slow tests: real training, long fault schedules
+test-slow: .venv/.dev ## the slow tests: real training, faults and kills, browser pages, a second kind of Redis
 	@$(BIN)/pytest -n auto --dist worksteal -m slow --durations=15 $(ARGS)
 test-vllm: .venv-vllm/.ready ## the tests of the vLLM engines: vLLM on this CPU, in an environment of its own (3.6 GB)
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest tests/vllm $(ARGS)

@@ -29,6 +29,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 _NUMBERS = itertools.count(1)
 
+REDIS7 = pytest.param("redis7", marks=pytest.mark.slow)  # what holds in the bundled server mostly holds in it too
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Starts take seconds: tests that have a service of their own are slow ones.
+
+    But for those of one file, so that the fast run has seen a service start, be killed and start again.
+    """
+    for item in items:
+        if "start_service" in getattr(item, "fixturenames", ()) and item.path.name != "test_serve.py":
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
@@ -79,7 +91,7 @@ def redis7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]
         server.close()
 
 
-@pytest.fixture(params=["valkey", "redis7"])
+@pytest.fixture(params=["valkey", REDIS7])
 def redis_store(request: pytest.FixtureRequest) -> Iterator[RedisStore]:
     """An empty store in each kind of server."""
     store = RedisStore(*request.getfixturevalue(request.param))
@@ -88,7 +100,7 @@ def redis_store(request: pytest.FixtureRequest) -> Iterator[RedisStore]:
     store.redis.close()
 
 
-@pytest.fixture(params=["memory", "valkey", "redis7"])
+@pytest.fixture(params=["memory", "valkey", REDIS7])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """An empty store of each kind."""
     if request.param == "memory":

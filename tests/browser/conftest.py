@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Pages, and runs to look at, take long to make: tests of them are slow ones, but for those of the key."""
+    for item in items:
+        names = set(getattr(item, "fixturenames", ()))
+        if "chromium" in names and "locked" not in names:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Tests that use the browser run on its thread, see `Chromium`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -64,7 +63,6 @@ def test_from_the_list_to_a_prompt_and_back(tab: Tab) -> None:
     expect(page.get_by_label("Kind")).to_be_visible()
 
 
-@pytest.mark.slow
 def test_searching_keeps_the_focus(tab: Tab) -> None:
     page = tab.open("#/run/saves/prompts")
     tab_to(page, "input[type=search]")
@@ -79,7 +77,6 @@ def test_searching_keeps_the_focus(tab: Tab) -> None:
     assert page.evaluate("document.activeElement.matches('select')")
 
 
-@pytest.mark.slow
 def test_paging_takes_the_focus_to_the_new_page(tab: Tab) -> None:
     page = tab.open("#/run/saves/prompts")
     first = page.locator("table .name").first.inner_text()
@@ -91,7 +88,6 @@ def test_paging_takes_the_focus_to_the_new_page(tab: Tab) -> None:
     assert page.evaluate("document.activeElement.matches('table a.whole')")
 
 
-@pytest.mark.slow
 def test_the_map_is_walked_with_the_arrows(tab: Tab, watched: Service) -> None:
     page = tab.open("#/run/saves/map?rows=50")
     told = watched.json("GET", "/v1/runs/saves/map?limit=50")["prompts"]
@@ -107,7 +103,6 @@ def test_the_map_is_walked_with_the_arrows(tab: Tab, watched: Service) -> None:
     expect(page.locator("h2.prompt")).to_have_text(told[12]["prompt"])
 
 
-@pytest.mark.slow
 def test_the_curves_are_read_with_the_arrows(tab: Tab, watched: Service) -> None:
     page = tab.open("#/run/saves")
     told = watched.json("GET", "/v1/runs/saves/curves?points=300")

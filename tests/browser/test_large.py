@@ -32,7 +32,6 @@ VIEWS = {
 }
 
 
-@pytest.mark.slow
 def test_a_million_prompts(
     start_service: Callable[..., Service], open_tab: Callable[..., Tab], capsys: pytest.CaptureFixture[str]
 ) -> None:

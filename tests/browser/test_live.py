@@ -100,7 +100,6 @@ def test_runs_come_and_the_service_goes_and_comes_back(
     assert page.evaluate("document.activeElement.textContent") == "newer-3", "what moves takes its focus along"
 
 
-@pytest.mark.slow
 def test_nobody_looks_nothing_is_asked(tab: Tab) -> None:
     page = tab.page
     stop_time(page)
@@ -116,7 +115,6 @@ def test_nobody_looks_nothing_is_asked(tab: Tab) -> None:
     expect(page.locator("#pulse")).to_have_text("Live")
 
 
-@pytest.mark.slow
 def test_an_idle_run_is_asked_for_little(tab: Tab) -> None:
     page = tab.page
     stop_time(page)
@@ -128,7 +126,7 @@ def test_an_idle_run_is_asked_for_little(tab: Tab) -> None:
     assert {url.rpartition("/")[2] for url in tab.requests} == {"overview"}, "the curves are as they were"
 
 
-@pytest.mark.parametrize("address", [pytest.param("#/", marks=pytest.mark.slow), "#/run/saves"])
+@pytest.mark.parametrize("address", ["#/", "#/run/saves"])
 def test_a_store_that_is_away_is_told_in_its_words(tab: Tab, address: str) -> None:
     page = tab.page
     stop_time(page)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import pytest
 from playwright.sync_api import expect
 
 from .world import HOSTILE
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from .chromium import Tab
 
 
-@pytest.mark.slow
 def test_names_are_text_and_nothing_else(tab: Tab, watched: Service) -> None:
     page = tab.open("#/run/hostile/prompts?sort=last_step")
     shown = set(page.locator("table .name").evaluate_all("all => all.map(one => one.textContent)"))

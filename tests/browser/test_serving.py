@@ -31,8 +31,8 @@ def test_the_first_view_is_small(open_tab: Callable[..., Tab], watched: Service)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_file_is_served_as_it_is(watched: Service, name: str) -> None:
-    answer = watched.http.get(f"/dashboard/{name}")
+def test_each_file_is_served_as_it_is(service: Service, name: str) -> None:
+    answer = service.http.get(f"/dashboard/{name}")
     assert answer.status_code == 200
     assert answer.content == FOLDER.joinpath(name).read_bytes()
     assert answer.headers["Content-Type"].startswith(TYPES[name.rpartition(".")[2]])
@@ -43,22 +43,22 @@ def test_each_file_is_served_as_it_is(watched: Service, name: str) -> None:
     assert answer.headers["Referrer-Policy"] == "no-referrer"
 
 
-def test_an_upgrade_is_seen_and_what_is_known_is_not_sent_again(watched: Service) -> None:
-    first = watched.http.get("/")
+def test_an_upgrade_is_seen_and_what_is_known_is_not_sent_again(service: Service) -> None:
+    first = service.http.get("/")
     assert first.headers["Cache-Control"] == "no-cache"
-    again = watched.http.get("/", headers={"If-None-Match": f'"other", {first.headers["ETag"]}'})
+    again = service.http.get("/", headers={"If-None-Match": f'"other", {first.headers["ETag"]}'})
     assert (again.status_code, again.content) == (304, b"")
     assert again.headers["ETag"] == first.headers["ETag"]
-    assert watched.http.get("/", headers={"If-None-Match": '"older"'}).status_code == 200
-    weak = watched.http.get("/", headers={"If-None-Match": f"W/{first.headers['ETag']}"})
+    assert service.http.get("/", headers={"If-None-Match": '"older"'}).status_code == 200
+    weak = service.http.get("/", headers={"If-None-Match": f"W/{first.headers['ETag']}"})
     assert weak.status_code == 304
 
 
 @pytest.mark.parametrize(
     "path", ["..%2Fsettings.py", "..%2F..%2Fpyproject.toml", "%2Fetc%2Fpasswd", "nope.js", "", "index.html%00", "../x"]
 )
-def test_nothing_else_is_served(watched: Service, path: str) -> None:
-    answer = watched.http.get(f"/dashboard/{path}")
+def test_nothing_else_is_served(service: Service, path: str) -> None:
+    answer = service.http.get(f"/dashboard/{path}")
     assert answer.status_code == 404
     assert answer.headers["Content-Type"] == "application/problem+json"
 

@@ -53,7 +53,6 @@ def test_what_was_saved_is_an_estimate_with_its_caveat(tab: Tab, watched: Servic
     expect(cell.locator("[data-label='Saved, estimate']")).to_contain_text(f"{shown} at most ")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("steps", "said"),
     [(50, "Nothing stands out"), (3, "Too early to say3 steps with groups are complete"), (1, "1 step with groups is")],
@@ -67,7 +66,6 @@ def test_without_advice_no_more_is_said_than_is_known(tab: Tab, steps: int, said
     expect(tab.page.locator(".advice")).not_to_contain_text("No sign of")
 
 
-@pytest.mark.slow
 def test_the_advised_change_stands_there_ready_to_copy(tab: Tab, watched: Service) -> None:
     advice = watched.json("GET", "/v1/runs/shaped/overview")["advice"]
     body = next(one["change"] for one in advice if "PATCH" in one["change"]).partition("PATCH /v1/runs/shaped ")[2]
@@ -78,7 +76,6 @@ def test_the_advised_change_stands_there_ready_to_copy(tab: Tab, watched: Servic
     expect(page.locator("details[open] pre").last).to_contain_text(f"-d '{{\"{field}\":{value}}}'")
 
 
-@pytest.mark.slow
 def test_parameters_that_move_are_told_with_where_they_are_now(tab: Tab, watched: Service) -> None:
     told = watched.json("GET", "/v1/runs/saves/overview")
     page = tab.open("#/run/saves")
@@ -87,7 +84,6 @@ def test_parameters_that_move_are_told_with_where_they_are_now(tab: Tab, watched
     expect(page.locator("main")).to_contain_text("easy_share0.333333p_easy")
 
 
-@pytest.mark.slow
 def test_a_slow_answer_is_not_told_as_none(tab: Tab) -> None:
     page = tab.page
     page.add_init_script("const wait = AbortSignal.timeout; AbortSignal.timeout = () => wait.call(AbortSignal, 200)")
@@ -102,14 +98,12 @@ def test_a_slow_answer_is_not_told_as_none(tab: Tab) -> None:
     expect(banner).to_be_empty()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [".", ".."])
 def test_a_prompt_of_dots_is_refused_in_words(tab: Tab, name: str) -> None:
     expect(tab.open(f"#/run/saves/prompt/{name}").locator(".refused")).to_contain_text("one or two dots")
     expect(tab.page.locator("#banner")).to_be_empty()
 
 
-@pytest.mark.slow
 def test_a_run_that_is_deleted_and_made_again_is_shown_again(tab: Tab, watched: Service) -> None:
     tab.expected.append("status of 404")
     page = tab.page

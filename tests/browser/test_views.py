@@ -103,7 +103,6 @@ def test_the_curves_are_drawn_and_share_a_cursor(tab: Tab, watched: Service) -> 
     assert steps != {"70"}
 
 
-@pytest.mark.slow
 def test_the_curves_are_zoomed_together_and_follow_the_light(tab: Tab) -> None:
     page = tab.open("#/run/saves")
     area = page.locator(".plot .u-over").first
@@ -124,7 +123,6 @@ def test_the_curves_are_zoomed_together_and_follow_the_light(tab: Tab) -> None:
     page.wait_for_function(drawn, arg=before)
 
 
-@pytest.mark.slow
 def test_a_long_run_shows_means_over_several_steps(tab: Tab, watched: Service) -> None:
     report_only(watched, "long", LONG_STEPS)
     page = tab.open("#/run/long")
@@ -137,7 +135,6 @@ def test_a_long_run_shows_means_over_several_steps(tab: Tab, watched: Service) -
     expect(page.locator(".unseen[role=status]")).to_contain_text("step 1: selected 0, effective 1")
 
 
-@pytest.mark.slow
 def test_the_newest_steps_stand_in_a_table(tab: Tab, watched: Service) -> None:
     page = tab.open("#/run/saves")
     page.get_by_text("The newest steps as a table").click()
@@ -147,7 +144,7 @@ def test_the_newest_steps_stand_in_a_table(tab: Tab, watched: Service) -> None:
     assert shown.all_inner_texts()[:6] == [str(value) for value in told]
 
 
-@pytest.mark.parametrize("columns", ["visits", pytest.param("steps", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("columns", ["visits", "steps"])
 def test_the_selection_map_shows_what_became_of_each_offer(tab: Tab, watched: Service, columns: str) -> None:
     page = tab.open(f"#/run/saves/map?columns={columns}&rows=50&sort=visits")
     told = watched.json("GET", "/v1/runs/saves/map?limit=50&sort=visits")["prompts"]
@@ -167,7 +164,6 @@ def test_the_selection_map_shows_what_became_of_each_offer(tab: Tab, watched: Se
     expect(page.locator("h2.prompt")).to_have_text(told[0]["prompt"])
 
 
-@pytest.mark.slow
 def test_the_selection_map_stands_as_a_list_too(tab: Tab, watched: Service) -> None:
     page = tab.open("#/run/saves/map")
     page.get_by_text("The same as a list").click()
@@ -177,7 +173,6 @@ def test_the_selection_map_stands_as_a_list_too(tab: Tab, watched: Service) -> N
     expect(page.locator("ol.plain li").first).to_contain_text(f"skipped {skips}")
 
 
-@pytest.mark.slow
 def test_a_finger_reads_a_cell_before_it_opens_the_prompt(open_tab: Callable[..., Tab], watched: Service) -> None:
     page = open_tab(watched.url, viewport={"width": 390, "height": 844}, has_touch=True).open("#/run/saves/map")
     page.locator(".map canvas").tap(position={"x": 2, "y": 2})
@@ -227,7 +222,6 @@ def test_a_prompt_says_why_it_is_skipped(tab: Tab, watched: Service) -> None:
     expect(page.get_by_label("Kind")).to_have_value("hard")
 
 
-@pytest.mark.slow
 def test_what_is_not_there_is_said(tab: Tab) -> None:
     tab.expected += ["status of 404", "status of 422"]
     for address in ("#/run/nope", "#/run/%3Cimg%20src=x%3E", "#/run/saves/prompt/nope"):
@@ -236,7 +230,6 @@ def test_what_is_not_there_is_said(tab: Tab) -> None:
         expect(tab.open(address).get_by_role("heading")).to_contain_text("no such page")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "look",
     [

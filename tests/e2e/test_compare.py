@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 SECONDS = 300.0  # for what takes 20 on an idle core
+ROLLOUTS = 1_600
+THREE = ("--seeds", "1", "--arms", "dynamic", "greso")  # plain grpo stands beside everything
 TINY = {
     "pool_digits": [0, 1],
     "warm_digits": [0.5, 0.5],
@@ -38,7 +41,7 @@ TINY = {
 
 def command(out: Path, *options: str) -> list[str]:
     changes = [f"--set={name}={json.dumps(value)}" for name, value in TINY.items()]
-    return [str(GRESO), "bench-rl", *changes, "--rollouts", "2400", "--out", str(out), *options]
+    return [str(GRESO), "bench-rl", *changes, "--rollouts", str(ROLLOUTS), "--out", str(out), *options]
 
 
 def run(out: Path, *options: str) -> str:
@@ -60,11 +63,17 @@ def finished(out: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (out / "trials").glob("[!.]*.json")}
 
 
-def test_results_are_the_same_however_many_jobs_run_at_once_and_are_kept(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    told = run(one, "--seeds", "1", "--arms", "dynamic", "greso", "--jobs", "1")
-    run(two, "--seeds", "1", "--arms", "dynamic", "greso", "--jobs", "2")
-    assert steps(one) == steps(two)
+@pytest.fixture(scope="module")
+def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A finished experiment of three arms, not to be touched, and what was said."""
+    out = tmp_path_factory.mktemp("one-by-one")
+    return out, run(out, *THREE, "--jobs", "1")
+
+
+def test_results_are_the_same_however_many_jobs_run_at_once_and_are_kept(
+    one_by_one: tuple[Path, str], tmp_path: Path
+) -> None:
+    one, told = one_by_one
     rows = steps(one)
     assert {(row["arm"], row["seed"]) for row in rows} == {(a, s) for a in ("grpo", "dynamic", "greso") for s in "1"}
 
@@ -72,30 +81,45 @@ def test_results_are_the_same_however_many_jobs_run_at_once_and_are_kept(tmp_pat
         assert said in told
     summary = json.loads((one / "summary.json").read_text())
     for trial in summary["trials"]:
-        assert trial["rollouts"] >= 2400
+        assert trial["rollouts"] >= ROLLOUTS
         assert trial["optimiser_steps"] > 5
         parts = sum(trial[f"seconds_in_{part}"] for part in ("rollout", "update", "service_calls"))
         assert 0.5 * trial["seconds"] < parts <= trial["seconds"]
-    assert {trial["accuracy_before"] for trial in summary["trials"] if trial["seed"] == 1} == {
-        summary["trials"][0]["accuracy_before"]
-    }
-    # Two thousand rollouts teach too little to be told from noise on every machine; that there were updates is certain.
+    assert {trial["accuracy_before"] for trial in summary["trials"]} == {summary["trials"][0]["accuracy_before"]}
+    # So few rollouts teach too little to be told from noise on every machine; that there were updates is certain.
     assert all(row["loss"] for row in rows if int(row["effective"]) > 0)
     assert sum(int(row["effective"]) for row in rows) > 0
     assert sum(int(row["skipped_easy"]) + int(row["skipped_hard"]) for row in rows if row["arm"] == "greso") > 0
     assert (one / "bench.png").read_bytes().startswith(b"\x89PNG")
 
-    before = finished(one)
-    told = run(one, "--seeds", "1", "2", "--arms", "dynamic", "greso", "--jobs", "2")
-    assert "6 trials" in told
-    assert "3 finished before" in told
-    after = finished(one)
-    assert len(after) == 6
+    run(tmp_path, "--seeds", "1", "--arms", "greso", "--jobs", "2")
+    before = finished(tmp_path)
+    told = run(tmp_path, *THREE, "--jobs", "2")
+    assert "3 trials" in told
+    assert "2 finished before" in told
+    after = finished(tmp_path)
+    assert len(after) == 3
     assert {name: after[name] for name in before} == before
-    assert [row for row in steps(one) if row["seed"] != "2"] == rows
+    assert steps(tmp_path) == rows
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_trial_that_fails_is_told_and_tried_again(one_by_one: tuple[Path, str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(one_by_one[0], out)
+    (out / "trials" / "greso-seed-1.json").unlink()
+    start = out / "trials" / "start-seed-1.pt"
+    kept = start.read_bytes()
+    start.write_bytes(b"no weights")
+    done = subprocess.run(command(out, *THREE), capture_output=True, text=True, check=False, timeout=SECONDS)
+    assert done.returncode == 1
+    assert "greso bench-rl: greso seed 1 failed: " in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    start.write_bytes(kept)
+    assert "2 finished before" in run(out, *THREE)
+    assert steps(out) == steps(one_by_one[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_experiment_leaves_nothing_running_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     out = tmp_path / "out"
     options = ("--seeds", "1", "--arms", "greso", "--jobs", "1")
@@ -119,19 +143,3 @@ def test_an_interrupted_experiment_leaves_nothing_running_and_goes_on(tmp_path: 
     assert "1 finished before" in told
     assert finished(out)["grpo-seed-1.json"] == kept["grpo-seed-1.json"]
     assert len(finished(out)) == 2
-
-
-def test_a_trial_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    options = ("--seeds", "1", "--arms", "greso")
-    run(out, *options)
-    (out / "trials" / "greso-seed-1.json").unlink()
-    start = out / "trials" / "start-seed-1.pt"
-    kept = start.read_bytes()
-    start.write_bytes(b"no weights")
-    done = subprocess.run(command(out, *options), capture_output=True, text=True, check=False, timeout=SECONDS)
-    assert done.returncode == 1
-    assert "greso bench-rl: greso seed 1 failed: " in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    start.write_bytes(kept)
-    assert "1 finished before" in run(out, *options)

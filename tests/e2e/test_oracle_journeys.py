@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from .oracle.service import Service
 
-FAST_SEEDS = range(12)
-SLOW_SEEDS = range(3000, 3030)
+FAST_SEEDS = range(6)
+SLOW_SEEDS = range(3000, 3015)
 
 
 def travel(service: Service, seed: int, name: str, actions: int) -> Journey:
@@ -40,9 +40,8 @@ def test_many_random_journeys(served: Service, name: str, seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4000, 4003))
-def test_one_long_journey(served: Service, name: str, seed: int) -> None:
-    journey = travel(served, seed, name, 1200)
+def test_one_long_journey(served: Service, name: str) -> None:
+    journey = travel(served, 4000, name, 800)
     # A journey that did none of this would pass for nothing.
     assert min(journey.rewinds, journey.forks, journey.fenced_off) >= 10
 
@@ -70,8 +69,8 @@ def test_journeys_go_on_after_the_service_was_killed_and_restarted(private: Call
 @pytest.mark.parametrize("every", ["1", "7", "256"])
 def test_journeys_survive_many_kills(private: Callable[..., Service], every: str) -> None:
     service = private("--snapshot-every", every)
-    journeys = [Journey(service, seed, f"journey-{seed}") for seed in range(600, 610)]
-    for _ in range(8):
+    journeys = [Journey(service, seed, f"journey-{seed}") for seed in range(600, 604)]
+    for _ in range(6):
         for journey in journeys:
             journey.play(20)
         service.kill()

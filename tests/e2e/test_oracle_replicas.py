@@ -1,43 +1,15 @@
-"""Two services on one Redis are one service: a trainer may talk to either, request by request."""
+"""Two services on one Redis are one service: a trainer may talk to either, request by request.
+
+Random traces through both are in test_oracle_time_replicas.py.
+"""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from random import Random
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from .oracle.service import Service
-from .oracle.trace import Trace
-from .oracle.views import check_state
-
 if TYPE_CHECKING:
-    pass
-
-
-def alternate(replicas: list[Service], seed: int, actions: int) -> None:
-    """A random trace whose every request goes to either service."""
-    rng = Random(seed)
-    trace = Trace(replicas[0], seed, f"replicas-{seed}")
-    for _ in range(actions):
-        trace.service = rng.choice(replicas)
-        trace.play(1)
-        for service in replicas:
-            check_state(service, trace.path, trace.model)
-    for trace.service in replicas:
-        trace.look()
-
-
-def test_traces_over_two_replicas(replicas: list[Service]) -> None:
-    for seed in (300, 301, 302):
-        alternate(replicas, seed, 40)
-
-
-@pytest.mark.slow
-def test_many_traces_over_two_replicas(replicas: list[Service]) -> None:
-    for seed in range(400, 415):
-        alternate(replicas, seed, 120)
+    from .oracle.service import Service
 
 
 def test_concurrent_writes_through_two_replicas_count_once(replicas: list[Service]) -> None:

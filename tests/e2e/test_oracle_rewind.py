@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .oracle.service import Service
 
-POOL = [f"pool/{at}" for at in range(40)]
+POOL = [f"pool/{at}" for at in range(20)]
 SPEC: dict[str, Any] = {"train_batch_size": 4, "rollout_batch_size": 8, "seed": 7}
 
 

@@ -45,7 +45,7 @@ def test_journeys_over_two_replicas(replicas: list[Service]) -> None:
 
 @pytest.mark.slow
 def test_many_journeys_over_two_replicas(replicas: list[Service]) -> None:
-    for seed in range(800, 815):
+    for seed in range(800, 806):
         alternate(replicas, seed, 120)
 
 
@@ -230,11 +230,6 @@ def kill_after(service: Service, seconds: float) -> None:
 
 
 @pytest.mark.slow
-def test_a_kill_around_a_rewind(private: Callable[..., Service]) -> None:
-    kill_around_rewinds(private(), "killed", seed=1, kills=3)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("every", ["1", "5", "256"])
 def test_many_kills_around_rewinds(private: Callable[..., Service], every: str) -> None:
-    kill_around_rewinds(private("--snapshot-every", every), "killed", seed=int(every), kills=25)
+    kill_around_rewinds(private("--snapshot-every", every), "killed", seed=int(every), kills=10)

@@ -114,22 +114,19 @@ ARMS = {
 }
 
 
-def test_the_same_skill_costs_at_least_two_and_a_half_times_fewer_rollouts(served: Service, name: str) -> None:
-    compare_arms(served, name, 1, ["uniform, full batches", "greso, adaptive"])
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [2, 3, 4])
-def test_so_it_does_with_other_seeds(served: Service, name: str, seed: int) -> None:
-    compare_arms(served, name, seed, list(ARMS))
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_same_skill_costs_at_least_two_and_a_half_times_fewer_rollouts(
+    served: Service, name: str, seed: int
+) -> None:
+    compare_arms(served, name, seed)
 
 
-def compare_arms(served: Service, name: str, seed: int, arms: list[str]) -> None:
+def compare_arms(served: Service, name: str, seed: int) -> None:
     """Run the arms from the same start, print what each cost, and check the ratio."""
     spec = {"group_size": GROUP, "train_batch_size": TRAIN, "rollout_batch_size": ROLLOUT, "seed": seed}
     costs = {}
-    for arm in arms:
-        policy, adaptive = ARMS[arm]
+    for arm, (policy, adaptive) in ARMS.items():
         path = served.create(f"{name}-{policy}-{adaptive}", policy=policy, **spec)
 
         def ask(verb: str, body: dict[str, Any], path: str = path) -> Any:

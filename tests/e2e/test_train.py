@@ -1,4 +1,4 @@
-"""`greso train` from outside: from nothing to a trained model, on several processes, on a full disk, and bad input."""
+"""`greso train` from outside: to a trained model, on several processes, on a full disk, and bad input."""
 
 from __future__ import annotations
 
@@ -284,14 +284,3 @@ def test_a_full_disk_is_said_at_each_checkpoint_and_the_training_goes_on(
     assert "Traceback" not in training.said()
     assert len(metrics(out)) == 6
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000000"]
-
-
-@pytest.mark.slow
-def test_the_built_in_task_needs_no_options_but_steps(service: Service, tmp_path: Path) -> None:
-    training = Training(tmp_path, ["--steps", "3", "--url", service.url, "--run", "built-in", "--out", str(tmp_path)])
-    try:
-        assert training.start().wait(600) == 0, training.said()
-    finally:
-        training.close()
-    assert 0.3 < metrics(tmp_path)[2]["greso_trainer_accuracy"] < 0.6
-    assert list((tmp_path / "tensorboard").iterdir())

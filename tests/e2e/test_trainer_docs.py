@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.training import write_tiny
+from tests.training import metrics, write_tiny
 from tests.unit.test_trainer_logs import step
 
 from greso_client import Client
@@ -58,6 +58,10 @@ def test_every_block_of_the_page_runs(service: Service, tmp_path: Path) -> None:
         with Client(service.url, run=run, strict=True, budget=30.0) as client:
             reached[run] = (client.state().step, client.state().generation)
     assert reached == {"first": (3, 0), "my-run": (4, 0), "on-gpus": (2, 0), "in-python": (3, 0), "my-trainer": (2, 1)}
+    # The first is the built-in task, which needs no options but steps.
+    built_in = tmp_path / "train" / "first"
+    assert 0.3 < metrics(built_in)[2]["greso_trainer_accuracy"] < 0.6
+    assert list((built_in / "tensorboard").iterdir())
 
 
 def test_every_recorded_name_is_on_the_page() -> None:

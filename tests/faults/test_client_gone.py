@@ -22,6 +22,8 @@ from .clocks import Skipping
 from .gateway import Gateway, Passing, honest
 from .twins import Trained
 
+pytestmark = pytest.mark.slow  # services and trainers start and are killed
+
 HOUR = 3600.0
 BUDGET = 20.0
 POOL = [f"p/{number}" for number in range(30)]
@@ -70,7 +72,6 @@ def private(start_service: Callable[..., Service]) -> Service:
     return start_service()
 
 
-@pytest.mark.slow
 def test_a_service_that_comes_back_with_an_empty_store_gets_no_report_and_all_of_them_with_the_old_one(
     private: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -97,7 +98,6 @@ def test_a_service_that_comes_back_with_an_empty_store_gets_no_report_and_all_of
     trained.assert_kept(private, "r")
 
 
-@pytest.mark.slow
 def test_a_run_that_is_gone_for_good_begins_anew_when_its_trainer_says_so(private: Service, tmp_path: Path) -> None:
     trained = Trained(SPEC, POOL)
     with Client(private.url, run="r", budget=BUDGET, spool=tmp_path / "spool") as client:
@@ -114,7 +114,6 @@ def test_a_run_that_is_gone_for_good_begins_anew_when_its_trainer_says_so(privat
     trained.assert_kept(private, "r")
 
 
-@pytest.mark.slow
 def test_a_rewound_run_that_somebody_made_anew_is_not_taken_for_the_old_one(private: Service, tmp_path: Path) -> None:
     with Client(private.url, run="r", budget=BUDGET, spool=tmp_path / "spool") as client:
         client.create_run(**SPEC)
@@ -127,7 +126,6 @@ def test_a_rewound_run_that_somebody_made_anew_is_not_taken_for_the_old_one(priv
         assert private.json("GET", "/v1/runs/r")["totals"]["groups"] == 0
 
 
-@pytest.mark.slow
 def test_tls_that_does_not_come_about_is_an_outage_that_says_why(
     service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -77,6 +77,7 @@ def deliver(client: Client) -> None:
         assert time.monotonic() < deadline, "the spool was never empty"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("walk", ["draw", "select"])
 def test_a_service_killed_in_the_middle_of_collect_costs_no_step_and_no_report(
     service: oracle.Service, tmp_path: Path, walk: str
@@ -147,6 +148,7 @@ def test_a_frozen_service_costs_one_budget_and_every_report_counts_once(
         assert visits(client, rolled) == rolled
 
 
+@pytest.mark.slow
 def test_reports_whose_answers_are_lost_to_kills_count_once(service: oracle.Service, tmp_path: Path) -> None:
     """The service is killed at random moments under fire: some reports are applied and never answered."""
     chance = random.Random(11)
@@ -169,6 +171,7 @@ def test_reports_whose_answers_are_lost_to_kills_count_once(service: oracle.Serv
         assert client.counters.delivered > 0
 
 
+@pytest.mark.slow
 def test_killed_trainers_and_a_killed_service_lose_no_report_that_was_taken(
     service: oracle.Service, tmp_path: Path
 ) -> None:
@@ -230,6 +233,7 @@ def hear(trainers: dict[str, subprocess.Popen[bytes]], taken: dict[str, int], re
             taken[name] = int(trainer.stdout.readline())
 
 
+@pytest.mark.slow
 def test_a_training_started_while_the_service_is_away_is_complete_afterwards(
     service: oracle.Service, tmp_path: Path
 ) -> None:
@@ -251,6 +255,7 @@ def test_a_training_started_while_the_service_is_away_is_complete_afterwards(
         assert [row.complete for row in client.steps()] == [True] * 3
 
 
+@pytest.mark.slow
 def test_a_frozen_trainer_that_wakes_up_ends_and_the_resumed_run_is_none_the_worse(
     service: oracle.Service, tmp_path: Path
 ) -> None:

@@ -123,13 +123,13 @@ def go_through(seed: int, service: Service, run: str, tmp_path: Path, *, killabl
             story.client.close()
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_training_through_random_outages_is_kept(service: Service, run_name: str, tmp_path: Path, seed: int) -> None:
     go_through(seed, service, run_name, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 160))
+@pytest.mark.parametrize("seed", range(100, 140))
 def test_trainings_through_many_random_outages_are_kept(
     service: Service, run_name: str, tmp_path: Path, seed: int
 ) -> None:

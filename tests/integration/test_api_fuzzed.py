@@ -17,6 +17,8 @@ import pytest
 from ..keys import KeyFile, bearer  # noqa: TID252
 from ..servers import Service  # noqa: TID252
 
+pytestmark = pytest.mark.slow
+
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 FILTER = Path(__file__).with_name("schemathesis_filter.py")
@@ -82,13 +84,6 @@ def through(said: str) -> tuple[int, int]:
     return int(selected[1]), int(tested[1])
 
 
-def test_a_few_requests_of_every_kind(fuzzed: Fuzzed) -> None:
-    selected, tested = through(fuzzed.ask("fuzzing", 3))
-    assert tested == selected > 20
-    assert "Traceback" not in fuzzed.service.said()
-
-
-@pytest.mark.slow
 def test_all_edges_of_the_description(fuzzed: Fuzzed) -> None:
     selected, tested = through(fuzzed.ask("examples,coverage", 1))
     assert tested == selected > 20
@@ -96,14 +91,12 @@ def test_all_edges_of_the_description(fuzzed: Fuzzed) -> None:
     assert "Traceback" not in fuzzed.service.said()
 
 
-@pytest.mark.slow
 def test_many_requests_of_every_kind(fuzzed: Fuzzed) -> None:
     selected, tested = through(fuzzed.ask("fuzzing", 25))
     assert tested == selected > 20
     assert "Traceback" not in fuzzed.service.said()
 
 
-@pytest.mark.slow
 def test_what_follows_from_answers(fuzzed: Fuzzed) -> None:
     """Runs are made, filled, drawn from, reported to, rewound, forked, exported and deleted, along the links."""
     said = fuzzed.ask("stateful", 60, mode="positive")

@@ -238,9 +238,12 @@ def lines(text: str) -> list[str]:
 
 
 WITH_COMMANDS = [page for page in PAGES if commands(page)]
+FAST = ("README.md", "docs/quickstart.md")
 
 
-@pytest.mark.parametrize("page", WITH_COMMANDS)
+@pytest.mark.parametrize(
+    "page", [page if page in FAST else pytest.param(page, marks=pytest.mark.slow) for page in WITH_COMMANDS]
+)
 def test_every_command_of_a_page_does_what_the_page_says(
     page: str, empty: Service, tools: Path, tmp_path: Path
 ) -> None:

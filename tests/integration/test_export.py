@@ -26,6 +26,7 @@ from greso_service.runs import Runs
 from greso_service.whatif.exported import counting
 
 from ..asgi import over_shared, problem, within  # noqa: TID252
+from ..commands import greso  # noqa: TID252
 from ..folding import content, fold  # noqa: TID252
 from ..servers import GRESO, Service  # noqa: TID252
 from ..stores import PassingHistory, Store  # noqa: TID252
@@ -231,8 +232,7 @@ def test_a_file_that_is_there_is_kept_unless_force_is_given(service: Service, ru
     file.write_text("another")
 
     def export(*options: str, to: Path = file) -> tuple[int, str]:
-        command = [str(GRESO), "export", run_name, "-o", str(to), *options, "--url", service.url]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = greso("export", run_name, "-o", to, *options, "--url", service.url)
         return done.returncode, done.stderr
 
     assert export() == (1, f"greso: {file} is there already; give --force to replace it, or another name\n")
@@ -246,10 +246,7 @@ def test_a_file_that_is_there_is_kept_unless_force_is_given(service: Service, ru
 
 
 def test_an_unknown_run_is_one_line_and_leaves_no_file(service: Service, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [GRESO, "export", "no-such-run", "-o", tmp_path / "x", "--url", service.url], capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    done = greso("export", "no-such-run", "-o", tmp_path / "x", "--url", service.url)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("greso: there is no run no-such-run")
     assert not list(tmp_path.iterdir())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 import subprocess
@@ -19,8 +18,17 @@ from greso_client import Client, ForbiddenError
 from greso_service.access import key_file
 from greso_service.access.keys import digest
 
+from ..commands import greso  # noqa: TID252
 from ..keys import KeyFile, bearer  # noqa: TID252
-from ..servers import GRESO, START_SECONDS, RedisServer, Service, certificate, eventually, free_port  # noqa: TID252
+from ..servers import (  # noqa: TID252
+    GRESO,
+    START_SECONDS,
+    RedisServer,
+    Service,
+    certificate,
+    eventually,
+    free_port,
+)
 from .test_tracing import Collector, attributes, send_to
 
 REPORT = {"step": 1, "results": [{"prompt": "p", "rewards": [0, 1]}]}
@@ -294,10 +302,7 @@ def test_https_is_served_to_those_who_trust_the_certificate(
 
 
 def command(url: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "GRESO_URL": url, **variables}
-    return subprocess.run(
-        [str(GRESO), *arguments], env=environment, capture_output=True, text=True, timeout=START_SECONDS, check=False
-    )
+    return greso(*arguments, env={"GRESO_URL": url, **variables})
 
 
 @pytest.mark.parametrize("what", ["no certificate", "another key", "no file", "a passphrase"])
@@ -317,7 +322,9 @@ def test_files_that_are_no_pair_are_refused_in_one_line(
         subprocess.run([*source, *secret, "-out", str(made)], check=True, capture_output=True)
         key = made
     options = ["--port", "0", "--data-dir", str(tmp_path / "data"), "--tls-cert", str(cert), "--tls-key", str(key)]
-    ended = command("", "serve", *options)
+    ended = subprocess.run(
+        [str(GRESO), "serve", *options], capture_output=True, text=True, timeout=START_SECONDS, check=False
+    )
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.count("\n") == 1, ended.stderr
     assert ended.stderr.startswith("greso: --tls-")

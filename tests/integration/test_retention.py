@@ -176,7 +176,7 @@ def test_a_trainer_that_rewinds_ever_again_does_not_fill_the_store(redis_store: 
         lengths = []
         for runs in (one, whole):
             await trained(runs, 4)
-        for number in range(5, 45, 2):
+        for number in range(5, 25, 2):
             for runs in (two, whole):
                 await step(runs, number)
                 await step(runs, number + 1)
@@ -313,6 +313,7 @@ def test_writers_rewinds_and_trims_at_once_make_one_state(redis_store: RedisStor
     over(redis_store, story, keep=1)
 
 
+@pytest.mark.slow
 def test_killed_anywhere_on_the_way_of_trimming_nothing_is_lost(redis_store: RedisStore) -> None:
     async def story(one: Runs, two: Runs, history: History) -> None:
         keeping = replica(history, None, 10**6)

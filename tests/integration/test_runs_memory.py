@@ -48,7 +48,7 @@ def test_runs_not_used_lately_are_forgotten_and_read_again(most: int, snapshot_e
         choose = random.Random(2)
         for number in range(6):
             await small.create(key(number), {"seed": number})
-        for turn in range(200):
+        for turn in range(100):
             number = choose.randrange(6)
             await small.report(key(number), turn // 20, [f"p{turn % 9}"], [[0, turn % 2]], final=False)
             if snapshot_every > 200:  # a run whose snapshot is being made is kept until it is

@@ -20,15 +20,11 @@ from greso_service.cli.service import Service as Asked
 from greso_service.cli.service import ServiceError
 from greso_service.cli.tailing import Stream, sentence
 
+from ..commands import greso  # noqa: TID252
 from ..servers import GRESO, Service, eventually, free_port  # noqa: TID252
 from .test_top import Terminal
 
 REPORT = {"step": 3, "results": [{"prompt": "a", "rewards": [0, 1]}, {"prompt": "b", "rewards": [1, 1]}], "final": True}
-
-
-def greso(*arguments: object, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([str(GRESO), *map(str, arguments)], input=stdin, capture_output=True, timeout=60, check=False)
-    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def lived(service: Service, run: str) -> None:

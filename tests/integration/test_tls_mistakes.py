@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
@@ -17,7 +16,8 @@ import pytest
 from greso_client import AsyncClient, Client, GresoError, SettingsError, UnavailableError
 from greso_client.trainer.compare.service import ServiceError, require_service
 
-from ..servers import GRESO, START_SECONDS, Service, certificate  # noqa: TID252 - tests are no installed package
+from ..commands import greso  # noqa: TID252
+from ..servers import Service, certificate  # noqa: TID252 - tests are no installed package
 
 
 @dataclass
@@ -126,10 +126,7 @@ def test_a_folder_of_authorities_that_lacks_this_one_is_named(
 
 
 def command(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "GRESO_URL": url}
-    return subprocess.run(
-        [str(GRESO), *arguments], env=environment, capture_output=True, text=True, timeout=START_SECONDS, check=False
-    )
+    return greso(*arguments, env={"GRESO_URL": url})
 
 
 def test_a_command_says_what_is_wrong_in_one_line(pair: Pair, mistake: Mistake) -> None:

@@ -83,12 +83,12 @@ def trained(choose: Random, length: int) -> list[Deed]:
 
 @pytest.mark.slow
 @given(specs, st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 30), st.integers(1, 9), pieces)
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_a_trimmed_run_is_as_a_whole_one(
     spec: dict[str, Any], seed: int, keep: int, often: int, late: int, piece: int
 ) -> None:
     with in_pieces(piece):
-        asyncio.run(Playing(keep, often).play(spec, trained(Random(seed), 40), late))
+        asyncio.run(Playing(keep, often).play(spec, trained(Random(seed), 30), late))
 
 
 @given(specs, deeds, st.integers(1, 4), st.integers(1, 9), st.integers(1, 6), pieces)

@@ -292,8 +292,8 @@ def test_of_candidates_that_are_not_known_yet_a_ranking_can_t_tell() -> None:
 
 @pytest.mark.parametrize("policy", ["irt", "mopps", "p_mixed"])
 def test_the_rank_told_is_that_of_the_next_draw(policy: str) -> None:
-    state = Trainer(mixture(600, 0.2, 0.3), {"policy": policy, "exploration_share": 0.1}).train(30).state
-    names = [f"set/{prompt}" for prompt in range(600)]
+    state = Trainer(mixture(200, 0.2, 0.3), {"policy": policy, "exploration_share": 0.1}).train(20).state
+    names = [f"set/{prompt}" for prompt in range(200)]
     told = {name: why(state, name) for name in names}
     [step] = {each["step"] for each in told.values()}
     expected = sorted((each["rank"], name) for name, each in told.items() if each["rank"] is not None)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 DURATIONS: Final = {"__rate_interval": "3s", "__range": "5m", "window": "1m"}
 """What Grafana fills in: $__rate_interval is four scrapes at least; the rest is what somebody chooses."""
 
@@ -55,7 +57,7 @@ TRAINING_STEPS: Final = 40
 TRAINING_SECONDS: Final = 120.0
 
 
-@pytest.fixture(scope="module", params=["by hand", pytest.param("trained", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["by hand", "trained"])
 def watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Watched, str]]:
     """Two replicas and their Prometheus, and the run that was just played: by hand, or by a real trainer."""
     folder = tmp_path_factory.mktemp("watched")

@@ -31,7 +31,9 @@ def test_the_configuration_and_the_rules_are_what_prometheus_accepts() -> None:
     assert f"{len(alerts())} rules found" in checked.stdout
 
 
-@pytest.mark.parametrize("file", CASES)
+@pytest.mark.parametrize(
+    "file", [file if file == "alerts_test.yaml" else pytest.param(file, marks=pytest.mark.slow) for file in CASES]
+)
 def test_the_cases_of_the_alerts_hold(file: str) -> None:
     tested = promtool("test", "rules", file)
     assert tested.returncode == 0, tested.stdout + tested.stderr
