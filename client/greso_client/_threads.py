@@ -6,11 +6,12 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 R = TypeVar("R")
 
-# How long a client that was dropped leaves a thread behind.
+# How long a thread waits for more to do: the calls of a round come closer together, a rollout takes longer.
 IDLE_SECONDS = 10.0
 
 _Inbox = queue.SimpleQueue[tuple[Callable[[], Any], queue.SimpleQueue[Any]]]
@@ -43,15 +44,19 @@ class Threads:
             raise TimeoutError from None
 
     def _work(self, inbox: _Inbox) -> None:
+        taken = False
         while True:
             try:
                 function, outcome = inbox.get(timeout=IDLE_SECONDS)
             except queue.Empty:
-                try:
+                with suppress(ValueError):
                     self._idle.remove(inbox)
-                except ValueError:  # somebody has just taken it, and is about to put something in
-                    continue
-                return
+                    return
+                if taken:  # by somebody who was interrupted before he could put anything in
+                    return
+                taken = True  # and something may be about to be put in
+                continue
+            taken = False
             result = function()
             self._idle.append(inbox)  # before the caller goes on and makes the next call
             outcome.put(result)

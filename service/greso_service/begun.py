@@ -10,9 +10,10 @@ T = TypeVar("T")
 
 
 class Begun(Generic[T]):
-    """Work that has gone as far as it could without waiting. Await it for the rest; its errors come where they arise.
+    """Work that has gone as far as it could without waiting; its errors come where they arise.
 
-    `done`: whether that was all; `value` is then what came of it.
+    `work`: a coroutine, or what steps as one. `done`: whether that was all; `value` is then what came of it. If not, it
+    has to be awaited next, for the rest: what it waits for is given away to nobody else meanwhile.
     """
 
     __slots__ = ("_steps", "_waits_for", "done", "value")
@@ -38,4 +39,6 @@ class Begun(Generic[T]):
                 self._waits_for = step()
             except StopIteration as end:
                 self.done, self.value = True, end.value
+            finally:
+                del step  # it holds the error, whose traceback holds this frame
         return self.value

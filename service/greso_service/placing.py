@@ -34,7 +34,7 @@ async def placed(size: int, work: Callable[[], T]) -> T:
 async def end(*tasks: asyncio.Task[None]) -> None:
     """Cancel tasks until they have ended.
 
-    Once is not enough on Python 3.11: its `asyncio.wait_for`, with which redis-py sends, may swallow a cancellation.
+    Once is not enough on Python 3.11: its `asyncio.wait_for`, with which redis-py may send, can swallow a cancellation.
     """
     while alive := [task for task in tasks if not task.done()]:
         for task in alive:

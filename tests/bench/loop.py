@@ -1,9 +1,10 @@
 """What a trainer does without a service: a dictionary of reward histories and a loop over the candidates.
 
-Written anew after what the reference implementation does for each candidate (GRESO, arXiv 2506.02177; DataProfiler in
-its repository): two decisions one after the other, of an easy and of a hard prompt, each of which walks back over the
-prompt's groups for as long as they are of its kind and takes a random tensor of its own; an id made from the source and
-the number in it; and a line of the log of what was skipped. Without torch `random` stands in, which is faster.
+Written anew after what the reference implementation does for each candidate (Infini-AI-Lab/GRESO at caf63f4,
+DataProfiler.filter_examples_all_probabilistic in verl/trainer/ttis/presampling_selector.py): two decisions one after
+the other, of an easy and of a hard prompt, each of which walks back over the prompt's groups for as long as they are of
+its kind and takes a random tensor of its own; an id made from the source and the number in it; and a line of the log of
+what was skipped. Without torch `random` stands in, which is faster.
 """
 
 from __future__ import annotations

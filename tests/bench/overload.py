@@ -1,10 +1,12 @@
 """`python -m tests.bench.overload`: what a service still does when it is asked for three times what it can do.
 
 Rollout batches are selected and reported on in several runs. First clients that wait for their answers, more and more
-of them, find the most that is answered per second. Then so many requests, and twice and three times as many, are sent
-at random moments, whatever has become of those before; each on a connection of its own while it lasts. Goodput counts
-answers of status 200 within the client's time budget; times count from the moment at which a request was to be sent.
-Goodput per second of the service's CPU time tells what refusing costs on a machine that has other things to do, too.
+of them, show what is answered per second, and how many of them saturate the service. Then these clients, and as many
+requests a second as they get answered, twice and three times as many, sent at random moments whatever has become of
+those before, take turns: on a machine that is now faster and now slower only what is measured side by side compares.
+`of the most`: of what the clients of the same turn got answered; the median of the turns, and the least and the most.
+Goodput counts answers of status 200 within the client's time budget; times count from the moment at which a request was
+to be sent. Goodput per second of the service's CPU time tells what refusing costs on a machine with other things to do.
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ import json
 import os
 import platform
 import random
+import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -137,27 +140,33 @@ class Load:
         return answered
 
     async def _ask(self, moment: float, answered: Answered) -> None:
-        loop = asyncio.get_running_loop()
-        status = _LOST
+        loop, request, status = asyncio.get_running_loop(), next(self._requests), _LOST
         try:
-            connection = await self._connection()
-            connection.answer = loop.create_future()
-            connection.transport.write(next(self._requests))
-            status = await asyncio.wait_for(connection.answer, 60)
-            if status != _LOST:
-                self._idle.append(connection)
+            # As every client does: a connection that was idle may just be closed by the service.
+            while status == _LOST and (idle := self._open()) is not None:
+                status = await self._answer(idle, request)
+            if status == _LOST:
+                where = self._where.hostname or "", self._where.port or 0
+                _, made = await loop.create_connection(Connection, *where)
+                status = await self._answer(made, request)
         except OSError:
             pass
         answered.append((status, loop.time() - moment))
 
-    async def _connection(self) -> Connection:
+    async def _answer(self, connection: Connection, request: bytes) -> int:
+        connection.answer = asyncio.get_running_loop().create_future()
+        connection.transport.write(request)
+        status = await asyncio.wait_for(connection.answer, 60)
+        if status != _LOST:
+            self._idle.append(connection)
+        return status
+
+    def _open(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
             if not connection.transport.is_closing():
                 return connection
-        loop = asyncio.get_running_loop()
-        _, made = await loop.create_connection(Connection, self._where.hostname or "", self._where.port or 0)
-        return made
+        return None
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
@@ -170,7 +179,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.overload", description=__doc__)
     parser.add_argument("--prompts", type=int, default=384, help="of each select and report (default %(default)s)")
     parser.add_argument("--runs", type=int, default=8, help="that are asked about (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=20, help="of each load (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=4, help="of each load (default %(default)s)")
+    parser.add_argument("--turns", type=int, default=5, help="of each load (default %(default)s)")
     parser.add_argument("--times", type=float, nargs="+", default=[1, 2, 3], help="of what saturates it")
     parser.add_argument(
         "--apart", action="store_true", help="the service and its Redis on one core, the load on the others (Linux)"
@@ -191,6 +201,8 @@ def main() -> None:
 def on_one_core() -> Iterator[None]:
     """What is started meanwhile has a core of its own from then on, and this process the others."""
     first, *others = sorted(os.sched_getaffinity(0))
+    if not others:
+        sys.exit("--apart needs two cores")
     os.sched_setaffinity(0, {first})
     try:
         yield
@@ -200,7 +212,7 @@ def on_one_core() -> Iterator[None]:
 
 async def measure(service: Service, asked: argparse.Namespace) -> None:
     """Fill the runs, find the most that the service can do, ask for more."""
-    console, names = Console(), [prompt_id(place) for place in range(PROMPTS)]
+    console, names = Console(width=None if sys.stdout.isatty() else 160), [prompt_id(place) for place in range(PROMPTS)]
     async with httpx.AsyncClient(base_url=service.url, timeout=60, trust_env=False) as client:
         for run in range(asked.runs):
             (await client.put(f"/v1/runs/run-{run}", json={"train_batch_size": 10**6})).raise_for_status()
@@ -218,26 +230,52 @@ async def measure(service: Service, asked: argparse.Namespace) -> None:
         "p99 s",
         "503",
         "p99 of 503 s",
-        "lost",
-        "sent late s",
     ):
         table.add_column(name, justify="left" if name == "load" else "right")
-    most, part = 0.0, max(asked.seconds / 4, 1)
+    table.add_column("lost", justify="right")
+    table.add_column("sent late s", justify="right")
+    seen = dict[int, float]()
     for clients in (1, 2, 4, 8, 16, 32, 64):
-        before = used(service)
-        answered = await load.closed(clients, part)
-        good, spent = goodput(answered) / part, used(service) - before
-        most = max(most, good)
-        table.add_row(f"{clients} clients", "", *row(answered, good, most, spent), "")
-    for times in asked.times:
-        rate, before = times * most, used(service)
-        load.behind = 0.0
-        answered = await load.open(rate, asked.seconds)
-        good, spent = goodput(answered) / asked.seconds, used(service) - before
-        table.add_row(f"{times:g} x", f"{rate:.0f}", *row(answered, good, most, spent), f"{load.behind:.3f}")
+        part = await measured(service, load.closed(clients, asked.seconds / 2), asked.seconds / 2)
+        seen[clients] = part.rate
+        table.add_row(f"{clients} clients", "", *row([part]), "")
+    clients = max(seen, key=lambda clients: seen[clients])
+    turns = dict[float, list[Part]]()
+    for _ in range(asked.turns):
+        most = await measured(service, load.closed(clients, asked.seconds), asked.seconds)
+        turns.setdefault(0, []).append(most)
+        for times in asked.times:
+            rate, load.behind = times * most.rate, 0.0
+            part = await measured(service, load.open(rate, asked.seconds), asked.seconds)
+            turns.setdefault(times, []).append(part._replace(of=most.rate, asked=rate, behind=load.behind))
+    table.add_section()
+    table.add_row(f"{clients} clients", "", *row(turns.pop(0)), "")
+    for times, parts in turns.items():
+        rate, behind = np.median([part.asked for part in parts]), max(part.behind for part in parts)
+        table.add_row(f"{times:g} x", f"{rate:.0f}", *row(parts), f"{behind:.3f}")
     load.close()
     console.print(table)
     console.print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
+
+
+class Part(NamedTuple):
+    """What became of a load. `rate`: goodput a second; `spent`: CPU time of the service, in seconds; `of`: the rate of
+    the clients of the same turn; `asked`: requests a second; `behind`: seconds that one was sent late, at most.
+    """
+
+    answered: Answered
+    rate: float
+    spent: float
+    of: float = 0.0
+    asked: float = 0.0
+    behind: float = 0.0
+
+
+async def measured(service: Service, load: Coroutine[Any, Any, Answered], seconds: float) -> Part:
+    """A load of so many seconds, carried out."""
+    before = used(service)
+    answered = await load
+    return Part(answered, goodput(answered) / seconds, used(service) - before)
 
 
 def used(service: Service) -> float:
@@ -251,14 +289,16 @@ def goodput(answered: Answered) -> int:
     return sum(status == 200 and took <= BUDGET for status, took in answered)
 
 
-def row(answered: Answered, good: float, most: float, spent: float) -> Iterator[str]:
-    """The figures of one load."""
+def row(parts: Sequence[Part]) -> Iterator[str]:
+    """The figures of one load, of all of its turns."""
+    answered = list(itertools.chain.from_iterable(part.answered for part in parts))
     counts = Counter(status for status, _ in answered)
     done = [took for status, took in answered if status == 200]
     refused = [took for status, took in answered if status == 503]
-    yield f"{good:.0f}"
-    yield f"{good / most:.0%}"
-    yield f"{goodput(answered) / spent:.0f}"
+    yield f"{np.median([part.rate for part in parts]):.0f}"
+    shares = [part.rate / part.of for part in parts if part.of]
+    yield f"{np.median(shares):.0%} ({min(shares):.0%} - {max(shares):.0%})" if shares else ""
+    yield f"{goodput(answered) / sum(part.spent for part in parts):.0f}"
     yield from (f"{np.percentile(done, at):.3f}" if done else "-" for at in (50, 99))
     yield f"{counts[503] / len(answered):.0%}"
     yield f"{np.percentile(refused, 99):.3f}" if refused else "-"

@@ -19,7 +19,7 @@ from greso_service.access import keys as access
 from greso_service.access.keys import SCOPES, Keyring, Scope
 from greso_service.access.watched import WatchedKeys
 from greso_service.api import page
-from greso_service.api.access import CALLER, Access, Caller, every_route, is_open, needed
+from greso_service.api.access import CALLER, Access, Caller, is_open, needed
 from greso_service.api.app import create_app
 from greso_service.history.memory import MemoryHistory
 from greso_service.settings import load
@@ -97,7 +97,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def calls(app: FastAPI) -> Iterator[tuple[str, Route]]:
     """`METHOD template` of each call that the application routes, and the route."""
-    for route in every_route(app.routes):
+    for route in app.routes:
         assert isinstance(route, Route)
         for method in sorted(route.methods or ()):
             yield f"{method} {route.path}", route

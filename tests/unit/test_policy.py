@@ -33,7 +33,7 @@ def test_reasons() -> None:
     assert selection.keep_probability.tolist() == [1, 1, 0.5, 0.5, 0.25, 0.25]
     assert selection.streak.tolist() == [0, 0, 1, 1, 2, 2]
     assert (selection.examined, selection.selected) == (6, 4)
-    assert (selection.skipped(Reason.SKIP_EASY), selection.skipped(Reason.SKIP_HARD)) == (1, 1)
+    assert (selection.skipped_easy, selection.skipped_hard) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_at_least_fills_up_with_the_skipped_that_came_closest(at_least: int, kep
     assert np.flatnonzero(selection.keep).tolist() == kept
     filled = sorted(set(kept) - {0, 1, 2, 4})
     assert np.flatnonzero(selection.reason == Reason.FILL).tolist() == filled
-    skips = [selection.skipped(reason) for reason in (Reason.SKIP_EASY, Reason.SKIP_HARD)]
+    skips = [selection.skipped_easy, selection.skipped_hard]
     assert skips == [int(3 not in kept), int(5 not in kept)], "a filled candidate is not skipped"
 
 

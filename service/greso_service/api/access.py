@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -95,16 +95,6 @@ def needed(route: BaseRoute) -> KeyScope | None:
             yield from scopes(each)
 
     return max(scopes(route.dependant), key=SCOPES.index, default=None) if isinstance(route, APIRoute) else None
-
-
-def every_route(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
-    """The routes, those of included routers in the place of the routers."""
-    for route in routes:
-        included = getattr(route, "original_router", None)
-        if included is None:
-            yield route
-        else:
-            yield from every_route(included.routes)
 
 
 def require_scopes(routes: Iterable[BaseRoute]) -> None:

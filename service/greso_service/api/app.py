@@ -30,7 +30,7 @@ from greso_service.api import (
     wire_requests,
 )
 from greso_service.api import runs as run_routes
-from greso_service.api.access import Access, every_route, needed, require_scopes
+from greso_service.api.access import Access, needed, require_scopes
 from greso_service.api.guard import Guard
 from greso_service.api.health import Health
 from greso_service.errors import GresoError, StartupError
@@ -130,7 +130,7 @@ def create_app(settings: Settings, history: History | None = None) -> FastAPI:
     ]
     for router in routers:
         app.router.routes += router.routes  # they are whole; included they would be matched twice for each request
-    routes = list(every_route(app.routes))
+    routes = list(app.routes)
     require_scopes(routes)
     problems.install(app, routes)
     _expect_requests(metrics, routes)

@@ -25,7 +25,7 @@ from greso_service.api import problems
 from greso_service.api.access import CALLER, Caller
 from greso_service.api.pace import RATE, Pace
 from greso_service.api.room import Room
-from greso_service.core.limits import RUN_NAME
+from greso_service.core.limits import RUN
 from greso_service.errors import GresoError, InvalidInput, Overloaded, TooSlow
 from greso_service.history.base import DEFAULT_TENANT, RunKey
 from greso_service.settings import set_by
@@ -36,9 +36,9 @@ from greso_service.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_RUN_PATH = re.compile(rf"/v1/runs/({RUN_NAME.strip('^$')})(?:/|$)")  # before the routes are asked
-_IMPORT_PATH = re.compile(rf"/v1/runs/{RUN_NAME.strip('^$')}/import")
-_STREAM_PATH = re.compile(rf"/v1/runs/{RUN_NAME.strip('^$')}/events")  # long and idle, with a cap of their own
+_RUN_PATH = re.compile(rf"/v1/runs/({RUN})(?:/|$)")  # before the routes are asked
+_IMPORT_PATH = re.compile(rf"/v1/runs/{RUN}/import")
+_STREAM_PATH = re.compile(rf"/v1/runs/{RUN}/events")  # long and idle, with a cap of their own
 _DONE = range(200, 300)  # statuses that say that the run exists
 _GONE = 499  # nobody gets it; nginx counts a client that hung up under this number
 _ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})  # looked at most of all when the service is overloaded

@@ -11,18 +11,18 @@ from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from greso_service.api.access import Needs, needed
-from greso_service.core.limits import RUN_NAME
+from greso_service.core.limits import RUN
 
-_RUN: Final = re.compile(RUN_NAME.strip("^$"))
+_NAME: Final = re.compile(RUN)
 
 
 class Straight(APIRoute):
-    """A route whose function takes run, tenant and request, and gives a response.
+    """A route whose function takes `run`, `tenant` and `request`, and gives a response.
 
     What else may be in a request, and a name that no run has, goes FastAPI's way, which says what is wrong with it.
     """
 
-    endpoint: Callable[[str, str, Request], Awaitable[Response]]
+    endpoint: Callable[..., Awaitable[Response]]
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
@@ -33,8 +33,8 @@ class Straight(APIRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request that was matched."""
         run = scope["path_params"]["run"]
-        if scope["query_string"] or scope["method"] not in (self.methods or ()) or not _RUN.fullmatch(run):
+        if scope["query_string"] or scope["method"] not in (self.methods or ()) or not _NAME.fullmatch(run):
             await super().handle(scope, receive, send)
             return
-        response = await self.endpoint(run, self._needs.tenant(scope), Request(scope, receive, send))
+        response = await self.endpoint(run=run, tenant=self._needs.tenant(scope), request=Request(scope, receive, send))
         await response(scope, receive, send)

@@ -21,11 +21,12 @@ _MASK = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
+# For arrays: to make a number of numpy's takes longer than to shift a hundred by it.
+_GOLDEN_64, _MIX_1_64, _MIX_2_64 = map(np.uint64, (_GOLDEN, _MIX_1, _MIX_2))
+_11, _27, _30, _31 = map(np.uint64, (11, 27, 30, 31))
 _WORD = 8
 _DECIDE = 0x6772657364726177  # "gresdraw": keeps the draws of decisions apart from the keys of permutations
 _AUDIT = 0x6772657361756469  # "gresaudi"
-_S11, _S27, _S30, _S31 = map(np.uint64, (11, 27, 30, 31))  # to make one takes longer than to shift a hundred by it
-_M1, _M2, _ADD = map(np.uint64, (_MIX_1, _MIX_2, _GOLDEN))
 _WINDOW = 0x6772657377696E64  # "greswind"
 _EPOCH = 0x6772657365706F63  # "gresepoc"
 
@@ -116,11 +117,11 @@ def _first_unencodable(prompts: Sequence[str]) -> IdError:
 
 def _hash(words: U64, lengths: NDArray[np.int64]) -> U64:
     if lengths.size and int(np.count_nonzero(lengths == lengths[0])) == lengths.size:  # as ids of data sets mostly are
-        hashes = mix(lengths[:1].astype(np.uint64) + _ADD)
+        hashes = mix(lengths[:1].astype(np.uint64) + _GOLDEN_64)
         for column in range(-(-int(lengths[0]) // _WORD)):
             hashes = mix(hashes ^ words[:, column])
         return hashes
-    hashes = mix(lengths.astype(np.uint64) + _ADD)
+    hashes = mix(lengths.astype(np.uint64) + _GOLDEN_64)
     used = -(-lengths // _WORD)
     least = int(used.min(initial=words.shape[1]))
     for column in range(words.shape[1]):
@@ -132,12 +133,12 @@ def _hash(words: U64, lengths: NDArray[np.int64]) -> U64:
 def mix(values: U64) -> U64:
     """SplitMix64's finaliser, element by element (a bijection of uint64)."""
     # In place from the second line on: fresh memory costs more than the arithmetic.
-    values = values ^ (values >> _S30)
-    values *= _M1
-    shifted = values >> _S27
+    values = values ^ (values >> _30)
+    values *= _MIX_1_64
+    shifted = values >> _27
     values ^= shifted
-    values *= _M2
-    values ^= np.right_shift(values, _S31, out=shifted)
+    values *= _MIX_2_64
+    values ^= np.right_shift(values, _31, out=shifted)
     return values
 
 
@@ -156,12 +157,12 @@ def _key(domain: int, *parts: int) -> int:
 
 def uniforms(hashes: U64, seed: int, step: int) -> NDArray[np.float64]:
     """The draws behind a step's decisions: float64[n] in [0, 1), one per id hash, independent of their order."""
-    return _unit(mix(mix(hashes ^ np.uint64(_key(_DECIDE, seed, step))) + _ADD))
+    return _unit(mix(mix(hashes ^ np.uint64(_key(_DECIDE, seed, step))) + _GOLDEN_64))
 
 
 def audit_uniforms(hashes: U64, seed: int, step: int) -> NDArray[np.float64]:
     """The draws that decide which skipped prompts a step audits: float64[n] in [0, 1), not those of `uniforms`."""
-    return _unit(mix(mix(hashes ^ np.uint64(_key(_AUDIT, seed, step))) + _ADD))
+    return _unit(mix(mix(hashes ^ np.uint64(_key(_AUDIT, seed, step))) + _GOLDEN_64))
 
 
 def window_start(seed: int, step: int, size: int) -> int:
@@ -180,12 +181,12 @@ def audit_uniforms_by_step(hash_: np.uint64, seed: int, steps: NDArray[np.int64]
 
 
 def _by_step(domain: int, hash_: np.uint64, seed: int, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-    keys = mix((np.uint64(_key(domain, seed)) ^ steps.astype(np.uint64)) + _ADD)
-    return _unit(mix(mix(hash_ ^ keys) + _ADD))
+    keys = mix((np.uint64(_key(domain, seed)) ^ steps.astype(np.uint64)) + _GOLDEN_64)
+    return _unit(mix(mix(hash_ ^ keys) + _GOLDEN_64))
 
 
 def _unit(bits: U64) -> NDArray[np.float64]:
-    return (bits >> _S11).astype(np.float64) * np.float64(2.0**-53)
+    return (bits >> _11).astype(np.float64) * np.float64(2.0**-53)
 
 
 def epoch_key(seed: int, epoch: int) -> int:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-RUN_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+RUN: Final = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+"""What a run's name matches, as a part of a pattern."""
+
+RUN_NAME: Final = f"^{RUN}$"
 
 LARGEST_STEP: Final = 2**53 - 1
 """The largest integer that every JSON reader keeps exact."""

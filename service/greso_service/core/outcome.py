@@ -23,7 +23,7 @@ class Outcome(IntEnum):
 
 
 UNDETERMINED, EFFECTIVE, EASY, HARD = (int(outcome) for outcome in Outcome)
-"""The same for arrays: with a member of an enum numpy takes five times as long as with an int."""
+"""The same for arrays: with a member of an enum numpy takes longer than with an int, 2 microseconds each time."""
 
 JUDGED = (Outcome.EFFECTIVE, Outcome.EASY, Outcome.HARD)
 

@@ -93,10 +93,15 @@ class Selection:
         """Candidates kept."""
         return int(np.count_nonzero(self.keep))
 
-    def skipped(self, reason: Reason) -> int:
-        """Candidates skipped as easy or as hard."""
-        easy = int(np.count_nonzero(self.easy & ~self.keep))
-        return easy if reason is Reason.SKIP_EASY else self.examined - self.selected - easy
+    @property
+    def skipped_easy(self) -> int:
+        """Candidates skipped as easy."""
+        return int(np.count_nonzero(self.easy & ~self.keep))
+
+    @property
+    def skipped_hard(self) -> int:
+        """Candidates skipped as hard."""
+        return self.examined - self.selected - self.skipped_easy
 
     @property
     def reason(self) -> NDArray[np.int8]:

@@ -14,6 +14,8 @@ Index = NDArray[np.int64]
 
 UNKNOWN = -1
 
+_AT_ONCE = 65_536  # words of ids compared at once, 512 KiB: what fits into a cache
+
 
 class PromptTable:
     """Ids in order of first appearance; index i is the i-th distinct id ever added.
@@ -81,7 +83,8 @@ class PromptTable:
         same: NDArray[np.bool_] = self._lengths[candidates] == lengths
         used = -(-lengths // 8)
         offsets = self._offsets[candidates].astype(np.int64)
-        if _all(same) and _all(used == width):  # as all ids are, mostly, of data sets: nothing to pick out
+        # As all ids are, mostly, of data sets: nothing to pick out. Of many it takes memory, and no less time.
+        if rows.size * width <= _AT_ONCE and _all(same) and _all(used == width):
             alike = self._words[offsets[:, None] + np.arange(width)] == ids.words[rows]
             return same if _all(alike) else alike.all(axis=1)
         for column in range(width):

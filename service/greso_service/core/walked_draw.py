@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from greso_service.core import policy
 from greso_service.core.events import Audited
-from greso_service.core.policy import PromptView, Reason, Selection
+from greso_service.core.policy import PromptView, Selection
 from greso_service.core.prompts import UNKNOWN, Index
 from greso_service.core.quotas import Scope
 from greso_service.core.state import RunState
@@ -56,8 +56,8 @@ class Walker:
 def tally(state: RunState, index: Index, selection: Selection) -> Tally:
     """What was selected and skipped of the examined candidates, by domain."""
     if not state.domains:
-        row = [selection.examined, selection.selected, selection.skipped(Reason.SKIP_EASY)]
-        return np.array([[*row, row[0] - row[1] - row[2]]], np.int64)
+        row = (selection.examined, selection.selected, selection.skipped_easy, selection.skipped_hard)
+        return np.array([row], np.int64)
     skipped = ~selection.keep
     easy, hard = skipped & selection.easy, skipped & ~selection.easy
     rows = (np.ones(selection.examined, np.bool_), selection.keep, easy, hard)

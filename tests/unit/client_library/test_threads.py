@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -55,10 +58,24 @@ def test_idle_threads_end(threads: Threads) -> None:
     assert threads.call(int, 10) == 0
 
 
-def test_no_call_is_lost_to_a_thread_that_is_about_to_end(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_threads, "IDLE_SECONDS", 0.0001)
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(lambda number: threads.call(lambda: number, 10), range(2000))) == list(range(2000))
+def test_what_comes_when_a_thread_is_about_to_end_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, waits, taken = Threads(), itertools.count(), list[Any]()
+
+    class Late(queue.SimpleQueue[Any]):
+        """Its first wait for more ends at the very moment when a caller takes it, who has put nothing in yet."""
+
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            if next(waits) == 1:
+                taken.append(threads._idle.pop())
+                raise queue.Empty
+            return super().get(block, timeout)
+
+    monkeypatch.setattr(_threads, "_Inbox", Late)
+    assert threads.call(lambda: "first", 10) == "first"
+    eventually(lambda: bool(taken), 10)
+    outcome = queue.SimpleQueue[str]()
+    taken[0].put((lambda: "second", outcome))
+    assert outcome.get(timeout=10) == "second"
 
 
 def test_an_idle_thread_keeps_nothing_of_the_last_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,3 +88,11 @@ def test_an_idle_thread_keeps_nothing_of_the_last_call(monkeypatch: pytest.Monke
 
     threads.call(Large, 10)
     assert gone.wait(10)
+
+
+def test_a_caller_who_is_interrupted_before_he_asked_leaves_no_thread_for_ever(threads: Threads) -> None:
+    before = started()
+    threads.call(int, 10)
+    threads._idle.pop()  # as far as he came
+    assert len(started() - before) == 1
+    eventually(lambda: not started() - before, 10)
