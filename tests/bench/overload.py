@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -183,31 +184,45 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5, help="of each load (default %(default)s)")
     parser.add_argument("--times", type=float, nargs="+", default=[1, 2, 3], help="of what saturates it")
     parser.add_argument(
-        "--apart", action="store_true", help="the service and its Redis on one core, the load on the others (Linux)"
+        "--apart",
+        action="store_true",
+        help="the service and its Redis on one core, the load on the others, which are kept busy all the time (Linux)",
     )
     parser.add_argument("options", nargs="*", help="of the service, behind --")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         service = Service(Path(folder), *asked.options)
         try:
-            with on_one_core() if asked.apart else nullcontext():
-                service.start()
-            uvloop.run(measure(service, asked))
+            with apart(service) if asked.apart else nullcontext(service.start()):
+                uvloop.run(measure(service, asked))
         finally:
             service.close()
 
 
 @contextmanager
-def on_one_core() -> Iterator[None]:
-    """What is started meanwhile has a core of its own from then on, and this process the others."""
+def apart(service: Service) -> Iterator[None]:
+    """Start the service, and give it and its Redis one core, this process the others.
+
+    What has nothing else to do there keeps them busy: where two cores are two threads of one, the service is slower the
+    busier they are, and would be measured at another speed with each load.
+    """
     first, *others = sorted(os.sched_getaffinity(0))
     if not others:
         sys.exit("--apart needs two cores")
     os.sched_setaffinity(0, {first})
     try:
-        yield
+        service.start()
     finally:
         os.sched_setaffinity(0, others)
+    idlers = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in others]
+    try:
+        for idler in idlers:
+            os.sched_setscheduler(idler.pid, os.SCHED_IDLE, os.sched_param(0))
+        yield
+    finally:
+        for idler in idlers:
+            idler.kill()
+            idler.wait()
 
 
 async def measure(service: Service, asked: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ import greso_service.core
 
 FOLDER = Path(greso_service.core.__file__).parent
 ALLOWED = {
-    "__future__", "collections", "dataclasses", "enum", "functools", "itertools", "math", "mmap", "numpy", "re",
+    "__future__", "collections", "dataclasses", "enum", "functools", "itertools", "math", "mmap", "numpy", "operator", "re",
     "statistics", "typing", "weakref", "zlib",
 }  # fmt: skip
 BARRED_NAMES = {"open", "print", "input", "eval", "exec", "compile", "__import__", "breakpoint", "hash", "id"}
