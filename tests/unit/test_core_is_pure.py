@@ -12,8 +12,8 @@ import greso_service.core
 
 FOLDER = Path(greso_service.core.__file__).parent
 ALLOWED = {
-    "__future__", "collections", "dataclasses", "enum", "functools", "itertools", "math", "mmap", "numpy", "operator", "re",
-    "statistics", "typing", "weakref", "zlib",
+    "__future__", "collections", "dataclasses", "enum", "functools", "itertools", "math", "mmap", "numpy", "operator",
+    "re", "statistics", "typing", "weakref", "zlib",
 }  # fmt: skip
 BARRED_NAMES = {"open", "print", "input", "eval", "exec", "compile", "__import__", "breakpoint", "hash", "id"}
 BARRED_ATTRIBUTES = {"random", "datetime64", "fromfile", "tofile", "load", "save", "savez", "memmap", "loadtxt"}
