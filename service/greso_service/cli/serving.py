@@ -42,6 +42,9 @@ LEVELS = {"warning": logging.WARNING, "error": logging.ERROR}
 BACKLOG = 2048  # connections the kernel queues; uvicorn's own default
 GRACE_SECONDS = 10  # for the requests being answered when the service is told to stop
 MOST_FILES = 65_536  # open at once, connections included; the limit that processes get by default is often 1,024
+# When Python looks for cycles: by default behind 700 new objects, and then it looks again and again at all that the
+# requests in flight have brought. With 32 of 1,024 prompts at once an answer took a quarter more processor time.
+LOOK_FOR_CYCLES = (50_000, 20, 20)
 UNREAD_SECONDS = 120  # that a connection lives whose other end takes nothing of what waits for it
 
 
@@ -138,6 +141,7 @@ class Server(uvicorn.Server):
         # thousands of objects instead of hundreds of thousands.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*LOOK_FOR_CYCLES)
         if self.started:
             typer.echo(self.announcement)
 
