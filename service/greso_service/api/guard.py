@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
-import secrets
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -24,6 +24,7 @@ from greso_service.api import pace as paces
 from greso_service.api import problems
 from greso_service.api.access import CALLER, Caller
 from greso_service.api.pace import RATE, Pace
+from greso_service.api.refusal import header, refusal
 from greso_service.api.room import Room
 from greso_service.core.limits import RUN
 from greso_service.errors import GresoError, InvalidInput, Overloaded, TooSlow
@@ -49,6 +50,7 @@ MOST_LATE: Final = 1.0
 PIECE: Final = 65_536
 """Bytes of an answer sent at a time: what waits for a slow reader, who keeps his place for it, is hardly more."""
 
+_ids = random.Random()  # noqa: S311  # they need to differ, not to be secret
 _LOOK_EVERY = 0.05  # seconds between looks for a place that can be taken from somebody
 
 
@@ -101,16 +103,17 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        token = request_id.set(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
-        send = _tagged(send, self._stopping)
+        given = header(scope, b"x-request-id")
+        name = given if _REQUEST_ID.fullmatch(given) else f"{_ids.getrandbits(64):016x}"
+        long = _STREAM_PATH.fullmatch(scope["path"]) is not None
+        if not long and not self._admits(scope):
+            await self._refuse(scope, send, name)
+            return
+        token = request_id.set(name)
+        send, headers = _tagged(send, self._stopping), Headers(scope=scope)
         try:
-            long = _STREAM_PATH.fullmatch(scope["path"]) is not None
             if long:
                 await self._measured(scope, receive, send, headers, long=True)
-            elif not self._admits(scope):
-                await self._refuse(scope, receive, send, headers)
             else:
                 self._room.enter()
                 try:
@@ -129,16 +132,14 @@ class Guard:
             log.exception("no place could be taken from anybody", extra=SELDOM)
             return False
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+    async def _refuse(self, scope: Scope, send: Send, name: str) -> None:
         self._metrics.overloaded.inc()
-        self._count_told(scope, headers, exists=False)
-        most, limit = self._room.places, f"max_in_flight ({self._max_in_flight})"
-        why = limit if most == self._max_in_flight else f"{most} (so many are answered in time; {limit} is the most)"
-        overload = Overloaded(f"more than {why} requests at once, {set_by('max_in_flight')}; try again")
+        self._count_told(scope, header(scope, b"greso-client"), exists=False)
+        answer = refusal(self._room.places, self._max_in_flight)
         if (now := time.monotonic()) >= self._tell:  # not left to the log's filter: it is done as often as it can be
             self._tell = now + PAUSE
-            log.warning("%s", overload)
-        await problems.of(overload)(scope, receive, send)
+            log.warning("%s", answer.why)
+        await answer(name, send, close=self._stopping())
 
     def _displaced(self) -> bool:
         """Whether there is a place again, taken from whoever is the latest to send a body or to take an answer."""
@@ -153,11 +154,11 @@ class Guard:
         latest.displace()
         return True
 
-    def _count_told(self, scope: Scope, headers: Headers, *, exists: bool) -> None:
+    def _count_told(self, scope: Scope, told: str, *, exists: bool) -> None:
         caller: Caller | None = scope.get(CALLER)
         tenant = caller.tenant if caller else DEFAULT_TENANT if self._keyless else None
         # Nobody's word is taken who has shown no key.
-        if tenant and (told := headers.get("greso-client")) and (found := _RUN_PATH.match(scope["path"])):
+        if tenant and told and (found := _RUN_PATH.match(scope["path"])):
             self._metrics.runs.told(RunKey(tenant, found[1]), client_counts.parse(told), exists=exists)
 
     async def _measured(self, scope: Scope, receive: Receive, send: Send, headers: Headers, *, long: bool) -> None:
@@ -211,7 +212,7 @@ class Guard:
                 method = scope["method"] if route != "other" else "other"
                 ended = answering if long and answering else time.perf_counter()
                 self._metrics.answered(method, route, status, ended - started)
-                self._count_told(scope, headers, exists=status in _DONE and method != "DELETE")
+                self._count_told(scope, headers.get("greso-client", ""), exists=status in _DONE and method != "DELETE")
 
     def _counted(self, receive: Receive, limit: Limit) -> Receive:
         """The body, as long as it is not too large and comes fast enough."""
