@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
 
 from greso_service.history.embedded import find_server
@@ -101,13 +101,13 @@ class World:
         await self.http.aclose()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def redis(self) -> Redis:
+    def redis(self, retries: int = 0) -> Redis:
         """A client of Redis itself, past the proxies; close it."""
-        return Redis(port=self.port, socket_timeout=5.0, protocol=2, retry=Retry(NoBackoff(), 0))
+        return Redis(port=self.port, socket_timeout=5.0, protocol=2, retry=Retry(ConstantBackoff(0.05), retries))
 
     async def configure(self, **values: object) -> None:
         """Change Redis's settings."""
-        async with self.redis() as client:
+        async with self.redis(retries=3) as client:  # a busy server may drop a connection
             for name, value in values.items():
                 await client.config_set(name, str(value))
 
