@@ -24,7 +24,7 @@ from greso_service.api import pace as paces
 from greso_service.api import problems
 from greso_service.api.access import CALLER, Caller
 from greso_service.api.pace import RATE, Pace
-from greso_service.api.refusal import header, refusal
+from greso_service.api.refusal import refusal
 from greso_service.api.room import Room
 from greso_service.core.limits import RUN
 from greso_service.errors import GresoError, InvalidInput, Overloaded, TooSlow
@@ -103,7 +103,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = header(scope, b"x-request-id")
+        given = _header(scope, b"x-request-id")
         name = given if _REQUEST_ID.fullmatch(given) else f"{_ids.getrandbits(64):016x}"
         long = _STREAM_PATH.fullmatch(scope["path"]) is not None
         if not long and not self._admits(scope):
@@ -134,7 +134,7 @@ class Guard:
 
     async def _refuse(self, scope: Scope, send: Send, name: str) -> None:
         self._metrics.overloaded.inc()
-        self._count_told(scope, header(scope, b"greso-client"), exists=False)
+        self._count_told(scope, _header(scope, b"greso-client"), exists=False)
         answer = refusal(self._room.places, self._max_in_flight)
         if (now := time.monotonic()) >= self._tell:  # not left to the log's filter: it is done as often as it can be
             self._tell = now + PAUSE
@@ -241,6 +241,10 @@ class Guard:
             return message
 
         return counting
+
+
+def _header(scope: Scope, wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
 
 
 def _whose(scope: Scope) -> dict[str, object]:

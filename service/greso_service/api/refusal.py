@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 import orjson
-from starlette.types import Scope, Send
+from starlette.types import Send
 
 from greso_service.api import problems
 from greso_service.errors import Overloaded
@@ -45,8 +45,3 @@ def refusal(places: int, most: int) -> Refusal:
     body = orjson.dumps(content)[:-1] + b',"instance":'
     headers = [(name, value) for name, value in answer.raw_headers if name != _LENGTH]
     return Refusal(str(error), answer.status_code, headers, body)
-
-
-def header(scope: Scope, wanted: bytes) -> str:
-    """The value of a request's header; empty without one."""
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
