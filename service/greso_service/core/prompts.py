@@ -14,8 +14,6 @@ Index = NDArray[np.int64]
 
 UNKNOWN = -1
 
-_AT_ONCE = 65_536  # words of ids compared at once, 512 KiB: what fits into a cache
-
 
 class PromptTable:
     """Ids in order of first appearance; index i is the i-th distinct id ever added.
@@ -83,10 +81,10 @@ class PromptTable:
         same: NDArray[np.bool_] = self._lengths[candidates] == lengths
         used = -(-lengths // 8)
         offsets = self._offsets[candidates].astype(np.int64)
-        # As all ids are, mostly, of data sets: nothing to pick out. Of many it takes memory, and no less time.
-        if rows.size * width <= _AT_ONCE and _all(same) and _all(used == width):
-            alike = self._words[offsets[:, None] + np.arange(width)] == ids.words[rows]
-            return same if _all(alike) else alike.all(axis=1)
+        if _all(same) and _all(used == width):  # as all ids are, mostly, of data sets: nothing to pick out
+            for column in range(width):
+                same &= self._words[offsets + column] == ids.words[rows, column]
+            return same
         for column in range(width):
             [compare] = (same & (column < used)).nonzero()
             same[compare] = self._words[offsets[compare] + column] == ids.words[rows[compare], column]
